@@ -1,0 +1,136 @@
+//go:build linux && cgo
+
+package libct
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+
+	"github.com/moby/sys/user"
+	"golang.org/x/sys/unix"
+
+	"github.com/mcp-bridge/mcp-bridge/oci"
+)
+
+// probe finds out how this host maps ids and enforces limits.
+func probe(allowWeak bool) (oci.Host, error) {
+	var host oci.Host
+	var err error
+	if os.Geteuid() == 0 {
+		host.UIDMap, host.GIDMap, err = rootMaps()
+	} else {
+		host.UIDMap, host.GIDMap, err = userMaps()
+	}
+	if err != nil {
+		return oci.Host{}, err
+	}
+	var files unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err == nil {
+		host.NoFile = files.Max
+	}
+	cg, err := findCgroup()
+	switch {
+	case err == nil:
+		host.Limits, host.Cgroup, host.SwapAccounting = oci.ByCgroup, cg.parent+cgroupPrefix, cg.swap
+	case allowWeak:
+		host.Limits = oci.ByRlimits
+	default:
+		return oci.Host{}, &oci.HostError{
+			Missing: fmt.Sprintf("cannot enforce the limits of memory and processes: %v", err),
+			Fix:     weakFix(),
+		}
+	}
+	return host, nil
+}
+
+func weakFix() string {
+	weak := "or set MCP_BRIDGE_ALLOW_WEAK_LIMITS=1 to run with per-process limits only"
+	if os.Geteuid() != 0 {
+		return "start it where systemd delegates a cgroup, for instance by \"systemd-run --user --scope -p Delegate=yes mcp-bridge\", " + weak
+	}
+	return "mount the cgroup tree writable, " + weak
+}
+
+// rootBase is where root's containers are mapped when /etc/subuid has no line for root: above the ids of people and
+// below the range that systemd-nspawn and systemd-homed give out.
+const rootBase, rangeSize = 500_000, 65_536
+
+// rootMaps maps root's containers to a range of ids that are nobody's. Never the identity: root in such a container
+// would be root on the host but for the walls.
+func rootMaps() (uid, gid []oci.IDMap, err error) {
+	uid, err = rootMap("/etc/subuid", "/proc/self/uid_map")
+	if err != nil {
+		return nil, nil, err
+	}
+	gid, err = rootMap("/etc/subgid", "/proc/self/gid_map")
+	return uid, gid, err
+}
+
+func rootMap(subids, current string) ([]oci.IDMap, error) {
+	base := uint32(rootBase)
+	if ranges, err := user.ParseSubIDFileFilter(subids, func(s user.SubID) bool { return s.Name == "root" && s.Count >= rangeSize }); err == nil && len(ranges) > 0 {
+		base = uint32(ranges[0].SubID)
+	}
+	own, err := user.ParseIDMapFile(current)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read %s: %w", current, err)
+	}
+	mapped := func(first, size int64) bool {
+		for _, m := range own {
+			if m.ID <= first && first+size <= m.ID+m.Count {
+				return true
+			}
+		}
+		return false
+	}
+	if mapped(int64(base), rangeSize) {
+		return []oci.IDMap{{Container: 0, Host: base, Size: rangeSize}}, nil
+	}
+	// Root of a user namespace itself: as few ids as will do, from those that it has.
+	for _, m := range own {
+		first := max(m.ID, 1)
+		if first+2 <= m.ID+m.Count {
+			return []oci.IDMap{{Container: 0, Host: uint32(first), Size: 1}, {Container: 65534, Host: uint32(first) + 1, Size: 1}}, nil
+		}
+	}
+	return nil, &oci.HostError{
+		Missing: fmt.Sprintf("cannot map a container's ids: %s leaves no id but its own root", current),
+		Fix:     "run it as the user who started the outer container, or give that container a larger range in /etc/subuid",
+	}
+}
+
+// userMaps maps a user's containers to the user for root, which is nothing but a name there, and to the first
+// subordinate id for everybody else, so that a guest is not even the user who started it.
+func userMaps() (uid, gid []oci.IDMap, err error) {
+	for _, helper := range []string{"newuidmap", "newgidmap"} {
+		if _, err := exec.LookPath(helper); err != nil {
+			return nil, nil, &oci.HostError{
+				Missing: "cannot map a container's ids: the program " + helper + " is missing",
+				Fix:     "sudo apt-get install uidmap (Debian, Ubuntu), sudo dnf install shadow-utils (Fedora)",
+			}
+		}
+	}
+	u, uerr := user.CurrentUserSubUIDs()
+	g, gerr := user.CurrentUserSubGIDs()
+	if err := errors.Join(uerr, gerr); err != nil || len(u) == 0 || len(g) == 0 {
+		missing := "cannot map a container's ids: /etc/subuid or /etc/subgid has no line for this user"
+		if err != nil {
+			missing = fmt.Sprintf("cannot map a container's ids: %v", strings.ReplaceAll(err.Error(), "\n", ", "))
+		}
+		name := os.Getenv("USER")
+		if name == "" {
+			name = "$(id -un)"
+		}
+		return nil, nil, &oci.HostError{
+			Missing: missing,
+			Fix:     "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 " + name,
+		}
+	}
+	line := func(own int, sub user.SubID) []oci.IDMap {
+		return []oci.IDMap{{Container: 0, Host: uint32(own), Size: 1}, {Container: 65534, Host: uint32(sub.SubID), Size: 1}}
+	}
+	return line(os.Geteuid(), u[0]), line(os.Getegid(), g[0]), nil
+}

@@ -1,0 +1,86 @@
+//go:build linux && cgo
+
+package libct
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+
+	"github.com/opencontainers/runc/libcontainer"
+	"github.com/opencontainers/runc/libcontainer/exeseal"
+	_ "github.com/opencontainers/runc/libcontainer/nsenter" // the C half of libcontainer's init
+	"golang.org/x/sys/unix"
+)
+
+// Init does not return in a process that is the init of a container. Everything that runs before it, package init
+// functions included, is paid for by each container.
+func Init() {
+	if len(os.Args) < 2 || os.Args[1] != "init" || os.Getenv("_LIBCONTAINER_INITPIPE") == "" {
+		// Nobody but libcontainer has a use for these; inherited ones could only mislead the children of this process.
+		for _, kv := range os.Environ() {
+			if name, _, _ := strings.Cut(kv, "="); strings.HasPrefix(name, "_LIBCONTAINER_") {
+				os.Unsetenv(name)
+			}
+		}
+		return
+	}
+	go holdLifeline()
+	libcontainer.Init()
+}
+
+// holdLifeline ends a half-made container when the bridge dies or cancels it. libcontainer's init would else wait for
+// the other end of its fifo for ever; stage0 takes over after the exec.
+func holdLifeline() {
+	fds := []unix.PollFd{{Fd: lifelineFD, Events: unix.POLLIN}}
+	for {
+		if n, err := unix.Poll(fds, -1); n > 0 || err != nil && err != unix.EINTR {
+			os.Exit(137)
+		}
+	}
+}
+
+// Seal re-executes the program from a sealed memfd, once. libcontainer must never start a container from a file that
+// the container could reach through /proc and write (CVE-2019-5736), and would else copy the whole program at each
+// start. Seal returns when this has been done, or when it cannot be: containers then start slower, not less safely.
+// It also sees to it that a container's init, which inherits only GOMAXPROCS, runs with one P: it starts faster.
+func Seal() error {
+	defer os.Setenv("GOMAXPROCS", "1")
+	if exeseal.IsSelfExeCloned() {
+		// exec named this process after a descriptor number.
+		_ = os.WriteFile("/proc/self/comm", []byte("mcp-bridge"), 0)
+		return nil
+	}
+	f, err := os.Open("/proc/self/exe")
+	if err != nil {
+		return fmt.Errorf("cannot open own program: %w", err)
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return fmt.Errorf("cannot stat own program: %w", err)
+	}
+	memfd, seal, err := exeseal.Memfd("mcp-bridge")
+	if err != nil {
+		return fmt.Errorf("cannot make a memfd for own program (is vm.memfd_noexec set?): %w", err)
+	}
+	defer memfd.Close()
+	// sendfile copies inside the kernel; a memfd has no faster way in.
+	for off := int64(0); off < st.Size(); {
+		n, err := unix.Sendfile(int(memfd.Fd()), int(f.Fd()), &off, int(st.Size()-off))
+		if err != nil {
+			return fmt.Errorf("cannot copy own program: %w", err)
+		}
+		if n == 0 {
+			return fmt.Errorf("cannot copy own program: it shrank to %d bytes", off)
+		}
+	}
+	if err := seal(&memfd); err != nil {
+		return fmt.Errorf("cannot seal own program: %w", err)
+	}
+	runtime.LockOSThread() // exec keeps this thread's signal mask and scheduling
+	err = unix.Exec(fmt.Sprintf("/proc/self/fd/%d", memfd.Fd()), os.Args, os.Environ())
+	runtime.UnlockOSThread()
+	return fmt.Errorf("cannot execute sealed copy of own program: %w", err)
+}

@@ -1,0 +1,324 @@
+//go:build linux && cgo
+
+package libct
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	_ "github.com/opencontainers/cgroups/devices" // without it: "cgroup manager is not configured to set device rules"
+	"github.com/opencontainers/runc/libcontainer"
+	"github.com/opencontainers/runc/libcontainer/configs"
+	"github.com/opencontainers/runc/libcontainer/specconv"
+	"golang.org/x/sys/unix"
+
+	"github.com/mcp-bridge/mcp-bridge/oci"
+)
+
+// lifelineFD is the descriptor of the lifeline in a container's first process, before and in stage0.
+const lifelineFD = 3
+
+// Options of a [Launcher].
+type Options struct {
+	// StateDir holds what a later start needs to clean up after a crash. It is made when the first container runs.
+	StateDir string
+	// AllowWeakLimits lets containers run with rlimits where the host has no cgroup for them.
+	AllowWeakLimits bool
+	// Logger gets libcontainer's own warnings too; nil discards.
+	Logger *slog.Logger
+}
+
+// A Launcher runs containers with libcontainer. It is safe for concurrent use.
+type Launcher struct {
+	opts Options
+
+	mu    sync.Mutex // guards the rest, which the first Run fills
+	state *state
+	host  oci.Host
+}
+
+// New makes a Launcher. It touches nothing: what is wrong with the host shows in Run.
+func New(opts Options) *Launcher {
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	redirectLogrus(opts.Logger)
+	return &Launcher{opts: opts}
+}
+
+// Close removes what the Launcher keeps in the state directory. No Run may be going on.
+func (l *Launcher) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.state == nil {
+		return nil
+	}
+	err := l.state.close()
+	l.state = nil
+	return err
+}
+
+// prepare finds out once what the host offers and opens the state directory.
+func (l *Launcher) prepare() (oci.Host, *state, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.state != nil {
+		return l.host, l.state, nil
+	}
+	host, err := probe(l.opts.AllowWeakLimits)
+	if err != nil {
+		return oci.Host{}, nil, err
+	}
+	st, err := openState(l.opts.StateDir, l.opts.Logger)
+	if err != nil {
+		return oci.Host{}, nil, err
+	}
+	if host.Limits != oci.ByCgroup {
+		l.opts.Logger.Warn("limits are weak: no cgroup to enforce them", "limits", host.Limits)
+	}
+	l.host, l.state = host, st
+	return host, st, nil
+}
+
+// Run implements [oci.Launcher]. An error is an [*oci.StartError] or an [*oci.HostError] where the user can act on it.
+func (l *Launcher) Run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit, error) {
+	if err := ctx.Err(); err != nil {
+		return oci.Exit{}, context.Cause(ctx)
+	}
+	host, st, err := l.prepare()
+	if err != nil {
+		return oci.Exit{}, err
+	}
+	host.UIDMap, host.GIDMap = mapsFor(host, c.User)
+	config, weak, err := configFor(c, host)
+	if err != nil {
+		return oci.Exit{}, err
+	}
+	container, err := libcontainer.Create(st.dir, c.ID, config)
+	if err != nil {
+		return oci.Exit{}, &oci.StartError{Step: "create", Err: err}
+	}
+	r := run{container: container, command: c.Args[0], weak: weak}
+	if err := st.record(container); err != nil {
+		return oci.Exit{}, errors.Join(err, container.Destroy())
+	}
+	exit, err := r.run(ctx, c, s)
+	if derr := container.Destroy(); derr != nil {
+		l.opts.Logger.Error("cannot remove container; the next start will try again", "id", c.ID, "error", derr)
+	} else {
+		st.forget(c.ID)
+	}
+	exit.Limits = host.Limits
+	var start *oci.StartError
+	if errors.As(err, &start) && ctx.Err() == nil {
+		err = explain(start, c)
+	}
+	return exit, err
+}
+
+// run is one container from its start to its end.
+type run struct {
+	container *libcontainer.Container
+	command   string
+	weak      weakLimits
+}
+
+// weakLimits are those that bind the command only. stage0 sets them, because libcontainer's init is a Go program that
+// needs more address space and threads than a small limit leaves.
+type weakLimits struct{ memory, pids uint64 }
+
+func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit, error) {
+	lifeline, holdLifeline, err := os.Pipe()
+	if err != nil {
+		return oci.Exit{}, fmt.Errorf("cannot make a pipe: %w", err)
+	}
+	defer lifeline.Close()
+	defer holdLifeline.Close()
+	statusPipe, reportStatus, err := os.Pipe()
+	if err != nil {
+		return oci.Exit{}, fmt.Errorf("cannot make a pipe: %w", err)
+	}
+	defer statusPipe.Close()
+	defer reportStatus.Close()
+
+	p := &libcontainer.Process{
+		Init: true, Args: stage0Args(len(s.Extra), r.weak.memory, r.weak.pids, c.Args), Env: c.Env, Cwd: oci.Workspace,
+		UID: int(c.User.UID), GID: int(c.User.GID),
+		ExtraFiles: append([]*os.File{lifeline, reportStatus}, s.Extra...),
+	}
+	// A nil *os.File in an interface is not a nil interface.
+	if s.Stdin != nil {
+		p.Stdin = s.Stdin
+	}
+	if s.Stdout != nil {
+		p.Stdout = s.Stdout
+	}
+	if s.Stderr != nil {
+		p.Stderr = s.Stderr
+	}
+
+	// The end of the lifeline ends the container in every phase, also while libcontainer still holds its lock; the
+	// signal is for a stage0 that should not get to run.
+	killed := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(killed)
+		holdLifeline.Close()
+		_ = r.container.Signal(unix.SIGKILL)
+	})
+	defer func() {
+		if !stop() {
+			<-killed
+		}
+	}()
+
+	err = r.container.Run(p)
+	reportStatus.Close() // ours: so that the pipe ends with stage0
+	if err != nil {
+		// When init is through but for the exec, or died in it, libcontainer leaves it to us.
+		_ = r.container.Signal(unix.SIGKILL)
+		_, _ = p.Wait()
+		if ctx.Err() != nil {
+			return oci.Exit{}, context.Cause(ctx)
+		}
+		return oci.Exit{}, &oci.StartError{Step: "start", Err: err}
+	}
+	ps, werr := p.Wait()
+	exit, reported, err := readReport(statusPipe, r.command)
+	if !reported {
+		if ps == nil {
+			return oci.Exit{}, fmt.Errorf("internal error: cannot wait for container: %w", werr)
+		}
+		exit = oci.Exit{Code: 128 + int(unix.SIGKILL), Signal: unix.SIGKILL}
+	}
+	exit.OOM = oomKilled(r.container)
+	return exit, err
+}
+
+// configFor is the one way from a Container to libcontainer: through the OCI specification.
+func configFor(c oci.Container, host oci.Host) (*configs.Config, weakLimits, error) {
+	var weak weakLimits
+	spec, err := oci.Spec(c, host)
+	if err != nil {
+		return nil, weak, fmt.Errorf("internal error: %w", err)
+	}
+	rootless := os.Geteuid() != 0
+	config, err := specconv.CreateLibcontainerConfig(&specconv.CreateOpts{
+		CgroupName: c.ID, Spec: spec, RootlessEUID: rootless, RootlessCgroups: host.Limits != oci.ByCgroup,
+	})
+	if err != nil {
+		return nil, weak, fmt.Errorf("internal error: cannot convert the OCI specification: %w", err)
+	}
+	// specconv leaves these to the runc command.
+	for _, l := range spec.Process.Rlimits {
+		switch l.Type {
+		case "RLIMIT_AS":
+			weak.memory = l.Hard
+		case "RLIMIT_NPROC":
+			weak.pids = l.Hard
+		default:
+			config.Rlimits = append(config.Rlimits, configs.Rlimit{Type: rlimitNumbers[l.Type], Soft: l.Soft, Hard: l.Hard})
+		}
+	}
+	config.Labels = nil // "bundle=" and the current directory, which is nobody's business
+	return config, weak, nil
+}
+
+var rlimitNumbers = map[string]int{
+	"RLIMIT_CORE": unix.RLIMIT_CORE, "RLIMIT_FSIZE": unix.RLIMIT_FSIZE, "RLIMIT_NOFILE": unix.RLIMIT_NOFILE,
+}
+
+// explain adds to a failed start what the host's settings say about its cause.
+func explain(start *oci.StartError, c oci.Container) error {
+	text := start.Err.Error()
+	if err := traversable(c.Rootfs); err != nil && os.Geteuid() == 0 {
+		return &oci.HostError{Missing: err.Error(), Fix: "set MCP_BRIDGE_CACHE_DIR to a directory that every user may enter, such as /var/cache/mcp-bridge"}
+	}
+	for _, s := range []struct{ file, bad, fix string }{
+		{"/proc/sys/user/max_user_namespaces", "0", "sudo sysctl -w user.max_user_namespaces=15000"},
+		{"/proc/sys/kernel/unprivileged_userns_clone", "0", "sudo sysctl -w kernel.unprivileged_userns_clone=1"},
+		{
+			"/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1",
+			"sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, or give this program an AppArmor profile with \"userns,\"",
+		},
+	} {
+		if b, err := os.ReadFile(s.file); err == nil && strings.TrimSpace(string(b)) == s.bad &&
+			(os.Geteuid() != 0 || !strings.HasPrefix(filepath.Base(s.file), "unprivileged_") && !strings.HasPrefix(filepath.Base(s.file), "apparmor_")) {
+			return &oci.HostError{Missing: fmt.Sprintf("%v; user namespaces are not available (%s is %s)", start, s.file, s.bad), Fix: s.fix}
+		}
+	}
+	if strings.Contains(text, "proc") && strings.Contains(text, "operation not permitted") {
+		return &oci.HostError{
+			Missing: fmt.Sprintf("%v; this looks like the inside of a container whose /proc is masked", start),
+			Fix:     "run the outer container with --security-opt unmask=ALL (podman) or --security-opt systempaths=unconfined (docker)",
+		}
+	}
+	return start
+}
+
+// traversable tells which directory on the way to p a user without rights may not enter.
+func traversable(p string) error {
+	for d := p; d != "/"; d = filepath.Dir(d) {
+		st, err := os.Stat(d)
+		if err != nil {
+			return fmt.Errorf("cannot reach the image: %w", err)
+		}
+		if st.Mode().Perm()&1 == 0 {
+			return fmt.Errorf("cannot reach the image at %s from inside a container, because %s may not be entered by others (mode %04o)", p, d, st.Mode().Perm())
+		}
+	}
+	return nil
+}
+
+// oomKilled reads the kernel's own count.
+func oomKilled(c *libcontainer.Container) bool {
+	st, err := c.State()
+	if err != nil {
+		return false
+	}
+	for controller, file := range map[string]string{"memory": "memory.oom_control", "": "memory.events"} {
+		dir, ok := st.CgroupPaths[controller]
+		if !ok {
+			continue
+		}
+		b, err := readSmall(filepath.Join(dir, file))
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(string(b)) {
+			if f := strings.Fields(line); len(f) == 2 && f[0] == "oom_kill" {
+				return f[1] != "0"
+			}
+		}
+	}
+	return false
+}
+
+func readSmall(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, 1<<16))
+}
+
+// mapsFor narrows the maps of a host to what a container with this user needs.
+func mapsFor(host oci.Host, u oci.User) (uid, gid []oci.IDMap) {
+	pick := func(m []oci.IDMap, id uint32) []oci.IDMap {
+		// A non-root user's map names its own id for 0, and a subordinate one that the container's user gets.
+		m = slices.Clone(m)
+		if len(m) == 2 && m[1].Size == 1 {
+			m[1].Container = id
+		}
+		return m
+	}
+	return pick(host.UIDMap, u.UID), pick(host.GIDMap, u.GID)
+}

@@ -1,0 +1,137 @@
+//go:build linux && cgo
+
+// stage0 is pid 1 of every sandbox. libcontainer's init execs /proc/self/exe, which is this very program, with argv[1]
+// "stage0"; the constructor below then takes over before the Go runtime exists, so that pid 1 costs a tenth of a
+// millisecond and a few pages instead of a Go runtime. It needs no file in the image and none on the host: the program
+// is a sealed copy (see Seal), and as it is not readable for the container's user the kernel makes this process not
+// dumpable, so that /proc/1/exe, /proc/1/mem and ptrace are closed to the guest.
+//
+//	/proc/self/exe stage0 EXTRA MEMORY PIDS COMMAND [ARG...]
+//
+// It runs COMMAND with descriptors 0, 1, 2 and EXTRA more (5, 6, ... here become 3, 4, ... there), with RLIMIT_AS
+// MEMORY and RLIMIT_NPROC PIDS if these are not 0 (set here and not by libcontainer, whose Go code would not start
+// within them), and then
+//   - reaps orphans, which Python as pid 1 would not do: 62 of them filled a pids limit (notes/sandbox.md);
+//   - holds the lifeline (descriptor 3): a pipe whose other end only the bridge has. At its end of file the bridge
+//     is gone, or wants the sandbox gone: stage0 exits, and the kernel kills the whole pid namespace with it;
+//   - reports how COMMAND ended on descriptor 4, which the guest never has: two 32-bit words, kind and value.
+//
+// The seccomp filter is to be loaded in run(), before the vfork.
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { LIFELINE = 3, STATUS = 4, FIRST_EXTRA = 5, PRIVATE = 64 };
+// The kinds of report; the numbers are repeated in stage0_linux.go.
+enum { EXITED = 1, NO_EXEC = 2, FAILED = 3 };
+
+static int lifeline, status;
+
+static void report(uint32_t kind, uint32_t value)
+{
+	uint32_t word[2] = { kind, value };
+	// 8 bytes into an empty pipe: never short. Nobody listens when the bridge is gone.
+	if (write(status, word, sizeof word) < 0)
+		return;
+}
+
+static void fail(void)
+{
+	report(FAILED, errno);
+	_exit(125);
+}
+
+static int above(int fd)
+{
+	int n = fcntl(fd, F_DUPFD_CLOEXEC, PRIVATE);
+	if (n < 0)
+		_exit(125);
+	return n;
+}
+
+static void close_from(unsigned first, unsigned last)
+{
+	if (syscall(SYS_close_range, first, last, 0) == 0)
+		return;
+	for (unsigned fd = first; fd <= last && fd < 1024; fd++) // before Linux 5.9
+		close((int)fd);
+}
+
+static void on_child(int sig) { (void)sig; }
+
+static void limit(int resource, const char *value)
+{
+	struct rlimit l = { strtoull(value, NULL, 10), 0 };
+	l.rlim_max = l.rlim_cur;
+	if (l.rlim_cur > 0 && setrlimit(resource, &l))
+		fail();
+}
+
+static void run(char **argv, char **env)
+{
+	int extra = atoi(argv[2]);
+	char **command = argv + 5;
+	sigset_t chld, none;
+	sigemptyset(&none);
+	sigemptyset(&chld);
+	sigaddset(&chld, SIGCHLD);
+	struct sigaction act = { .sa_handler = on_child };
+
+	status = above(STATUS);
+	lifeline = above(LIFELINE);
+	if (prctl(PR_SET_DUMPABLE, 0) || sigaction(SIGCHLD, &act, NULL) || sigprocmask(SIG_BLOCK, &chld, NULL))
+		fail();
+
+	pid_t child = vfork();
+	if (child < 0)
+		fail();
+	if (child == 0) {
+		for (int i = 0; i < extra; i++)
+			if (dup2(FIRST_EXTRA + i, 3 + i) < 0)
+				fail();
+		close_from(3 + extra, PRIVATE - 1); // what is above closes itself at exec
+		limit(RLIMIT_AS, argv[3]);
+		limit(RLIMIT_NPROC, argv[4]);
+		act.sa_handler = SIG_DFL;
+		sigaction(SIGCHLD, &act, NULL);
+		sigprocmask(SIG_SETMASK, &none, NULL);
+		execve(command[0], command, env);
+		report(NO_EXEC, errno);
+		_exit(127);
+	}
+	// Keep none of the guest's pipes open: their end of file must not wait for pid 1.
+	close_from(0, PRIVATE - 1);
+
+	struct pollfd line = { .fd = lifeline, .events = POLLIN };
+	for (;;) {
+		int wstatus;
+		pid_t pid;
+		while ((pid = waitpid(-1, &wstatus, WNOHANG)) > 0) {
+			if (pid == child) {
+				report(EXITED, (uint32_t)wstatus);
+				_exit(WIFSIGNALED(wstatus) ? 128 + WTERMSIG(wstatus) : WEXITSTATUS(wstatus));
+			}
+		}
+		// SIGCHLD is let in only while this waits, so none is lost between waitpid and here.
+		if (ppoll(&line, 1, NULL, &none) > 0)
+			_exit(137);
+	}
+}
+
+// Priority 101 is the first that is not the C library's: before nsenter's constructor, which has none.
+__attribute__((constructor(101))) static void stage0(int argc, char **argv, char **env)
+{
+	if (argc < 6 || strcmp(argv[0], "/proc/self/exe") != 0 || strcmp(argv[1], "stage0") != 0 || getpid() != 1)
+		return;
+	run(argv, env);
+}

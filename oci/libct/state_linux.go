@@ -1,0 +1,221 @@
+//go:build linux && cgo
+
+package libct
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/opencontainers/cgroups"
+	"github.com/opencontainers/runc/libcontainer"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// cgroupPrefix begins the name of every cgroup of ours.
+	cgroupPrefix = "mcp-bridge-"
+	// newPrefix begins the name of a state directory that is not locked yet.
+	newPrefix = "new-"
+)
+
+// state is a Launcher's own directory in the state directory. It is locked while the Launcher lives; a directory whose
+// lock is free is what a crash left, and is swept by the next start.
+//
+//	STATE_DIR/<random>/lock             flock
+//	STATE_DIR/<random>/<id>.json        the cgroups of a container: what no crash takes away by itself
+//	STATE_DIR/<random>/<id>/            libcontainer's state
+type state struct {
+	parent, dir string
+	lock        *os.File
+	log         *slog.Logger
+}
+
+func openState(parent string, log *slog.Logger) (*state, error) {
+	name := strings.ToLower(rand.Text())
+	s := &state{parent: parent, dir: filepath.Join(parent, name), log: log}
+	// It gets its name when it is locked, so that no other start can take it for a dead one's.
+	unlocked := filepath.Join(parent, newPrefix+name)
+	// Another server that ends removes an empty parent: make it again.
+	var err error
+	for range 3 {
+		if err = os.MkdirAll(parent, 0o700); err != nil {
+			break
+		}
+		if err = os.Mkdir(unlocked, 0o711); !errors.Is(err, os.ErrNotExist) {
+			break
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot make the state directory: %w; set MCP_BRIDGE_STATE_DIR to a writable place", err)
+	}
+	if err := s.take(unlocked); err != nil {
+		return nil, errors.Join(fmt.Errorf("cannot lock the state directory: %w", err), os.RemoveAll(unlocked), s.close())
+	}
+	s.sweep()
+	return s, nil
+}
+
+func (s *state) take(unlocked string) error {
+	var err error
+	if s.lock, err = os.OpenFile(filepath.Join(unlocked, "lock"), os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600); err != nil {
+		return err
+	}
+	if err := unix.Flock(int(s.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return err
+	}
+	return os.Rename(unlocked, s.dir)
+}
+
+func (s *state) close() error {
+	err := os.RemoveAll(s.dir)
+	if s.lock != nil {
+		s.lock.Close()
+	}
+	_ = os.Remove(s.parent) // ours to remove if it is empty; not if it is not
+	return err
+}
+
+func (s *state) record(c *libcontainer.Container) error {
+	st, err := c.State()
+	if err != nil {
+		return fmt.Errorf("cannot read container state: %w", err)
+	}
+	b, err := json.Marshal(st.CgroupPaths)
+	if err != nil {
+		return fmt.Errorf("cannot record container: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(s.dir, c.ID()+".json"), b, 0o600); err != nil {
+		return fmt.Errorf("cannot record container in the state directory: %w", err)
+	}
+	return nil
+}
+
+func (s *state) forget(id string) { _ = os.Remove(filepath.Join(s.dir, id+".json")) }
+
+var (
+	stateName  = regexp.MustCompile(`^[a-z2-7]{26}$`) // rand.Text in lower case
+	recordName = regexp.MustCompile(`^[a-z0-9-]{1,64}\.json$`)
+	cgroupName = regexp.MustCompile(`^` + cgroupPrefix + `[a-z0-9-]{1,64}$`)
+)
+
+// sweep removes what crashed servers left. The state directory may lie in a directory of somebody else's making, such
+// as a cloned repository, so nothing in it is believed: os.Root keeps paths inside, and a recorded cgroup is touched
+// only if it is a cgroup and bears our name.
+func (s *state) sweep() {
+	root, err := os.OpenRoot(s.parent)
+	if err != nil {
+		return
+	}
+	defer root.Close()
+	entries, err := os.ReadDir(s.parent)
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		if e.IsDir() && strings.HasPrefix(e.Name(), newPrefix) {
+			// Killed within its first millisecond; nothing ran yet.
+			if st, err := e.Info(); err == nil && time.Since(st.ModTime()) > time.Hour {
+				_ = root.RemoveAll(e.Name())
+			}
+			continue
+		}
+		if !e.IsDir() || !stateName.MatchString(e.Name()) || filepath.Join(s.parent, e.Name()) == s.dir {
+			continue
+		}
+		if err := s.sweepOne(root, e.Name()); err != nil {
+			s.log.Warn("cannot clean up after a crashed server", "dir", filepath.Join(s.parent, e.Name()), "error", err)
+		}
+	}
+}
+
+func (s *state) sweepOne(root *os.Root, name string) error {
+	dir, err := root.OpenRoot(name)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	st, err := dir.Stat(".")
+	if err != nil {
+		return err
+	}
+	if owner, ok := st.Sys().(*syscall.Stat_t); !ok || int(owner.Uid) != os.Geteuid() {
+		return nil // another user's
+	}
+	lock, err := dir.OpenFile("lock", os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
+		return nil // alive
+	}
+	f, err := dir.Open(".")
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	names, err := f.Readdirnames(10_000)
+	if err != nil && len(names) > 0 {
+		return err
+	}
+	for _, n := range names {
+		if !recordName.MatchString(n) {
+			continue
+		}
+		b, err := dir.ReadFile(n)
+		if err != nil {
+			return err
+		}
+		var paths map[string]string
+		if len(b) > 1<<16 || json.Unmarshal(b, &paths) != nil {
+			continue // cut short by the crash: the container had not started then
+		}
+		if err := removeCgroups(paths); err != nil {
+			return err
+		}
+	}
+	s.log.Info("cleaned up after a crashed server", "dir", filepath.Join(s.parent, name))
+	return root.RemoveAll(name)
+}
+
+// removeCgroups kills what is in the given cgroups, if anything is, and removes them.
+func removeCgroups(paths map[string]string) error {
+	for controller, p := range paths {
+		if !filepath.IsAbs(p) || filepath.Clean(p) != p || !cgroupName.MatchString(filepath.Base(p)) || !isCgroup(p) {
+			delete(paths, controller)
+			continue
+		}
+		// cgroup.kill does it at once, but is v2 and Linux 5.14 and later.
+		if os.WriteFile(filepath.Join(p, "cgroup.kill"), []byte("1"), 0) == nil {
+			continue
+		}
+		b, err := readSmall(filepath.Join(p, "cgroup.procs"))
+		if err != nil {
+			continue
+		}
+		for f := range strings.FieldsSeq(string(b)) {
+			if pid, err := strconv.Atoi(f); err == nil && pid > 1 {
+				_ = unix.Kill(pid, unix.SIGKILL)
+			}
+		}
+	}
+	if err := cgroups.RemovePaths(paths); err != nil {
+		return fmt.Errorf("cannot remove cgroups: %w", err)
+	}
+	return nil
+}
+
+func isCgroup(p string) bool {
+	var fs unix.Statfs_t
+	return unix.Statfs(p, &fs) == nil && (fs.Type == unix.CGROUP_SUPER_MAGIC || fs.Type == unix.CGROUP2_SUPER_MAGIC)
+}

@@ -1,0 +1,200 @@
+package oci
+
+import (
+	"fmt"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// Host is what [Spec] has to know of the machine: how ids are mapped and what enforces limits. A launcher finds it out
+// once.
+type Host struct {
+	// UIDMap and GIDMap of the container's user namespace (user_namespaces(7)). They must cover 0, which libcontainer
+	// insists on, and the container's user; neither may be the identity.
+	UIDMap, GIDMap []IDMap
+	// Cgroup is the parent below which each container gets a cgroup of its own, in the form of
+	// linux.cgroupsPath of the runtime specification. Ignored unless Limits is ByCgroup.
+	Cgroup string
+	// Limits names what enforces limits.
+	Limits Enforcement
+	// NoFile is the hard RLIMIT_NOFILE of the launcher, which it may not be able to raise; 0 if unknown.
+	NoFile uint64
+	// SwapAccounting says that the kernel can limit swap too (memory.memsw on cgroup v1).
+	SwapAccounting bool
+}
+
+// IDMap is one line of a uid_map or gid_map.
+type IDMap struct{ Container, Host, Size uint32 }
+
+// Sizes of the tmpfs mounts. Their pages count against the memory limit as well; a cap of its own makes a full disk
+// an error that Python can show, where the memory limit would kill.
+const (
+	tmpSize       = "size=64m,nr_inodes=16k"
+	workspaceSize = "size=128m,nr_inodes=32k"
+	shmSize       = "size=32m,nr_inodes=1k"
+	maxFile       = 256 << 20 // RLIMIT_FSIZE: above any tmpfs here, so that a sparse file cannot be absurd
+	maxFiles      = 1024      // RLIMIT_NOFILE: bounds kernel memory held by pipes and files
+)
+
+// masked are the files of /proc that tell about the host, or let its kernel be probed. The list is Docker's and
+// podman's default with those that the attack probes found readable beside it (notes/sandbox.md, fs.proc_leaks).
+var masked = []string{
+	"/proc/acpi", "/proc/asound", "/proc/buddyinfo", "/proc/cmdline", "/proc/config.gz", "/proc/consoles", "/proc/crypto",
+	"/proc/diskstats", "/proc/dma", "/proc/driver", "/proc/execdomains", "/proc/fb", "/proc/interrupts", "/proc/iomem",
+	"/proc/ioports", "/proc/kallsyms", "/proc/kcore", "/proc/key-users", "/proc/keys", "/proc/kmsg", "/proc/kpagecgroup",
+	"/proc/kpagecount", "/proc/kpageflags", "/proc/latency_stats", "/proc/locks", "/proc/mdstat", "/proc/misc",
+	"/proc/modules", "/proc/mtrr", "/proc/pagetypeinfo", "/proc/partitions", "/proc/pressure", "/proc/sched_debug",
+	"/proc/schedstat", "/proc/scsi", "/proc/slabinfo", "/proc/softirqs", "/proc/swaps", "/proc/timer_list",
+	"/proc/timer_stats", "/proc/tty", "/proc/version_signature", "/proc/vmallocinfo", "/proc/zoneinfo",
+}
+
+// readonly are the directories of /proc through which the kernel is configured.
+var readonly = []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
+
+// Spec makes the OCI runtime specification (v1.2) of a container on a host. It is pure: the same arguments give the
+// same specification, and nothing is looked up. An error means that c or host is inconsistent, which is a bug of the
+// caller.
+func Spec(c Container, host Host) (*specs.Spec, error) {
+	if err := c.validate(); err != nil {
+		return nil, err
+	}
+	if err := host.validate(c.User); err != nil {
+		return nil, err
+	}
+	s := &specs.Spec{
+		Version:  specs.Version,
+		Hostname: "sandbox",
+		Root:     &specs.Root{Path: c.Rootfs, Readonly: true},
+		Process: &specs.Process{
+			User:            specs.User{UID: c.User.UID, GID: c.User.GID},
+			Args:            c.Args,
+			Env:             c.Env,
+			Cwd:             Workspace,
+			NoNewPrivileges: true,
+			Capabilities:    &specs.LinuxCapabilities{}, // none, in every set
+			Rlimits:         rlimits(c.Limits, host),
+		},
+		Mounts: mounts(c.User),
+		Linux: &specs.Linux{
+			Namespaces: []specs.LinuxNamespace{
+				{Type: specs.UserNamespace}, {Type: specs.PIDNamespace}, {Type: specs.MountNamespace},
+				{Type: specs.NetworkNamespace}, {Type: specs.IPCNamespace}, {Type: specs.UTSNamespace},
+				{Type: specs.CgroupNamespace},
+			},
+			UIDMappings:   mappings(host.UIDMap),
+			GIDMappings:   mappings(host.GIDMap),
+			MaskedPaths:   masked,
+			ReadonlyPaths: readonly,
+			// A second lock on the door that most kernel exploits need; it holds even without a seccomp filter.
+			Sysctl: map[string]string{"user.max_user_namespaces": "0"},
+		},
+	}
+	if host.Limits == ByCgroup {
+		s.Linux.CgroupsPath = host.Cgroup + c.ID
+		s.Linux.Resources = resources(c.Limits, host)
+	}
+	return s, nil
+}
+
+func (h Host) validate(u User) error {
+	for name, m := range map[string][]IDMap{"uid": h.UIDMap, "gid": h.GIDMap} {
+		id := u.UID
+		if name == "gid" {
+			id = u.GID
+		}
+		if !covers(m, 0) || !covers(m, id) {
+			return fmt.Errorf("invalid %s map %v: it must cover 0 and %d", name, m, id)
+		}
+		for _, l := range m {
+			if l.Host == 0 || l.Container == l.Host && l.Container != 0 {
+				return fmt.Errorf("invalid %s map %v: a container's id must not be the same id on the host, nor its root", name, m)
+			}
+		}
+	}
+	if h.Limits != ByCgroup && h.Limits != ByRlimits {
+		return fmt.Errorf("invalid enforcement of limits %q", h.Limits)
+	}
+	return nil
+}
+
+func covers(m []IDMap, id uint32) bool {
+	for _, l := range m {
+		if id >= l.Container && uint64(id) < uint64(l.Container)+uint64(l.Size) {
+			return true
+		}
+	}
+	return false
+}
+
+func mappings(m []IDMap) []specs.LinuxIDMapping {
+	out := make([]specs.LinuxIDMapping, len(m))
+	for i, l := range m {
+		out[i] = specs.LinuxIDMapping{ContainerID: l.Container, HostID: l.Host, Size: l.Size}
+	}
+	return out
+}
+
+// mounts: neither /sys nor a cgroup tree, because Python needs neither and both have been the way out before
+// (CVE-2022-0492, CVE-2023-25809); /dev is a fresh tmpfs, because the image's could hold symlinks (CVE-2026-41579).
+func mounts(u User) []specs.Mount {
+	tmpfs := func(dest, size string) specs.Mount {
+		owner := fmt.Sprintf("mode=0700,uid=%d,gid=%d", u.UID, u.GID)
+		return specs.Mount{
+			Destination: dest, Type: "tmpfs", Source: "tmpfs",
+			Options: []string{"nosuid", "nodev", "noexec", owner, size},
+		}
+	}
+	return []specs.Mount{
+		{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "nodev", "noexec"}},
+		{
+			Destination: "/dev", Type: "tmpfs", Source: "tmpfs",
+			Options: []string{"nosuid", "noexec", "mode=0755", "size=64k", "nr_inodes=64", "ro"},
+		},
+		// POSIX semaphores and shared memory, without which multiprocessing does not work.
+		tmpfs("/dev/shm", shmSize),
+		tmpfs("/tmp", tmpSize),
+		tmpfs(Workspace, workspaceSize),
+	}
+}
+
+func rlimits(l Limits, host Host) []specs.POSIXRlimit {
+	files := uint64(maxFiles)
+	if host.NoFile != 0 {
+		files = min(files, host.NoFile)
+	}
+	r := []specs.POSIXRlimit{
+		// 1 and not 0: at 0 the kernel still runs a "|handler" of core_pattern, as real root, on the guest's memory.
+		// 1 is its word for no handler (core(5), and do_coredump in fs/coredump.c).
+		{Type: "RLIMIT_CORE", Soft: 1, Hard: 1},
+		{Type: "RLIMIT_NOFILE", Soft: files, Hard: files},
+		{Type: "RLIMIT_FSIZE", Soft: maxFile, Hard: maxFile},
+	}
+	if host.Limits == ByRlimits {
+		if l.Memory > 0 {
+			r = append(r, specs.POSIXRlimit{Type: "RLIMIT_AS", Soft: uint64(l.Memory), Hard: uint64(l.Memory)})
+		}
+		if l.Pids > 0 { // counted for each user namespace since Linux 5.14
+			r = append(r, specs.POSIXRlimit{Type: "RLIMIT_NPROC", Soft: uint64(l.Pids), Hard: uint64(l.Pids)})
+		}
+	}
+	return r
+}
+
+func resources(l Limits, host Host) *specs.LinuxResources {
+	r := &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}}
+	if l.Memory > 0 {
+		r.Memory = &specs.LinuxMemory{Limit: &l.Memory}
+		if host.SwapAccounting {
+			r.Memory.Swap = &l.Memory // memory and swap together: no swap
+		}
+	}
+	if l.Pids > 0 {
+		r.Pids = &specs.LinuxPids{Limit: &l.Pids}
+	}
+	if l.CPUs > 0 {
+		period := uint64(100_000) // µs, the kernel's own default
+		quota := int64(l.CPUs * float64(period))
+		r.CPU = &specs.LinuxCPU{Period: &period, Quota: &quota}
+	}
+	return r
+}
