@@ -1,0 +1,81 @@
+// Package bridge is the MCP server of mcp-bridge: its one tool run_python, one run of a script from the request to the
+// result, and how that result is rendered. It knows a sandbox only as an [oci.Launcher], and the image only as what
+// [Options.Image] hands it, so it builds and tests on every OS.
+package bridge
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/mcp-bridge/mcp-bridge/oci"
+)
+
+// Options of a [Bridge]. Launcher and Image are required.
+type Options struct {
+	Version  string
+	Launcher oci.Launcher
+	// Image gives the tree that a run starts from. It is called for each run and may block, for instance on a pull;
+	// the first call happens with the first run, never before.
+	Image func(context.Context) (Image, error)
+
+	Limits oci.Limits
+	User   oci.User
+	// Timeout is for runs that name none, MaxTimeout for those that name too much.
+	Timeout, MaxTimeout time.Duration
+	// MaxConcurrency is how many runs go on at once; more wait their turn, first come first served.
+	MaxConcurrency int
+	OutputMode     Mode
+
+	// Servers are the names of the MCP servers that scripts may call, and Call calls a tool of one. Call must be safe
+	// for concurrent use. Both may be nil.
+	Servers func() []string
+	Call    func(ctx context.Context, server, tool string, arguments json.RawMessage) (json.RawMessage, error)
+
+	Logger *slog.Logger // nil discards
+}
+
+// Image is a directory tree with a Python in it.
+type Image struct {
+	Root   string   // absolute path on the host
+	Python string   // absolute path in the tree
+	Env    []string // the image's own environment
+	// Note is shown in every result when the image is not the one to be expected.
+	Note string
+	// Runner is the runner of package guest compiled for this Python, if it is known, and SaveRunner keeps it when a
+	// sandbox has compiled it. SaveRunner may be nil.
+	Runner     []byte
+	SaveRunner func([]byte)
+}
+
+// A Bridge runs scripts. It is safe for concurrent use.
+type Bridge struct {
+	opts  Options
+	slots *semaphore.Weighted
+	runs  sync.WaitGroup
+}
+
+// New makes a Bridge. It starts nothing.
+func New(opts Options) *Bridge {
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	if opts.MaxConcurrency < 1 {
+		opts.MaxConcurrency = 1
+	}
+	return &Bridge{opts: opts, slots: semaphore.NewWeighted(int64(opts.MaxConcurrency))}
+}
+
+// Wait returns when no run is going on any more.
+func (b *Bridge) Wait() { b.runs.Wait() }
+
+func (b *Bridge) servers() []string {
+	if b.opts.Servers == nil {
+		return nil
+	}
+	return b.opts.Servers()
+}

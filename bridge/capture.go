@@ -1,0 +1,74 @@
+package bridge
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+)
+
+// A stream of a script is kept up to maxStream bytes: the first half and the last, because what a script says first
+// and what it says last are what matters. The rest is counted and named.
+const maxStream = 1 << 20
+
+// capture keeps the output of one stream. The zero value is ready to use; it is not safe for concurrent use.
+type capture struct {
+	head, tail []byte
+	total      int64
+}
+
+func (c *capture) Write(p []byte) (int, error) {
+	n := len(p)
+	c.total += int64(n)
+	if room := maxStream/2 - len(c.head); room > 0 {
+		k := min(room, len(p))
+		c.head = append(c.head, p[:k]...)
+		p = p[k:]
+	}
+	c.tail = append(c.tail, p...)
+	// Let it grow to twice what is kept before moving, so that each byte is moved at most once.
+	if len(c.tail) > maxStream {
+		c.tail = append(c.tail[:0], c.tail[len(c.tail)-maxStream/2:]...)
+	}
+	return n, nil
+}
+
+// cut says whether some of the stream is not kept.
+func (c *capture) cut() bool { return c.total > maxStream }
+
+// lines are the lines of the stream, with one in place of what was cut.
+func (c *capture) lines() []string {
+	tail := c.tail
+	if !c.cut() {
+		return Lines(append(c.head[:len(c.head):len(c.head)], tail...))
+	}
+	tail = tail[len(tail)-maxStream/2:]
+	missing := c.total - int64(len(c.head)) - int64(len(tail))
+	out := Lines(c.head)
+	out = append(out, fmt.Sprintf("[bridge: %d bytes of output are left out here]", missing))
+	return append(out, Lines(tail)...)
+}
+
+// copyStream reads r to its end, which is never far: the other end dies with the sandbox. What it reads is kept in c
+// and passed on to w, if that is not nil; when w fails (a closed pipe of "| head"), stop is called once.
+func copyStream(r *os.File, c *capture, w io.Writer, stop func(error)) error {
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := r.Read(buf)
+		if n > 0 {
+			_, _ = c.Write(buf[:n]) // never fails
+			if w != nil {
+				if _, werr := w.Write(buf[:n]); werr != nil {
+					stop(werr)
+					w = nil
+				}
+			}
+		}
+		if err != nil {
+			if errors.Is(err, io.EOF) || errors.Is(err, os.ErrClosed) {
+				return nil
+			}
+			return err
+		}
+	}
+}

@@ -1,0 +1,221 @@
+package bridge
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// MaxCode is the largest script, in bytes. A model does not write such a thing: it is data, which belongs into a tool's
+// answer, and a bound keeps one call from taking the server's memory.
+const MaxCode = 8 << 20
+
+// Request is a valid call of run_python.
+type Request struct {
+	Code    string
+	Servers []string
+	Timeout time.Duration // 0: the default
+}
+
+// inputSchema is sent with every tools/list answer, so each word counts.
+const inputSchema = `{"type":"object","properties":{` +
+	`"code":{"type":"string","description":"Python 3 script. Top-level await works. Print what you need, or end with an expression: its value is the result."},` +
+	`"servers":{"type":"array","items":{"type":"string"},"description":"MCP servers to load for this run"},` +
+	`"timeout":{"type":"integer","minimum":1,"description":"seconds"}},` +
+	`"required":["code"],"additionalProperties":false}`
+
+// parseRequest reads the arguments of run_python. Its errors are for the model that wrote them: they name the argument,
+// and what would be right.
+func parseRequest(raw json.RawMessage) (Request, error) {
+	var req Request
+	if !utf8.Valid(raw) {
+		return req, fmt.Errorf("the arguments are not valid UTF-8")
+	}
+	if len(bytes.TrimSpace(raw)) == 0 {
+		raw = json.RawMessage("{}")
+	}
+	var args map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &args); err != nil || args == nil {
+		return req, fmt.Errorf("the arguments must be an object with code, and optionally servers and timeout")
+	}
+	for name := range args {
+		if !slices.Contains([]string{"code", "servers", "timeout"}, name) {
+			return req, fmt.Errorf("unknown argument %s: there are code, servers and timeout", quote(name))
+		}
+	}
+	if v, ok := args["code"]; !ok || isNull(v) {
+		return req, fmt.Errorf("code is missing: it is the Python script to run")
+	} else if err := json.Unmarshal(v, &req.Code); err != nil {
+		return req, fmt.Errorf("code must be a string, not %s", kind(v))
+	}
+	if v := args["servers"]; v != nil && !isNull(v) {
+		if err := json.Unmarshal(v, &req.Servers); err != nil {
+			return req, fmt.Errorf("servers must be an array of names, not %s", kind(v))
+		}
+	}
+	if v := args["timeout"]; v != nil && !isNull(v) {
+		seconds, err := strconv.ParseFloat(string(bytes.TrimSpace(v)), 64)
+		if err != nil || seconds != math.Trunc(seconds) {
+			return req, fmt.Errorf("timeout must be a whole number of seconds, not %s", quote(string(v)))
+		}
+		// What is out of range is brought into it later, and said.
+		req.Timeout = time.Duration(max(-1, min(seconds, 1e9))) * time.Second
+		if req.Timeout == 0 {
+			req.Timeout = -time.Second // 0 was asked for; a zero Timeout means the default
+		}
+	}
+	return req, nil
+}
+
+// check validates what any caller may have got wrong, and brings the timeout into its range; note says if it did.
+func (b *Bridge) check(req *Request) (note string, err error) {
+	switch {
+	case strings.TrimSpace(req.Code) == "":
+		return "", fmt.Errorf("code is empty: it is the Python script to run")
+	case len(req.Code) > MaxCode:
+		return "", fmt.Errorf("code has %d bytes, at most %d are allowed: let the script fetch its data by a tool, or split it", len(req.Code), MaxCode)
+	case !utf8.ValidString(req.Code):
+		return "", fmt.Errorf("code is not valid UTF-8 (byte %d)", invalidAt(req.Code))
+	}
+	known := b.servers()
+	req.Servers = slices.Compact(slices.Sorted(slices.Values(req.Servers)))
+	for _, name := range req.Servers {
+		if !slices.Contains(known, name) {
+			return "", unknownServer(name, known)
+		}
+	}
+	asked := req.Timeout
+	if asked == 0 {
+		asked = b.opts.Timeout
+	}
+	req.Timeout = min(max(asked, time.Second), b.opts.MaxTimeout)
+	if req.Timeout != asked {
+		note = fmt.Sprintf("The timeout was set to %d s; it may be 1 to %d.", int(req.Timeout.Seconds()), int(b.opts.MaxTimeout.Seconds()))
+	}
+	return note, nil
+}
+
+func unknownServer(name string, known []string) error {
+	if len(known) == 0 {
+		return fmt.Errorf("there is no MCP server %s: none is configured", quote(name))
+	}
+	if near := closeMatches(name, known); len(near) > 0 {
+		return fmt.Errorf("there is no MCP server %s; did you mean %s?", quote(name), strings.Join(near, " or "))
+	}
+	const most = 20
+	more := ""
+	if len(known) > most {
+		known, more = known[:most], fmt.Sprintf(" and %d more", len(known)-most)
+	}
+	return fmt.Errorf("there is no MCP server %s; there are %s%s", quote(name), strings.Join(known, ", "), more)
+}
+
+// closeMatches are up to three of the known names that share most with name: the same but for case and punctuation, a
+// part of each other, or few edits apart.
+func closeMatches(name string, known []string) []string {
+	plain := func(s string) string {
+		return strings.Map(func(r rune) rune {
+			if strings.ContainsRune("-_. ", r) {
+				return -1
+			}
+			return r
+		}, strings.ToLower(s))
+	}
+	if len(name) > 100 {
+		return nil
+	}
+	type match struct {
+		name     string
+		distance int
+	}
+	var matches []match
+	want := plain(name)
+	for _, k := range known {
+		have := plain(k)
+		d := editDistance(want, have)
+		if len(want) > 2 && (strings.Contains(have, want) || strings.Contains(want, have) && len(have) > 2) {
+			d = min(d, 1)
+		}
+		if d <= max(1, len(want)/3) {
+			matches = append(matches, match{k, d})
+		}
+	}
+	slices.SortStableFunc(matches, func(a, b match) int { return a.distance - b.distance })
+	var out []string
+	for _, m := range matches[:min(3, len(matches))] {
+		out = append(out, m.name)
+	}
+	return out
+}
+
+// editDistance is Levenshtein's, over bytes.
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
+
+func invalidAt(s string) int {
+	for i, r := range s {
+		if r == utf8.RuneError {
+			if _, size := utf8.DecodeRuneInString(s[i:]); size == 1 {
+				return i
+			}
+		}
+	}
+	return len(s)
+}
+
+func isNull(v json.RawMessage) bool { return string(bytes.TrimSpace(v)) == "null" }
+
+// quote makes text of a caller's fit for a message: one line, bounded.
+func quote(s string) string {
+	if len(s) > 80 {
+		s = strings.ToValidUTF8(s[:80], "") + "..."
+	}
+	return strconv.Quote(s)
+}
+
+// kind names the type of a JSON value.
+func kind(v json.RawMessage) string {
+	d := json.NewDecoder(bytes.NewReader(v))
+	t, err := d.Token()
+	if err != nil && err != io.EOF {
+		return "that"
+	}
+	switch t := t.(type) {
+	case json.Delim:
+		if t == '[' {
+			return "an array"
+		}
+		return "an object"
+	case string:
+		return "a string"
+	case bool:
+		return "a boolean"
+	case float64:
+		return "a number"
+	}
+	return "null"
+}

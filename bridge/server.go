@@ -1,0 +1,109 @@
+package bridge
+
+import (
+	"context"
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+)
+
+// The names that the original bridge is known by, so that its users change nothing but the command.
+const (
+	serverName      = "mcp-server-code-execution-mode"
+	toolName        = "run_python"
+	capabilitiesURI = "resource://" + serverName + "/capabilities"
+)
+
+//go:embed capabilities.md
+var capabilities string
+
+// instructions are shown to the model with the tool; hosts cut them at 2 KB.
+const instructions = "run_python runs a Python script in a sandbox of its own: no network, nothing kept between runs, " +
+	"files only in /tmp and /workspace. One script that loops, filters and prints what matters is better than many calls. " +
+	"The manual is the resource " + capabilitiesURI + "."
+
+const toolDescription = "Run a Python 3 script in a fresh, isolated sandbox (standard library, no network, nothing kept between runs) " +
+	"and get its output. The value of a last expression is returned as result."
+
+// maxMessage bounds one message of the client: a script of MaxCode bytes, in which JSON may escape every one, and then
+// some, so that a script that is too large gets an answer instead of a dead session.
+const maxMessage = 8 * MaxCode
+
+// Serve speaks MCP on a transport until the client ends the session or ctx is cancelled, and then waits for the runs
+// that were going on, which both cancel. A client's end of file is no error.
+func (b *Bridge) Serve(ctx context.Context, t mcp.Transport) error {
+	server := mcp.NewServer(&mcp.Implementation{
+		Name: serverName, Title: "Python in a sandbox", Version: b.opts.Version,
+	}, &mcp.ServerOptions{
+		Instructions: instructions,
+		// The default would promise logging, which the protocol has deprecated and this server does not do.
+		Capabilities: &mcp.ServerCapabilities{Tools: &mcp.ToolCapabilities{}, Resources: &mcp.ResourceCapabilities{}},
+	})
+	yes := true
+	server.AddTool(&mcp.Tool{
+		Name: toolName, Title: "Run Python in a sandbox", Description: toolDescription,
+		InputSchema: json.RawMessage(inputSchema), OutputSchema: OutputSchema(),
+		Annotations: &mcp.ToolAnnotations{DestructiveHint: &yes, OpenWorldHint: &yes},
+	}, func(hctx context.Context, req *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+		// Server.Run does not cancel the handlers' contexts when its own ends.
+		hctx, cancel := context.WithCancelCause(hctx)
+		defer cancel(nil)
+		stop := context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
+		defer stop()
+		return b.call(hctx, req.Params.Arguments), nil
+	})
+	server.AddResource(&mcp.Resource{
+		URI: capabilitiesURI, Name: "capabilities", Title: "Manual of the sandbox", MIMEType: "text/markdown",
+		Description: "What a script finds in the sandbox, and how results look",
+	}, func(context.Context, *mcp.ReadResourceRequest) (*mcp.ReadResourceResult, error) {
+		return &mcp.ReadResourceResult{Contents: []*mcp.ResourceContents{{
+			URI: capabilitiesURI, MIMEType: "text/markdown", Text: b.manual(),
+		}}}, nil
+	})
+	err := server.Run(ctx, t)
+	b.Wait()
+	if ctx.Err() != nil {
+		return nil // we were told to stop, and did
+	}
+	if err != nil {
+		return fmt.Errorf("cannot go on speaking MCP: %w", err)
+	}
+	return nil
+}
+
+// Transport is standard input and output, with room for the largest message this server accepts.
+func Transport() mcp.Transport { return &mcp.StdioTransport{MaxLineLength: maxMessage} }
+
+// call is run_python. Everything that goes wrong is a result that the model can read: it wrote the arguments, and
+// nobody else will see a protocol error (SEP-1303).
+func (b *Bridge) call(ctx context.Context, arguments json.RawMessage) *mcp.CallToolResult {
+	req, err := parseRequest(arguments)
+	var result Result
+	if err != nil {
+		result = Result{Status: StatusValidationError, Error: err.Error()}
+	} else {
+		result, _ = b.Run(ctx, req, Output{}) // the result says what the error does
+	}
+	text, structured := result.Render(b.opts.OutputMode)
+	return &mcp.CallToolResult{
+		Content:           []mcp.Content{&mcp.TextContent{Text: text}},
+		StructuredContent: structured,
+		IsError:           result.IsError(),
+	}
+}
+
+// manual is the capabilities resource, with this server's own numbers.
+func (b *Bridge) manual() string {
+	servers := "none is configured"
+	if names := b.servers(); len(names) > 0 {
+		servers = strings.Join(names, ", ")
+	}
+	return strings.NewReplacer(
+		"{{timeout}}", fmt.Sprint(int(b.opts.Timeout.Seconds())), "{{maxTimeout}}", fmt.Sprint(int(b.opts.MaxTimeout.Seconds())),
+		"{{memory}}", fmt.Sprint(b.opts.Limits.Memory>>20), "{{pids}}", fmt.Sprint(b.opts.Limits.Pids),
+		"{{servers}}", servers,
+	).Replace(capabilities)
+}

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/mcp-bridge/mcp-bridge/bridge"
+	"github.com/mcp-bridge/mcp-bridge/internal/config"
+	"github.com/mcp-bridge/mcp-bridge/internal/guest"
+	"github.com/mcp-bridge/mcp-bridge/rootfs"
+)
+
+// images makes of the image that is configured what a bridge needs of it.
+type images struct {
+	store    *rootfs.Store
+	ref      string
+	fallback string // what stands in when ref cannot be had; empty if nothing may
+	log      *slog.Logger
+
+	mu      sync.Mutex
+	said    bool
+	runners map[string][]byte // compiled runners, by digest of the tree
+}
+
+func newImages(cfg config.Config, log *slog.Logger) *images {
+	i := &images{
+		store: &rootfs.Store{Dir: cfg.CacheDir, Logger: log}, ref: cfg.Image, log: log, runners: make(map[string][]byte),
+	}
+	if !cfg.ImageSet {
+		i.fallback = "host"
+	}
+	return i
+}
+
+func (i *images) image(ctx context.Context) (bridge.Image, error) {
+	note := ""
+	tree, err := i.store.Ensure(ctx, i.ref)
+	if err != nil && i.fallback != "" && ctx.Err() == nil {
+		cause := err
+		if tree, err = i.store.Ensure(ctx, i.fallback); err != nil {
+			return bridge.Image{}, errors.Join(cause, err)
+		}
+		note = fmt.Sprintf("a copy of this host's Python, because %s cannot be had yet", i.ref)
+		i.sayOnce(cause)
+	}
+	if err != nil {
+		return bridge.Image{}, err
+	}
+	return bridge.Image{
+		Root: tree.Path, Python: tree.Python, Env: tree.Env, Note: note,
+		Runner:     i.runner(tree),
+		SaveRunner: func(code []byte) { i.saveRunner(tree, code) },
+	}, nil
+}
+
+func (i *images) sayOnce(cause error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if !i.said {
+		i.said = true
+		i.log.Warn("scripts run with a copy of this host's Python; set "+config.EnvImage+" to choose an image", "image", i.ref, "cause", cause)
+	}
+}
+
+// runnerFile is where the compiled runner of a tree is kept for the next process.
+func runnerFile(tree rootfs.Tree) string { return filepath.Join(tree.Aux, "runner-"+guest.RunnerID) }
+
+const maxRunner = 1 << 20 // some 40 KB, in fact
+
+func (i *images) runner(tree rootfs.Tree) []byte {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if code, ok := i.runners[tree.Digest]; ok {
+		return code
+	}
+	if st, err := os.Lstat(runnerFile(tree)); err != nil || !st.Mode().IsRegular() || st.Size() > maxRunner {
+		return nil
+	}
+	code, err := os.ReadFile(runnerFile(tree))
+	if err != nil {
+		return nil
+	}
+	i.runners[tree.Digest] = code
+	return code
+}
+
+// saveRunner keeps what a sandbox compiled before it had seen any script. That it fails to be kept costs the next
+// process some milliseconds and nothing else.
+func (i *images) saveRunner(tree rootfs.Tree, code []byte) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if len(code) > maxRunner {
+		return
+	}
+	i.runners[tree.Digest] = code
+	f, err := os.CreateTemp(tree.Aux, "runner-*.tmp")
+	if err != nil {
+		i.log.Debug("cannot keep the compiled runner", "error", err)
+		return
+	}
+	_, err = f.Write(code)
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), runnerFile(tree))
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+		i.log.Debug("cannot keep the compiled runner", "error", err)
+	}
+}

@@ -1,0 +1,127 @@
+// Command mcp-bridge is an MCP server with one tool, run_python, that runs scripts in containers of its own.
+//
+// This package is wiring and the command line, nothing else. Standard output belongs to MCP (serve) or to the script
+// (run); everything that the bridge itself has to say goes to standard error.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/mcp-bridge/mcp-bridge/internal/config"
+	"github.com/mcp-bridge/mcp-bridge/oci/libct"
+)
+
+// The exit codes of mcp-bridge; those of run are the script's own besides. See `mcp-bridge run --help`.
+const (
+	exitUsage     = 2   // the command line or an environment variable is wrong
+	exitTimeout   = 124 // as of timeout(1)
+	exitBridge    = 125 // as of docker run and podman run
+	exitOOM       = 137
+	exitInterrupt = 130
+)
+
+// An exitError ends the program with a code. Its message, if any, has not been printed yet.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit code %d", e.code)
+	}
+	return e.err.Error()
+}
+func (e *exitError) Unwrap() error { return e.err }
+
+func main() {
+	libct.Init() // first: in a container this does not return
+	if err := libct.Seal(); err != nil {
+		slog.Debug("containers start slower", "error", err)
+	}
+	os.Exit(run())
+}
+
+func run() int {
+	// Being notified keeps a closed stdout from killing the bridge before it has cleaned up; unlike ignoring, it is
+	// not inherited by what the bridge starts.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	err := command().ExecuteContext(ctx)
+	var exit *exitError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &exit):
+		if exit.err != nil {
+			fmt.Fprintln(os.Stderr, "mcp-bridge:", exit.err)
+		}
+		return exit.code
+	default: // cobra's: the command line
+		fmt.Fprintln(os.Stderr, "mcp-bridge:", err)
+		return exitUsage
+	}
+}
+
+func command() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "mcp-bridge",
+		Short: "Run Python scripts in containers of their own, for MCP clients and for you",
+		Long: "mcp-bridge is an MCP server on standard input and output with one tool, run_python: each script runs in a\n" +
+			"rootless container that mcp-bridge launches itself, without a daemon, a network or privileges.\n\n" + variables(),
+		Args:          cobra.NoArgs,
+		SilenceErrors: true, SilenceUsage: true,
+		RunE: func(c *cobra.Command, _ []string) error { return serve(c.Context()) },
+	}
+	root.AddCommand(&cobra.Command{
+		Use: "serve", Short: "Serve MCP on standard input and output (what mcp-bridge does without a command)", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return serve(c.Context()) },
+	}, runCommand(), versionCommand())
+	return root
+}
+
+// variables is the part of the help that names the environment.
+func variables() string {
+	text := "Environment:\n"
+	for _, v := range config.Variables() {
+		byDefault := v.Default
+		if byDefault == "" {
+			byDefault = "-"
+		}
+		text += fmt.Sprintf("  %-32s %s\n  %-32s   default %s; allowed %s\n", v.Name, v.Meaning, "", byDefault, v.Allowed)
+	}
+	return text
+}
+
+// load reads the environment and makes the logger that it asks for.
+func load(stderr io.Writer) (config.Config, *slog.Logger, error) {
+	home, _ := os.UserHomeDir() // empty is allowed: nothing needs it if the variables say more
+	cwd, err := os.Getwd()
+	if err != nil {
+		return config.Config{}, nil, &exitError{exitUsage, fmt.Errorf("cannot find the current directory: %w", err)}
+	}
+	cfg, err := config.Load(config.Host{
+		Getenv: os.Getenv, Home: home, Cwd: cwd, Root: os.Geteuid() == 0, CPUs: runtime.NumCPU(),
+		Writable: func(dir string) bool { return unix.Access(dir, unix.W_OK) == nil },
+	})
+	if err != nil {
+		return config.Config{}, nil, &exitError{exitUsage, err}
+	}
+	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: cfg.LogLevel}))
+	for _, name := range config.Unknown(os.Environ()) {
+		log.Warn("unknown environment variable", "name", name)
+	}
+	return cfg, log, nil
+}

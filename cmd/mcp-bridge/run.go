@@ -1,0 +1,144 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mcp-bridge/mcp-bridge/bridge"
+)
+
+type runFlags struct {
+	code    string
+	servers []string
+	timeout time.Duration
+	image   string
+	format  string
+}
+
+func runCommand() *cobra.Command {
+	var f runFlags
+	c := &cobra.Command{
+		Use:   "run [FILE | -c CODE | -]",
+		Short: "Run one script in a sandbox, with its own output and exit code",
+		Long: "Run one script in a sandbox. Its standard output and error come as they are written.\n\n" +
+			"Exit code: the script's own; 124 if it timed out, 125 if mcp-bridge could not run it, 137 if it ran out of\n" +
+			"memory, 130 if it was interrupted, 2 if the command line or an environment variable is wrong.",
+		Example: "  mcp-bridge run script.py\n  mcp-bridge run -c 'import sys; print(sys.version)'\n  echo 'print(6 * 7)' | mcp-bridge run -",
+		Args:    cobra.MaximumNArgs(1),
+		RunE:    func(c *cobra.Command, args []string) error { return runScript(c, f, args) },
+	}
+	c.Flags().StringVarP(&f.code, "code", "c", "", "the script itself")
+	c.Flags().StringArrayVar(&f.servers, "server", nil, "an MCP server that the script may call (may be repeated)")
+	c.Flags().DurationVar(&f.timeout, "timeout", 0, "how long it may run, for instance 90s (default: MCP_BRIDGE_TIMEOUT)")
+	c.Flags().StringVar(&f.image, "image", "", "image to run it in (default: MCP_BRIDGE_IMAGE)")
+	c.Flags().StringVar(&f.format, "format", "text", "text (the script's own output), toon or json (the result that an MCP client gets)")
+	return c
+}
+
+func runScript(c *cobra.Command, f runFlags, args []string) error {
+	var mode bridge.Mode
+	switch f.format {
+	case "text":
+	case "toon":
+		mode = bridge.ModeTOON
+	case "json":
+		mode = bridge.ModeJSON
+	default:
+		return fmt.Errorf("--format %q: allowed are text, toon, json", f.format)
+	}
+	if f.timeout < 0 || c.Flags().Changed("timeout") && f.timeout == 0 {
+		return fmt.Errorf("--timeout %v: must be more than 0", f.timeout)
+	}
+	code, err := readScript(c, f, args)
+	if err != nil {
+		return err
+	}
+	cfg, log, err := load(os.Stderr)
+	if err != nil {
+		return err
+	}
+	if f.image != "" {
+		cfg.Image, cfg.ImageSet = f.image, true
+	}
+	b, closeBridge, err := newBridge(cfg, log)
+	if err != nil {
+		return err
+	}
+	var out bridge.Output
+	if mode == "" {
+		out = bridge.Output{Stdout: os.Stdout, Stderr: os.Stderr}
+	}
+	result, runErr := b.Run(c.Context(), bridge.Request{Code: code, Servers: f.servers, Timeout: f.timeout}, out)
+	if err := closeBridge(); err != nil {
+		log.Error("cannot clean up", "error", err)
+	}
+	if mode != "" {
+		text, _ := result.Render(mode)
+		if _, err := fmt.Fprintln(os.Stdout, text); err != nil {
+			return &exitError{exitBridge, fmt.Errorf("cannot write the result: %w", err)}
+		}
+	}
+	return exitOf(result, runErr, mode == "")
+}
+
+// exitOf turns a result into the exit code, and into what the script's own output does not say.
+func exitOf(result bridge.Result, runErr error, say bool) error {
+	exit := &exitError{}
+	switch result.Status {
+	case bridge.StatusTimeout:
+		exit.code = exitTimeout
+	case bridge.StatusOOM:
+		exit.code = exitOOM
+	case bridge.StatusCancelled:
+		exit.code = exitInterrupt
+	case bridge.StatusValidationError:
+		exit.code = exitUsage
+	default:
+		switch {
+		case runErr != nil || result.ExitCode == nil:
+			exit.code = exitBridge
+		case *result.ExitCode == 0:
+			return nil
+		default:
+			exit.code = *result.ExitCode
+			if exit.code < 128 {
+				return exit // a traceback, or the script's own words, have said it all
+			}
+		}
+	}
+	if say {
+		exit.err = errors.New(result.Summarize())
+	}
+	return exit
+}
+
+func readScript(c *cobra.Command, f runFlags, args []string) (string, error) {
+	given := c.Flags().Changed("code")
+	switch {
+	case given && len(args) > 0:
+		return "", errors.New("a script is either a file or -c CODE, not both")
+	case given:
+		return f.code, nil
+	case len(args) == 0:
+		return "", errors.New("no script: name a file, give -c CODE, or - to read it from standard input")
+	}
+	var r io.Reader = os.Stdin
+	if args[0] != "-" {
+		file, err := os.Open(args[0])
+		if err != nil {
+			return "", fmt.Errorf("cannot read the script: %w", err)
+		}
+		defer file.Close()
+		r = file
+	}
+	b, err := io.ReadAll(io.LimitReader(r, bridge.MaxCode+1))
+	if err != nil {
+		return "", fmt.Errorf("cannot read the script: %w", err)
+	}
+	return string(b), nil
+}

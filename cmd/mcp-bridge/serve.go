@@ -1,0 +1,48 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+
+	"github.com/mcp-bridge/mcp-bridge/bridge"
+	"github.com/mcp-bridge/mcp-bridge/internal/config"
+	"github.com/mcp-bridge/mcp-bridge/oci"
+	"github.com/mcp-bridge/mcp-bridge/oci/libct"
+)
+
+func serve(ctx context.Context) error {
+	cfg, log, err := load(os.Stderr)
+	if err != nil {
+		return err
+	}
+	b, closeBridge, err := newBridge(cfg, log)
+	if err != nil {
+		return err
+	}
+	err = b.Serve(ctx, bridge.Transport())
+	if err = errors.Join(err, closeBridge()); err != nil {
+		return &exitError{exitBridge, err}
+	}
+	return nil
+}
+
+// newBridge wires the house together. It touches neither an image nor the host: a client waits for this.
+func newBridge(cfg config.Config, log *slog.Logger) (b *bridge.Bridge, closeAll func() error, err error) {
+	if cfg.Runtime != "auto" && cfg.Runtime != "libcontainer" {
+		return nil, nil, &exitError{exitUsage, errors.New(config.EnvRuntime + "=" + cfg.Runtime + ": this version has libcontainer only")}
+	}
+	launcher := libct.New(libct.Options{StateDir: cfg.StateDir, AllowWeakLimits: cfg.AllowWeakLimits, Logger: log})
+	return bridge.New(bridge.Options{
+		Version:  version,
+		Launcher: launcher,
+		Image:    newImages(cfg, log).image,
+		Limits:   oci.Limits{Memory: cfg.Memory, Pids: int64(cfg.Pids), CPUs: cfg.CPUs},
+		User:     oci.User{UID: cfg.User.UID, GID: cfg.User.GID},
+		Timeout:  cfg.Timeout, MaxTimeout: cfg.MaxTimeout,
+		MaxConcurrency: cfg.MaxConcurrency,
+		OutputMode:     bridge.Mode(cfg.OutputMode),
+		Logger:         log,
+	}), launcher.Close, nil
+}

@@ -1,0 +1,105 @@
+// Package config turns the environment into one typed [Config]: every variable is read once, checked, and reported with
+// its name and what it may be. The table of variables ([Variables]) is the one source of the help text, the README and
+// the error messages.
+//
+// The package decides and does nothing else: it opens no file, asks the system nothing and creates no directory. What
+// depends on the machine comes in by [Host]. All functions are safe for concurrent use.
+package config
+
+import (
+	"errors"
+	"log/slog"
+	"strings"
+	"time"
+)
+
+// Config is what the environment says. [Load] returns it only when all of it is good.
+type Config struct {
+	Runtime  string // auto, libcontainer, crun, runc, podman, docker, or an absolute path
+	Image    string
+	ImageSet bool // somebody chose Image; otherwise another Python may stand in for the default
+
+	Timeout    time.Duration
+	MaxTimeout time.Duration
+	Memory     int64   // bytes
+	Pids       int     // processes and threads
+	CPUs       float64 // 0: no limit
+	User       User
+
+	IdleTimeout time.Duration
+	StateDir    string // absolute
+	CacheDir    string // absolute
+
+	OutputMode string // toon, compact or json
+	LogLevel   slog.Level
+
+	Pool            int // sandboxes kept warm
+	MaxConcurrency  int // runs at once
+	AllowWeakLimits bool
+
+	ServersConfig   string // absolute, or empty
+	TrustProject    bool
+	AllowSelfServer bool
+}
+
+// User is who the script is inside its sandbox. It is never root.
+type User struct {
+	UID, GID uint32
+}
+
+// Host is what [Load] has to know about the machine and the process.
+type Host struct {
+	Getenv func(string) string // os.Getenv
+	Home   string              // the user's home directory; may be empty
+	Cwd    string              // absolute
+
+	// Root says that this is the system's own root (not the root of a user namespace).
+	Root bool
+	// CPUs is the number of processors (runtime.NumCPU); less than one counts as one.
+	CPUs int
+	// Writable says whether a directory can be written to. Nil means that every one can.
+	Writable func(dir string) bool
+}
+
+// Load reads the environment. Every bad value is in the error (see [errors.Join]), so that one start shows them all.
+// An empty variable counts as unset: MCP clients write "" for what a user left blank.
+func Load(h Host) (Config, error) {
+	var c Config
+	var errs []error
+	set := make(map[string]string)
+	for _, v := range table() {
+		value := strings.TrimSpace(h.Getenv(v.Name))
+		var err error
+		switch {
+		case value != "":
+			set[v.Name] = value
+			err = v.set(&c, h, value)
+		case v.unset != nil:
+			err = v.unset(&c, h)
+		default:
+			// The default passes through the same parser as a user's value, so the table cannot disagree with the code.
+			err = v.set(&c, h, v.Default)
+		}
+		switch {
+		case err == nil:
+		case value == "":
+			errs = append(errs, err)
+		default:
+			errs = append(errs, v.bad(value, err))
+		}
+	}
+
+	// A variable that could not be read left a zero, and was reported above.
+	if c.MaxTimeout > 0 && c.Timeout > c.MaxTimeout {
+		if value, ok := set[EnvTimeout]; ok {
+			errs = append(errs, find(EnvTimeout).bad(value, reasonf("more than %s, which is %v", EnvMaxTimeout, c.MaxTimeout)))
+		} else {
+			// Whoever only lowers the maximum should not have to lower the default too.
+			c.Timeout = c.MaxTimeout
+		}
+	}
+	if len(errs) > 0 {
+		return Config{}, errors.Join(errs...)
+	}
+	return c, nil
+}

@@ -1,0 +1,61 @@
+package config
+
+import (
+	"errors"
+	"path/filepath"
+	"strings"
+	"unicode"
+)
+
+// path makes an absolute path of what a user wrote. It knows "~/", because an MCP client hands on the environment of its
+// configuration file without any shell in between.
+func (h Host) path(s string) (string, error) {
+	if strings.ContainsFunc(s, unicode.IsControl) {
+		return "", reasonf("contains a control character")
+	}
+	if s == "~" || strings.HasPrefix(s, "~/") {
+		if h.Home == "" {
+			return "", reasonf("the home directory is not known")
+		}
+		return filepath.Join(h.Home, s[1:]), nil
+	}
+	if filepath.IsAbs(s) {
+		return filepath.Clean(s), nil
+	}
+	return filepath.Join(h.Cwd, s), nil
+}
+
+func (h Host) stateDir() (string, error) {
+	if h.Writable == nil || h.Writable(h.Cwd) {
+		return filepath.Join(h.Cwd, ".mcp-bridge"), nil
+	}
+	if dir := h.xdg("XDG_STATE_HOME", ".local/state"); dir != "" {
+		return dir, nil
+	}
+	return "", errors.New("cannot choose a state directory: the current directory is not writable, and neither HOME nor " +
+		"XDG_STATE_HOME is set: set " + EnvStateDir)
+}
+
+func (h Host) cacheDir() (string, error) {
+	// As root, the sandbox's root is mapped to an unprivileged uid, which cannot walk through /root (0700) to the image;
+	// and a path under /var names no user.
+	if h.Root && !filepath.IsAbs(h.Getenv("XDG_CACHE_HOME")) {
+		return "/var/cache/mcp-bridge", nil
+	}
+	if dir := h.xdg("XDG_CACHE_HOME", ".cache"); dir != "" {
+		return dir, nil
+	}
+	return "", errors.New("cannot choose a cache directory: neither HOME nor XDG_CACHE_HOME is set: set " + EnvCacheDir)
+}
+
+// xdg gives our directory below the one that name says, or below its default in the home directory, or nothing. The
+// XDG specification wants relative values ignored.
+func (h Host) xdg(name, byDefault string) string {
+	if base := h.Getenv(name); filepath.IsAbs(base) {
+		return filepath.Join(base, "mcp-bridge")
+	}
+	if h.Home == "" {
+		return ""
+	}
+	return filepath.Join(h.Home, byDefault, "mcp-bridge")
+}

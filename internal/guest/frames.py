@@ -1,0 +1,470 @@
+"""The Python end of the pipe: runs one script inside the sandbox. See the comment of the Go package for the frames.
+
+Started by bootstrap.py in a namespace of its own, with a private copy of the builtins, so that neither its names nor a
+patched builtin of the script get in the way. Every import costs milliseconds in an image without .pyc files, so at the
+top stand only modules that are built into every CPython; the rest is imported where it is needed.
+
+Nothing here is a security boundary: script and runner share one process, and the host believes neither.
+"""
+import _thread
+import gc
+import io
+import posix
+import sys
+
+# The script's own file names and descriptors should never meet these two. High, but below 256: the kernel's first
+# size of a descriptor table.
+FRAMES_IN, FRAMES_OUT = 240, 241
+
+PART = 8 << 20  # longer messages are sent in parts of about this many characters
+MAX_MESSAGE = 64 << 20  # the host's cap on one message
+MAX_RESULT = 1 << 20  # of JSON text
+MAX_ERROR = 16 << 10  # of an error's text
+MAX_DEPTH = 50  # of a result; the host allows 100 in a frame
+
+PID = posix.getpid()
+main = sys.modules["__main__"]
+compiled = globals().pop("compiled")  # bytes after a boot from source, else False
+
+
+# --- output -----------------------------------------------------------------------------------------------------------
+
+
+class Output(io.FileIO):
+    """An unbuffered binary stream that writes everything it is given.
+
+    Text is written through, so what was printed is in the pipe when print returns: a killed or crashed script loses
+    nothing, a fork duplicates nothing. It costs what line buffering costs (1e6 short prints take 2.7 s against 2.9 s:
+    waking the reader is what is dear, not the second write of the line end).
+    """
+
+    def write(self, data, write=io.FileIO.write):
+        n = write(self, data)
+        if n == len(data):
+            return n
+        # A signal cut a long write short, a child made the pipe non-blocking, or the items are no bytes.
+        rest = memoryview(data).cast("B")
+        size, n = len(rest), n or 0
+        while n < size:
+            k = write(self, rest[n:])
+            if k is None:
+                import select
+
+                poll = select.poll()
+                poll.register(self.fileno(), select.POLLOUT)
+                poll.poll()
+            n += k or 0
+        return size
+
+    raw = property(lambda self: self)
+
+
+def stream(fd, name):
+    binary = Output(fd, "wb", closefd=False)
+    binary.name = name
+    text = io.TextIOWrapper(binary, "utf-8", "backslashreplace", write_through=True)
+    text.mode = "w"
+    return text
+
+
+# --- frames -----------------------------------------------------------------------------------------------------------
+
+unread = b""
+
+
+def read_line():
+    """The next line from the host, without its end; None when the host is gone."""
+    global unread
+    pieces = []
+    while True:
+        head, end, tail = unread.partition(b"\n")
+        if end:
+            unread = tail
+            pieces.append(head)
+            return b"".join(pieces)
+        pieces.append(head)
+        unread = b""
+        try:
+            unread = posix.read(FRAMES_IN, 1 << 18)
+        except OSError:
+            pass
+        if not unread:
+            return None
+
+
+parts = []
+
+
+def read_message():
+    """The next message as text, put together from its parts; None when the host is gone."""
+    while True:
+        line = read_line()
+        if line is None:
+            return None
+        if not line.startswith(b'{"type":"part"'):
+            return line.decode()
+        import json
+
+        part = json.loads(line)
+        parts.append(part["data"])
+        if part["last"]:
+            text = "".join(parts)
+            parts.clear()
+            return text
+
+
+lock = _thread.allocate_lock()  # guards the frames written, and every variable of the calls below
+
+
+def send(text):
+    """Write one message; the caller holds the lock, so that parts are never interleaved."""
+    if len(text) <= PART:
+        write_line(text)
+        return
+    for i in range(0, len(text), PART):
+        last = "true" if i + PART >= len(text) else "false"
+        write_line('{"type":"part","data":%s,"last":%s}' % (quote(text[i : i + PART]), last))
+
+
+def write_line(text):
+    # A lone surrogate becomes \udXXX, which in a JSON string is an escape: the line is always valid UTF-8.
+    data = memoryview(text.encode("utf-8", "backslashreplace") + b"\n")
+    while data:
+        data = data[posix.write(FRAMES_OUT, data) :]
+
+
+# --- JSON from values -------------------------------------------------------------------------------------------------
+# An encoder of our own, because importing json takes longer than a whole small script, and because a result may be
+# anything at all.
+
+ESCAPES = {i: "\\u%04x" % i for i in range(32)}
+ESCAPES.update({10: "\\n", 13: "\\r", 9: "\\t", 34: '\\"', 92: "\\\\"})
+
+
+def quote(text):
+    return '"' + text.translate(ESCAPES) + '"'
+
+
+class TooLong(Exception):
+    pass
+
+
+# What a type of the standard library that JSON lacks is turned into, by name so that nothing is imported for it.
+FORMS = {
+    "datetime.date": lambda v: v.isoformat(),
+    "datetime.time": lambda v: v.isoformat(),
+    "datetime.timedelta": str,
+    "decimal.Decimal": str,
+    "fractions.Fraction": str,
+    "pathlib.PurePath": str,
+    "uuid.UUID": str,
+    "enum.Enum": lambda v: v.value,
+    "collections.deque": list,
+    "collections.UserDict": lambda v: v.data,
+    "collections.UserList": lambda v: v.data,
+    "numpy.generic": lambda v: v.item(),
+    "numpy.ndarray": lambda v: v.tolist(),
+}
+
+
+class Encoder:
+    """Turns a value into JSON text. Strict (for arguments): what JSON cannot say is an error, else its repr."""
+
+    def __init__(self, limit, depth, strict):
+        self.limit, self.depth, self.strict = limit, depth, strict
+        self.out, self.size, self.open = [], 0, set()
+
+    def emit(self, text):
+        self.out.append(text)
+        self.size += len(text)
+        if self.size > self.limit:
+            raise TooLong
+
+    def text(self, value):
+        if len(value) > self.limit:
+            self.emit(quote(value[: self.limit]))
+        self.emit(quote(value))
+
+    def other(self, value, shown=None):
+        if self.strict:
+            raise TypeError("%s object cannot be sent as JSON" % type(value).__name__)
+        self.text(shown or safe_repr(value, self.limit))
+
+    def value(self, value):
+        kind = type(value)
+        if value is None:
+            self.emit("null")
+        elif kind is bool:
+            self.emit("true" if value else "false")
+        elif isinstance(value, str):
+            self.text(str.__getitem__(value, slice(None)))  # the plain text of a subclass too, whatever its methods
+        elif isinstance(value, int):
+            try:
+                self.emit(int.__repr__(value))
+            except ValueError:  # more digits than sys.get_int_max_str_digits()
+                self.other(value, "<int of %d bits>" % int.bit_length(value))
+        elif isinstance(value, float):
+            text = float.__repr__(value)
+            if text.strip("-") in ("inf", "nan"):
+                if self.strict:
+                    raise ValueError("JSON has no %s" % text)
+                text = quote(text)
+            self.emit(text)
+        else:
+            self.container(value, kind)
+
+    def container(self, value, kind):
+        """Everything that may hold other values."""
+        if id(value) in self.open:
+            if self.strict:
+                raise ValueError("a value that contains itself cannot be sent as JSON")
+            return self.emit('"..."')
+        if len(self.open) >= self.depth:
+            if self.strict:
+                raise ValueError("arguments are nested more than %d deep" % self.depth)
+            return self.emit('"..."')
+        self.open.add(id(value))
+        if isinstance(value, dict):
+            self.object(dict.items(value))
+        elif isinstance(value, tuple) and hasattr(kind, "_fields"):
+            self.object(zip(kind._fields, tuple.__iter__(value)))
+        elif isinstance(value, (list, tuple, set, frozenset, type({}.keys()), type({}.values()))):
+            self.array(value)
+        elif hasattr(kind, "__dataclass_fields__"):
+            names = [n for n, f in kind.__dataclass_fields__.items() if f._field_type.name == "_FIELD"]
+            self.object([(n, getattr(value, n)) for n in names if hasattr(value, n)])
+        else:
+            for base in kind.__mro__:
+                form = FORMS.get("%s.%s" % (str(base.__module__).partition(".")[0].lstrip("_"), base.__name__))
+                if form:
+                    self.value(form(value))
+                    break
+            else:
+                self.other(value)
+        self.open.discard(id(value))
+
+    def array(self, values):
+        comma = "["
+        for v in values:
+            self.emit(comma)
+            self.value(v)
+            comma = ","
+        self.emit("]" if comma == "," else "[]")
+
+    def object(self, items):
+        comma, seen = "{", set()
+        for k, v in items:
+            name = self.name(k)
+            while name in seen:  # {1: …, "1": …}: a JSON object must not have a name twice
+                name += "'"
+            seen.add(name)
+            self.emit(comma)
+            self.text(name)
+            self.emit(":")
+            self.value(v)
+            comma = ","
+        self.emit("}" if comma == "," else "{}")
+
+    def name(self, key):
+        if isinstance(key, str):
+            return str.__getitem__(key, slice(None))
+        if key is None or type(key) is bool:
+            return {None: "null", True: "true", False: "false"}[key]
+        if type(key) in (int, float) or not self.strict:
+            return safe_repr(key, self.limit)
+        raise TypeError("a key must be a str, not %s" % type(key).__name__)
+
+
+def safe_repr(value, limit):
+    try:
+        return repr(value)[:limit]
+    except BaseException:  # a repr may raise anything, KeyboardInterrupt too, and the script has ended well
+        return "<%s object, whose repr fails>" % type(value).__name__
+
+
+def encode_result(value):
+    """The value of the script's last expression as JSON text, and whether it was cut."""
+    encoder = Encoder(MAX_RESULT, MAX_DEPTH, False)
+    try:
+        encoder.value(value)
+        return "".join(encoder.out), False
+    except TooLong:
+        text = value if type(value) is str else "".join(encoder.out)
+        cut = quote(text[: MAX_RESULT // 2])
+        return (cut if len(cut.encode("utf-8", "replace")) <= MAX_RESULT else quote(text[: MAX_RESULT // 6])), True
+    except BaseException:  # an attribute, property or iterator of the script's own failed
+        return quote(safe_repr(value, MAX_RESULT // 6)), False
+
+
+# --- tool calls -------------------------------------------------------------------------------------------------------
+# Answers are read by whoever waits: a synchronous caller reads until its own has come, else a thread reads as long as
+# calls are open. So there is no thread without a call, none is left behind for fork() to warn about, and a
+# synchronous call needs none at all.
+
+pending = {}  # id -> function that takes the text of the answer, or None when the host is gone
+last_id = 0
+reading = False  # somebody reads answers, or is about to
+RETURN = '{"type":"return","id":'
+
+
+class MCPError(Exception):
+    """A tool, or the way to it, has failed."""
+
+    def __init__(self, message, server=None, tool=None, type=None):
+        super().__init__(message)
+        self.message, self.server, self.tool, self.type = message, server, tool, type
+
+    def __reduce__(self):
+        return MCPError, (self.message, self.server, self.tool, self.type)
+
+
+def begin(server, tool, arguments, deliver):
+    """Send a call. True: nobody reads answers, and the caller must see to it."""
+    global last_id, reading
+    if posix.getpid() != PID:
+        raise RuntimeError("MCP tools can be called only from the main process, not from a forked child")
+    if not isinstance(server, str) or not isinstance(tool, str):
+        raise TypeError("server and tool must be strings")
+    if not isinstance(arguments, (dict, type(None))):
+        raise TypeError("arguments must be a dict, not %s" % type(arguments).__name__)
+    encoder = Encoder(MAX_MESSAGE // 4, 90, True)
+    try:
+        encoder.value({} if arguments is None else arguments)
+    except TooLong:
+        raise ValueError("the arguments are longer than %d MiB" % (MAX_MESSAGE >> 22)) from None
+    tail = ',"server":%s,"tool":%s,"arguments":%s}' % (quote(server), quote(tool), "".join(encoder.out))
+    with lock:
+        last_id += 1
+        pending[last_id] = deliver
+        try:
+            send('{"type":"call","id":%d%s' % (last_id, tail))
+        except BaseException:
+            pending.pop(last_id, None)
+            raise
+        lead, reading = not reading, True
+    return lead
+
+
+def dispatch():
+    """Read one message and hand it to the call that it answers."""
+    text = read_message()
+    if text is None:
+        with lock:
+            orphans = list(pending.values())
+            pending.clear()
+        for deliver in orphans:
+            deliver(None)
+    elif text.startswith(RETURN):
+        # Only the id is read here; the caller parses, so that a bad answer is its error and its time.
+        deliver = pending.pop(int(text[len(RETURN) : text.index(",", len(RETURN))]), None)
+        if deliver:
+            deliver(text)
+
+
+def read_answers():
+    while stop_reading() is False:
+        dispatch()
+
+
+def stop_reading():
+    global reading
+    with lock:
+        if not pending:
+            reading = False
+        return not reading
+
+
+def hand_over():
+    """Let a thread read the answers from here on, if any call is open."""
+    global reading
+    if stop_reading():
+        return
+    try:
+        _thread.start_new_thread(read_answers, ())
+    except RuntimeError:  # the limit of threads is reached: better to fail the calls than to hang
+        with lock:
+            reading = False
+            orphans = list(pending.values())
+            pending.clear()
+        for deliver in orphans:
+            deliver('{"error":{"message":"cannot start a thread to wait for the answer"}}')
+
+
+def answer(text, server, tool):
+    if text is None:
+        raise MCPError("the host is gone", server, tool)
+    import json
+
+    message = json.loads(text)
+    error = message.get("error")
+    if error is not None:
+        raise MCPError(error.get("message", ""), server, tool, error.get("type"))
+    return message.get("value")
+
+
+def call_tool_sync(server, tool, arguments=None):
+    """Call a tool of an MCP server and wait for its answer, in any thread."""
+    box = []
+    arrived = _thread.allocate_lock()
+    arrived.acquire()
+
+    def deliver(text):
+        box.append(text)
+        arrived.release()
+
+    if begin(server, tool, arguments, deliver):
+        try:
+            while not box:
+                dispatch()
+        finally:
+            hand_over()
+    else:
+        arrived.acquire()
+    return answer(box[0], server, tool)
+
+
+async def call_tool(server, tool, arguments=None):
+    """Call a tool of an MCP server; many calls can be open at once."""
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    future = loop.create_future()
+
+    def deliver(text):
+        try:
+            loop.call_soon_threadsafe(lambda: future.done() or future.set_result(text))
+        except RuntimeError:
+            pass  # the loop was closed with the call open
+
+    if begin(server, tool, arguments, deliver):
+        hand_over()
+    return answer(await future, server, tool)
+
+
+servers_text = "[]"
+
+
+def discovered_servers(detailed=False):
+    """The names of the servers whose tools can be called; detailed: what is known about each."""
+    import json
+
+    servers = json.loads(servers_text)
+    return servers if detailed else [s["name"] for s in servers]
+
+
+def list_servers_sync():
+    return discovered_servers()
+
+
+async def list_servers():
+    return discovered_servers()
+
+
+def add_modules():
+    package, runtime = type(sys)("mcp"), type(sys)("mcp.runtime", "Access to the tools of MCP servers.")
+    package.__path__ = []
+    package.runtime = runtime
+    for thing in (MCPError, call_tool, call_tool_sync, discovered_servers, list_servers, list_servers_sync):
+        thing.__module__ = "mcp.runtime"
+        setattr(runtime, thing.__name__, thing)
+    sys.modules["mcp"], sys.modules["mcp.runtime"] = package, runtime

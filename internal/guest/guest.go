@@ -1,0 +1,112 @@
+// Package guest is both ends of the pipe between the host and one sandbox: the Python runner that executes the user's
+// script inside, and the codec of the frames that the two exchange. It knows nothing of containers, and not how a tool
+// is called; it turns bytes that nobody trusts into checked messages.
+//
+// # Descriptors
+//
+// The sandboxed process gets 0 = /dev/null, 1 and 2 = pipes that carry the script's stdout and stderr raw, so that
+// child processes, C code and crashes lose nothing, 3 = frames from the host, 4 = frames to the host. The runner moves
+// 3 and 4 to private numbers that no child inherits.
+//
+// # Start
+//
+// The process is Python with a tiny bootstrap on its command line ([Args]). [Boot] sends it the runner: a header of two
+// big-endian uint32 lengths, then the runner as compiled code (may be empty), then as source. Compiled code is what an
+// earlier [Ready.Compiled] of the same image and [RunnerID] has said; the interpreter's magic number stands in front of
+// it, and a bootstrap that cannot use it falls back to the source and sends it anew. Compiling takes longer than all
+// else in the start of a runner.
+//
+// # Frames
+//
+// One JSON object a line, UTF-8, at most [MaxLine] bytes. A longer message is sent as the pieces of its JSON text, in
+// part frames; whole frames may stand between the parts of one message, but no part of another.
+//
+//	direction      type    fields
+//	guest -> host  ready   protocol: 1, python: "3.11.2", compiled?: "<hex>"     first, exactly once
+//	host -> guest  run     code, filename, servers?: [{name, alias, tools}]      once, after ready
+//	guest -> host  call    id, server, tool, arguments: {…}                      after run; ids are ints >= 1 and grow
+//	host -> guest  return  id, value                                             one for each call
+//	               return  id, error: {type?, message}
+//	guest -> host  done    result?, error?: {type, message, line?}, truncated?   at most once, the last
+//	both           part    data: "<piece of JSON text>", last: bool
+//
+// The host writes the fields of a frame in this order; the runner relies on it. The [Reader] relies on nothing.
+//
+// What a done frame says is the script's word about itself. Exit status, timeout and out of memory are for the host to
+// observe.
+package guest
+
+import (
+	"crypto/sha256"
+	_ "embed"
+	"encoding/binary"
+	"encoding/hex"
+	"io"
+)
+
+// Limits of the protocol. A message that exceeds one ends its run.
+const (
+	MaxLine      = 16 << 20  // bytes of one frame without its line end
+	MaxFromGuest = 64 << 20  // bytes of one message put together from parts
+	MaxFromHost  = 256 << 20 // the same, to the guest
+	MaxDepth     = 100       // nested arrays and objects
+	MaxCalls     = 10_000    // calls of one run
+	MaxRunBytes  = 256 << 20 // bytes of all frames of one run
+	MaxCompiled  = 1 << 20   // bytes of Ready.Compiled
+)
+
+// Protocol is the version that a ready frame must name.
+const Protocol = 1
+
+// Script is the file name a script has in its tracebacks unless Run.Filename says otherwise.
+const Script = "script.py"
+
+// Descriptors of the sandboxed process that carry frames; 0, 1 and 2 are the script's own.
+const (
+	FromHost = 3
+	ToHost   = 4
+)
+
+//go:embed bootstrap.py
+var bootstrap string
+
+//go:embed frames.py
+var framesSource string
+
+//go:embed runner.py
+var runnerSource string
+
+// source is the whole runner. It is one namespace; that it is two files is for the reader of the code.
+var source = framesSource + "\n" + runnerSource
+
+// RunnerID names this version of the runner: two equal ids can share compiled code for the same image.
+var RunnerID = func() string {
+	sum := sha256.Sum256([]byte(bootstrap + source))
+	return hex.EncodeToString(sum[:8])
+}()
+
+// Args returns the argument vector of the sandboxed process. python is the interpreter, 3.9 or later.
+//
+// -I and -S keep environment and site out of the start (the runner adds the installed packages itself), -B leaves no
+// .pyc files behind, and utf8 mode makes files and child processes use UTF-8 whatever the locale.
+func Args(python string) []string {
+	return []string{python, "-I", "-S", "-B", "-X", "utf8", "-c", bootstrap}
+}
+
+// Boot sends the runner to a process started with [Args]. compiled is what an earlier [Ready.Compiled] has said, or
+// nil. Code that another Python has compiled, or that is damaged, does no harm but the time of compiling the source.
+//
+// Compiled code comes from inside a sandbox, if before any script ran there: keep it per image, never across images.
+// A pipe may be smaller than the runner, so Boot may block until the process reads.
+func Boot(w io.Writer, compiled []byte) error {
+	if len(compiled) > MaxCompiled {
+		compiled = nil
+	}
+	b := make([]byte, 0, 8+len(compiled)+len(source))
+	b = binary.BigEndian.AppendUint32(b, uint32(len(compiled)))
+	b = binary.BigEndian.AppendUint32(b, uint32(len(source)))
+	b = append(b, compiled...)
+	b = append(b, source...)
+	_, err := w.Write(b)
+	return err
+}

@@ -1,0 +1,177 @@
+package guest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// pythons finds the interpreters to test with: those of GUEST_TEST_PYTHONS (separated by colons), else python3 of the
+// PATH, of the system and of pyenv. The key is the version.
+var pythons = sync.OnceValue(func() map[string]string {
+	found := map[string]string{}
+	candidates := filepath.SplitList(os.Getenv("GUEST_TEST_PYTHONS"))
+	if len(candidates) == 0 {
+		if p, err := exec.LookPath("python3"); err == nil {
+			candidates = append(candidates, p)
+		}
+		candidates = append(candidates, "/usr/bin/python3")
+		home, _ := os.UserHomeDir()
+		more, _ := filepath.Glob(filepath.Join(home, ".pyenv/versions/*/bin/python3"))
+		candidates = append(candidates, more...)
+	}
+	for _, p := range candidates {
+		out, err := exec.Command(p, "-I", "-S", "-c",
+			"import sys; print(sys.version_info >= (3, 9), '%d.%d.%d' % sys.version_info[:3])").Output()
+		ok, version, _ := strings.Cut(strings.TrimSpace(string(out)), " ")
+		if err == nil && ok == "True" && found[version] == "" {
+			found[version] = p
+		}
+	}
+	return found
+})
+
+// eachPython runs a test under every interpreter of the machine.
+func eachPython(t *testing.T, test func(t *testing.T, python string)) {
+	if len(pythons()) == 0 {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("no Python 3.9 or later found")
+		}
+		t.Skip("no Python 3.9 or later found")
+	}
+	for version, python := range pythons() {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			test(t, python)
+		})
+	}
+}
+
+// A process is a runner without a sandbox around it.
+type process struct {
+	cmd            *exec.Cmd
+	reader         *Reader
+	writer         *Writer
+	in, out        *os.File // the host's ends of descriptors 3 and 4
+	stdout, stderr bytes.Buffer
+	ended          chan struct{}
+}
+
+func launch(t testing.TB, python, dir string, compiled []byte) *process {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	t.Cleanup(cancel)
+	inR, inW, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	outR, outW, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &process{in: inW, out: outR, reader: NewReader(outR), writer: NewWriter(inW), ended: make(chan struct{})}
+	args := Args(python)
+	p.cmd = exec.CommandContext(ctx, args[0], args[1:]...)
+	p.cmd.Dir = dir
+	p.cmd.Env = []string{"PATH=/usr/bin:/bin", "HOME=" + dir}
+	p.cmd.ExtraFiles = []*os.File{inR, outW}
+	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
+	p.cmd.WaitDelay = 5 * time.Second
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	inR.Close()
+	outW.Close()
+	t.Cleanup(func() { inW.Close(); outR.Close() })
+	if err := Boot(p.in, compiled); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func (p *process) ready(t testing.TB) Ready {
+	t.Helper()
+	m, err := p.reader.Read()
+	if err != nil {
+		p.cmd.Wait()
+		t.Fatalf("no ready: %v\n%s", err, p.stderr.String())
+	}
+	r, ok := m.(Ready)
+	if !ok {
+		t.Fatalf("got %#v instead of ready", m)
+	}
+	return r
+}
+
+// An outcome is what a host sees of a run.
+type outcome struct {
+	stdout, stderr string
+	code           int
+	done           *Done
+	err            error // of the reader, if not io.EOF
+}
+
+// run sends the script and serves its calls, concurrently, until the process ends.
+func (p *process) run(t testing.TB, r Run, tool func(Call) Return) outcome {
+	t.Helper()
+	p.reader.Running()
+	if err := p.writer.Run(r); err != nil {
+		t.Fatal(err)
+	}
+	var o outcome
+	var calls sync.WaitGroup
+	for {
+		m, err := p.reader.Read()
+		if err != nil {
+			if !errors.Is(err, io.EOF) {
+				o.err = err
+				p.cmd.Process.Kill()
+			}
+			break
+		}
+		switch m := m.(type) {
+		case Call:
+			calls.Go(func() {
+				answer := tool(m)
+				answer.ID = m.ID
+				if err := p.writer.Return(answer); err != nil {
+					p.writer.Return(Return{ID: m.ID, Error: &Error{Message: err.Error()}})
+				}
+			})
+		case Done:
+			o.done = &m
+		}
+	}
+	err := p.cmd.Wait()
+	close(p.ended)
+	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
+		t.Errorf("wait: %v", err)
+	}
+	calls.Wait()
+	o.stdout, o.stderr, o.code = p.stdout.String(), p.stderr.String(), p.cmd.ProcessState.ExitCode()
+	return o
+}
+
+func runScript(t testing.TB, python, code string) outcome {
+	t.Helper()
+	p := launch(t, python, t.TempDir(), nil)
+	p.ready(t)
+	return p.run(t, Run{Code: code}, func(Call) Return { return Return{Error: &Error{Message: "no tools here"}} })
+}
+
+func (o outcome) String() string {
+	s := fmt.Sprintf("exit code %d, reader %v\nstdout:\n%s\nstderr:\n%s\n", o.code, o.err, o.stdout, o.stderr)
+	if o.done != nil {
+		s += fmt.Sprintf("done: result %s truncated %v error %+v\n", o.done.Result, o.done.Truncated, o.done.Error)
+	}
+	return s
+}

@@ -1,0 +1,508 @@
+# --- what `python script.py` would have -------------------------------------------------------------------------------
+
+
+class Loader:
+    """__loader__ of __main__: through it linecache, and so traceback and inspect, find the source when they ask."""
+
+    def __init__(self, source):
+        self.source = source
+
+    def get_source(self, name):
+        return self.source
+
+
+class Late:
+    """exit, quit, help, copyright, credits and license, without importing site."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def __repr__(self):
+        if self.name in ("exit", "quit"):
+            return "Use %s() or Ctrl-D (i.e. EOF) to exit" % self.name
+        if self.name == "copyright":
+            return sys.copyright
+        return "Type %s() for more information." % self.name
+
+    def __call__(self, *args, **kwargs):
+        if self.name in ("exit", "quit"):
+            raise SystemExit(*args[:1], *kwargs.values())
+        if self.name == "help":
+            import pydoc
+
+            return pydoc.help(*args, **kwargs)
+        print(self if self.name == "copyright" else "See https://www.python.org/ for more information.")
+
+
+class SitePackages:
+    """Last of the finders: reads the .pth files, as site would have done, when a module is not found without them."""
+
+    def __init__(self, dirs):
+        self.dirs = dirs
+
+    def find_spec(self, name, path=None, target=None):
+        dirs, self.dirs = self.dirs, ()
+        if not dirs:
+            return None
+        import site
+
+        for d in dirs:
+            site.addsitedir(d, set(sys.path))
+        for finder in list(sys.meta_path):
+            spec = finder is not self and finder.find_spec(name, path, target)
+            if spec:
+                return spec
+
+
+class Watch:
+    """First of the finders: notices two imports that have to do with the script's source, and finds nothing itself."""
+
+    def __init__(self, name, source):
+        self.name, self.source = name, source
+        if "linecache" in sys.modules:
+            self.fill(sys.modules["linecache"])
+
+    def find_spec(self, name, path=None, target=None):
+        if name == "linecache":
+            return self.linecache(name, path, target)
+        if name in ("multiprocessing.popen_spawn_posix", "multiprocessing.popen_forkserver"):
+            self.write_file()
+
+    def fill(self, linecache):
+        """Give the source to those too that ask by file name alone, such as warnings."""
+        lines = [line + "\n" for line in self.source.split("\n")]
+        linecache.cache[self.name] = len(self.source), None, lines, self.name
+
+    def linecache(self, name, path, target):
+        for finder in list(sys.meta_path):
+            spec = finder is not self and finder.find_spec(name, path, target)
+            if spec:
+                execute = spec.loader.exec_module
+
+                def exec_module(module):
+                    execute(module)
+                    self.fill(module)
+
+                try:
+                    spec.loader.exec_module = exec_module
+                except (AttributeError, TypeError):
+                    pass
+                return spec
+
+    def write_file(self):
+        """multiprocessing's spawn and forkserver run the main file again, so it must exist."""
+        try:
+            where = sys.modules["multiprocessing.process"].ORIGINAL_DIR
+            fd = posix.open("%s/%s" % (where, self.name), posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL, 0o644)
+            with io.open(fd, "w", encoding="utf-8", errors="backslashreplace") as f:
+                f.write(self.source)
+        except (OSError, KeyError, TypeError):
+            pass
+
+
+def extend_path():
+    """Put the working directory first and, since -S leaves it to us, the directories of installed packages last."""
+    try:
+        sys.path.insert(0, posix.getcwd())
+    except OSError:
+        pass
+    home = sys.executable.rpartition("/")[0]
+    if sys.prefix == sys.base_prefix and any(exists(d + "/pyvenv.cfg") for d in (home, home.rpartition("/")[0])):
+        import site  # a virtual environment, of which -S has kept Python (before 3.14) ignorant
+
+        site.main()
+        return
+    version = "python%d.%d" % sys.version_info[:2]
+    late = []
+    for prefix in dict.fromkeys((sys.prefix, sys.exec_prefix)):
+        for tail in dict.fromkeys(
+            (
+                "local/lib/%s/dist-packages" % version,  # Debian's three
+                "lib/python3/dist-packages",
+                "lib/%s/dist-packages" % version,
+                "%s/%s/site-packages" % (sys.platlibdir, version),
+                "lib/%s/site-packages" % version,
+            )
+        ):
+            d = "%s/%s" % (prefix.rstrip("/"), tail)
+            try:
+                names = posix.listdir(d)
+            except OSError:
+                continue
+            sys.path.append(d)
+            if any(n.endswith(".pth") for n in names):
+                late.append(d)
+    if late:
+        sys.meta_path.append(SitePackages(late))
+
+
+def exists(path):
+    try:
+        posix.stat(path)
+        return True
+    except OSError:
+        return False
+
+
+# --- compiling --------------------------------------------------------------------------------------------------------
+
+AWAIT, ONLY_AST, COROUTINE = 0x2000, 0x400, 0x80  # ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, ast.PyCF_ONLY_AST, CO_COROUTINE
+
+
+def compile_script(source, name):
+    """The script as code objects, to be run in turn. The last gives the script's value.
+
+    The syntax tree says whether the script ends in an expression, but the first use of _ast costs 2 ms. So the last
+    line that may start a statement is tried first: if the script is whole up to there and from there on, the two parts
+    say together what they say apart, and only the second can have a value. What is not that clear is left to the tree.
+    """
+
+    def code(text, mode, flags=0):
+        return compile(text, name, mode, flags | AWAIT, True)
+
+    at = len(source)
+    while at > 0:
+        at = source.rfind("\n", 0, at - 1) + 1
+        if source[at] not in " \t\f\n#)]}":
+            break
+    head, tail = source[:at], source[at:]
+    docstring = tail[:1] in "\"'rRuU"  # may be one, or there is nothing at all
+    if not docstring and ";" not in tail and not head.endswith("\\\n") and "__future__" not in source:
+        tail = "\n" * head.count("\n") + tail
+        try:
+            try:
+                last = code(tail, "eval")
+            except SyntaxError:
+                last = code(tail, "exec")
+            # Since 3.14 the annotations of a module are one function in one code object.
+            if not any(n.startswith(("__annot", "__cond")) for n in last.co_names):
+                return [code(head, "exec"), last]
+        except Exception:
+            pass
+    try:
+        tree = code(source, "exec", ONLY_AST)
+    except ValueError as e:
+        if "\0" not in source:
+            raise
+        raise SyntaxError(str(e), (name, source[: source.index("\0")].count("\n") + 1, 0, None)) from None
+    import _ast
+
+    body = tree.body
+    if not body or not isinstance(body[-1], _ast.Expr):
+        return [code(source, "exec")]
+    value = _ast.Expression(body[-1].value)
+    if len(body) > 1 or not isinstance(getattr(value.body, "value", None), str):  # a docstring stays one
+        body.pop()
+    return [code(tree, "exec"), code(value, "eval")]
+
+
+async def run_async(codes, names):
+    for c in codes:
+        value = eval(c, names)
+        if c.co_flags & COROUTINE:
+            value = await value
+    return value
+
+
+def run(codes, names):
+    if any(c.co_flags & COROUTINE for c in codes):
+        import asyncio
+
+        return asyncio.run(run_async(codes, names))
+    for c in codes:
+        value = eval(c, names)
+    return value
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+
+def strip(error, script):
+    """Take the runner's frames, and asyncio's above the script, out of the tracebacks of an error and its causes."""
+    todo, seen = [error], set()
+    while todo:
+        e = todo.pop()
+        if not isinstance(e, BaseException) or id(e) in seen:
+            continue
+        seen.add(id(e))
+        frames, tb = [], e.__traceback__
+        while tb:
+            frames.append(tb)
+            tb = tb.tb_next
+        files = [f.tb_frame.f_code.co_filename for f in frames]
+        if files and files[0] == "<runner>" and script in files:
+            del frames[: files.index(script)]
+        frames = [f for f in frames if f.tb_frame.f_code.co_filename != "<runner>"]
+        for f, after in zip(frames, frames[1:] + [None]):
+            f.tb_next = after
+        BaseException.with_traceback(e, frames[0] if frames else None)  # a class may refuse assignments
+        todo += [e.__cause__, e.__context__]
+        exceptions = getattr(e, "exceptions", ())
+        if isinstance(exceptions, (list, tuple)):
+            todo += exceptions
+
+
+def line_of(error, script):
+    """The line of the script where the error comes from."""
+    if isinstance(error, SyntaxError) and error.filename == script:
+        return error.lineno
+    line, tb = None, error.__traceback__
+    while tb:
+        if tb.tb_frame.f_code.co_filename == script:
+            line = tb.tb_lineno
+        tb = tb.tb_next
+    return line
+
+
+def show_source(script, source):
+    """Let the interpreter's own printer of tracebacks and warnings, which reads files (until 3.12), find the source.
+
+    It opens the file through io.open and wants a real descriptor. Printing in C is both exact and 10 ms faster than
+    the traceback module, which 3.13 and later use, and which asks linecache. Returns a function that undoes this.
+    """
+    real = io.open
+    if sys.version_info >= (3, 13):
+        return lambda: None
+    fd = None
+
+    def open(file, *args, **kwargs):
+        nonlocal fd
+        if file != script or args != ("rb",) or kwargs:
+            return real(file, *args, **kwargs)
+        if fd is None:
+            fd = temporary(source)
+        posix.lseek(fd, 0, 0)
+        return real(posix.dup(fd), "rb")
+
+    io.open = open
+
+    def undo():
+        io.open = real
+
+    return undo
+
+
+def temporary(text):
+    """A descriptor of a file without a name that holds text."""
+    for d in ("/tmp", ".", "/dev/shm"):
+        path = "%s/.script-%d-%d" % (d, posix.getpid(), _thread.get_ident())
+        try:
+            fd = posix.open(path, posix.O_RDWR | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o600)
+        except OSError:
+            continue
+        posix.unlink(path)
+        data = memoryview(text.encode("utf-8", "replace"))
+        while data:
+            data = data[posix.write(fd, data) :]
+        return fd
+    raise FileNotFoundError
+
+
+def watch_threads(script, source):
+    """Threads report errors through this hook, which threading takes from _thread when it is imported."""
+    report = _thread._excepthook
+
+    def hook(args, /):
+        strip(args.exc_value, script)
+        show_source(script, source)  # for good: another thread may print at the same time
+        report(args)
+
+    _thread._excepthook = hook
+
+
+def complain(text):
+    try:
+        sys.stderr.write(text)
+    except BaseException:
+        pass
+
+
+def report(error):
+    """Print an error as the interpreter does when a script ends in one. The exit code."""
+    sys.last_type, sys.last_value, sys.last_traceback = type(error), error, error.__traceback__
+    sys.last_exc = error
+    try:
+        sys.excepthook(type(error), error, error.__traceback__)
+    except SystemExit as e:
+        return exit_code(e)
+    except BaseException as e:
+        strip(e, "")
+        complain("Error in sys.excepthook:\n")
+        sys.__excepthook__(type(e), e, e.__traceback__)
+        complain("\nOriginal exception was:\n")
+        sys.__excepthook__(type(error), error, error.__traceback__)
+    return 130 if isinstance(error, KeyboardInterrupt) else 1
+
+
+def exit_code(error):
+    code = error.code
+    if code is None:
+        return 0
+    if isinstance(code, int):
+        return code & 0xFF
+    try:
+        complain("%s\n" % (code,))
+    except BaseException:
+        pass
+    return 1
+
+
+def message_of(error):
+    try:
+        if isinstance(error, SyntaxError):
+            return str(error.msg)
+        return str(error)
+    except BaseException:
+        return "<exception str() failed>"
+
+
+def type_of(error):
+    kind = type(error)
+    if kind.__module__ in ("builtins", "__main__"):
+        return kind.__qualname__
+    return "%s.%s" % (kind.__module__, kind.__qualname__)
+
+
+# --- the run ----------------------------------------------------------------------------------------------------------
+
+
+def decode_run(text):
+    """code, filename and the JSON text of servers out of a run frame.
+
+    The host writes the fields in this order. Inside a JSON string a quote has a backslash before it, so '","' is an
+    end; and what our host's encoder makes of a string is a string literal of Python too. So a script that uses no
+    server costs no import of json (8 ms without .pyc).
+    """
+    start = '{"type":"run","code":"'
+    code, end, rest = text[len(start) :].partition('","filename":"')
+    name, quoted, rest = rest.partition('"')
+    if text.startswith(start) and end and rest[:1] in ("}", ",") and "\\" not in name and "\\ud" not in code:
+        if "\\" in code:
+            code = eval('"%s"' % code, {})
+        return code, name, rest[len(',"servers":') : -1] or "[]"
+    import json
+
+    message = json.loads(text)
+    return message["code"], message["filename"], json.dumps(message.get("servers", []))
+
+
+def finish(code, done):
+    """Everything between the script's last line and the end of the process, in CPython's order."""
+    threading = sys.modules.get("threading")
+    if threading:
+        try:
+            threading._shutdown()
+        except BaseException as e:
+            strip(e, "")
+            report(e)
+    atexit = sys.modules.get("atexit")
+    if atexit:
+        try:
+            atexit._run_exitfuncs()
+        except BaseException:
+            pass  # printed (3.9 raises the last one as well)
+    # The process ends without finalizing the interpreter, which takes milliseconds. What a script can see of that is
+    # that its objects die: files are flushed, __del__ runs. A daemon thread would see its globals vanish.
+    for name in ("last_type", "last_value", "last_traceback", "last_exc"):
+        vars(sys).pop(name, None)
+    if not _thread._count():
+        names = vars(main)
+        for private in (True, False):
+            for k in list(names):
+                if isinstance(k, str) and k != "__builtins__" and (k[:1] == "_" and k[1:2] != "_") >= private:
+                    names[k] = None
+        if len(sys.modules) < 400:  # beyond, a collection costs more than cycles of unflushed files are worth
+            gc.collect()
+    for s in (sys.stdout, sys.stderr):
+        try:
+            if s is not None and not getattr(s, "closed", False):
+                s.flush()
+        except BaseException as e:
+            complain("Exception ignored in: %s\n%s: %s\n" % (safe_repr(s, 200), type_of(e), message_of(e)))
+            code = 120
+    if posix.getpid() == PID:  # and no forked child that has fallen off the end of the script
+        try:
+            lock.acquire(True, 5)  # a daemon thread may be in the middle of a frame
+            send(done)
+        except BaseException:
+            pass
+    posix._exit(code)
+
+
+def start():
+    posix.dup2(3, FRAMES_IN, False)
+    posix.dup2(4, FRAMES_OUT, False)
+    posix.close(3)
+    posix.close(4)
+    sys.stdout = sys.__stdout__ = stream(1, "<stdout>")
+    sys.stderr = sys.__stderr__ = stream(2, "<stderr>")
+    names = vars(main)
+    for k in [k for k in names if k[:2] != "__"]:  # the bootstrap's
+        del names[k]
+    for k in ("exit", "quit", "help", "copyright", "credits", "license"):
+        setattr(sys.modules["builtins"], k, Late(k))
+    extend_path()
+    add_modules()
+    more = ',"compiled":"%s"' % compiled.hex() if compiled else ""
+    send('{"type":"ready","protocol":1,"python":"%d.%d.%d"%s}' % (*sys.version_info[:3], more))
+    gc.freeze()  # so that collections, the one at the end too, look at the script's objects only
+
+
+def serve():
+    global servers_text
+    start()
+    text = read_message()
+    if text is None:
+        posix._exit(0)
+    source, script, servers_text = decode_run(text)
+    del text
+    source = source.replace("\r\n", "\n").replace("\r", "\n")
+    if source[:1] == "\ufeff":
+        source = source[1:]
+    names = vars(main)
+    names["__file__"] = script
+    names["__loader__"] = Loader(source)
+    sys.argv = [script]
+    sys.meta_path.insert(0, Watch(script, source))
+    if sys.version_info < (3, 13):
+        watch_threads(script, source)
+    code, done, value = 0, [], None
+    try:
+        undo = show_source(script, source)  # for warnings of the compiler
+        codes = compile_script(source, script)
+        undo()
+        value = run(codes, names)
+        if value is not None:
+            result, cut = encode_result(value)
+            done.append('"result":' + result)
+            if cut:
+                done.append('"truncated":true')
+            value = None
+    except BaseException as error:
+        strip(error, script)
+        line = line_of(error, script)
+        if isinstance(error, SystemExit):
+            code = exit_code(error)
+            shown, message = code != 0, "" if error.code is None else safe_text(error.code)
+        else:
+            if isinstance(error, SyntaxError) and error.filename == script and not error.text and error.lineno:
+                # The compiler's later passes look for the file and find none.
+                error.text = (source.split("\n") + [""] * error.lineno)[error.lineno - 1] or None
+            show_source(script, source)
+            message = message_of(error)
+            code, shown = report(error), True
+        if shown:
+            fields = '"type":%s,"message":%s' % (quote(type_of(error)), quote(message[:MAX_ERROR]))
+            done.append('"error":{%s%s}' % (fields, ',"line":%d' % line if line else ""))
+        BaseException.with_traceback(error, None)  # its frames hold the script's objects
+    finish(code, '{"type":"done"' + "".join("," + field for field in done) + "}")
+
+
+def safe_text(value):
+    try:
+        return str(value)
+    except BaseException:
+        return ""
+
+
+serve()

@@ -1,0 +1,140 @@
+package guest
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"sync"
+	"unicode/utf8"
+)
+
+// A Run is a script and what it is told about the servers whose tools it may call.
+type Run struct {
+	Code     string
+	Filename string // empty means Script
+	Servers  []Server
+}
+
+// A Server is what the script is told about one server.
+type Server struct {
+	Name  string            `json:"name"`
+	Alias string            `json:"alias"`
+	Tools []json.RawMessage `json:"tools"` // as the server has described them
+}
+
+// A Return answers the call with the same id. Value is what the tool has returned; Error, if not nil, goes instead.
+type Return struct {
+	ID    int64
+	Value json.RawMessage
+	Error *Error
+}
+
+// piece is the size of a part frame. Between two parts an answer to another call gets through.
+const piece = 256 << 10
+
+// A Writer encodes messages to one guest. It is safe for concurrent use. A guest that does not read makes its methods
+// block: let the pipe have a deadline, or close it when the run ends.
+type Writer struct {
+	w    io.Writer
+	line sync.Mutex // held while one frame is written
+	long sync.Mutex // held while the parts of one message are written
+}
+
+// NewWriter returns a Writer to the pipe whose other end is the guest's descriptor 3, after [Boot] has used it.
+func NewWriter(w io.Writer) *Writer { return &Writer{w: w} }
+
+// Run sends the script. Call [Reader.Running] before.
+func (w *Writer) Run(r Run) error {
+	if r.Filename == "" {
+		r.Filename = Script
+	}
+	for _, s := range r.Servers {
+		for _, t := range s.Tools {
+			if err := checkValue(t); err != nil {
+				return fmt.Errorf("cannot send a tool of server %q: %v", s.Name, err)
+			}
+		}
+	}
+	// The runner's fast path relies on this order.
+	return w.send(struct {
+		Type     string   `json:"type"`
+		Code     string   `json:"code"`
+		Filename string   `json:"filename"`
+		Servers  []Server `json:"servers,omitempty"`
+	}{"run", r.Code, r.Filename, r.Servers})
+}
+
+// Return sends the answer to a call. It fails, with nothing sent, if the value is no valid JSON, or is nested deeper
+// than [MaxDepth], or is longer than [MaxFromHost]; the call is then still to be answered, with an error.
+func (w *Writer) Return(r Return) error {
+	if r.Error != nil {
+		e := *r.Error
+		e.Line = 0
+		return w.send(struct {
+			Type  string `json:"type"`
+			ID    int64  `json:"id"`
+			Error Error  `json:"error"`
+		}{"return", r.ID, e})
+	}
+	if err := checkValue(r.Value); err != nil {
+		return fmt.Errorf("cannot send the answer of call %d: %v", r.ID, err)
+	}
+	return w.send(struct {
+		Type  string          `json:"type"`
+		ID    int64           `json:"id"`
+		Value json.RawMessage `json:"value"`
+	}{"return", r.ID, r.Value})
+}
+
+func (w *Writer) send(message any) error {
+	line, err := marshal(message)
+	if err != nil {
+		return fmt.Errorf("cannot encode a frame: %v", err)
+	}
+	if len(line) > MaxFromHost {
+		return fmt.Errorf("cannot send a message of %d bytes: the limit is %d", len(line), MaxFromHost)
+	}
+	if len(line) <= piece {
+		return w.write(line)
+	}
+	w.long.Lock()
+	defer w.long.Unlock()
+	for rest := line[:len(line)-1]; ; { // without its line end
+		n := min(piece, len(rest))
+		for n < len(rest) && !utf8.RuneStart(rest[n]) {
+			n--
+		}
+		part, err := marshal(struct {
+			Type string `json:"type"`
+			Data string `json:"data"`
+			Last bool   `json:"last"`
+		}{"part", string(rest[:n]), n == len(rest)})
+		if err != nil {
+			return fmt.Errorf("cannot encode a frame: %v", err)
+		}
+		if err := w.write(part); err != nil {
+			return err
+		}
+		if rest = rest[n:]; len(rest) == 0 {
+			return nil
+		}
+	}
+}
+
+func (w *Writer) write(line []byte) error {
+	w.line.Lock()
+	defer w.line.Unlock()
+	_, err := w.w.Write(line)
+	return err
+}
+
+// marshal returns message as one line. What is raw in it loses its line ends; nothing is escaped for HTML, so that
+// the runner's fast path sees few escapes.
+func marshal(message any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	err := e.Encode(message)
+	return b.Bytes(), err
+}

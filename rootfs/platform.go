@@ -1,0 +1,63 @@
+package rootfs
+
+import (
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+
+	ispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Media types that are not in image-spec.
+const (
+	dockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
+	dockerIndex    = "application/vnd.docker.distribution.manifest.list.v2+json"
+	dockerConfig   = "application/vnd.docker.container.image.v1+json"
+	dockerLayer    = "application/vnd.docker.image.rootfs.diff.tar"
+)
+
+func isIndex(mediaType string) bool {
+	return mediaType == ispec.MediaTypeImageIndex || mediaType == dockerIndex
+}
+
+func isManifest(mediaType string) bool {
+	return mediaType == ispec.MediaTypeImageManifest || mediaType == dockerManifest
+}
+
+// plainVariants are the variants that every machine of an architecture runs, best first.
+var plainVariants = map[string][]string{
+	"amd64": {"", "v1"},
+	"arm64": {"", "v8"},
+	"arm":   {"v7", "v6", "v5", ""},
+}
+
+// choosePlatform picks the manifest for containers on this machine: Linux on the architecture we were built for.
+// Build attestations are in the index too, with an unknown platform.
+func choosePlatform(manifests []ispec.Descriptor) (ispec.Descriptor, error) {
+	variants := plainVariants[runtime.GOARCH]
+	best, rank := -1, 0
+	var offered []string
+	for i, m := range manifests {
+		if m.Platform == nil || m.Platform.OS == "unknown" {
+			continue
+		}
+		name := strings.Trim(m.Platform.OS+"/"+m.Platform.Architecture+"/"+m.Platform.Variant, "/")
+		offered = append(offered, name)
+		if m.Platform.OS != "linux" || m.Platform.Architecture != runtime.GOARCH {
+			continue
+		}
+		r := slices.Index(variants, m.Platform.Variant)
+		if r < 0 {
+			r = len(variants) // a special one, such as amd64/v3: only if there is nothing else
+		}
+		if best < 0 || r < rank {
+			best, rank = i, r
+		}
+	}
+	if best < 0 {
+		return ispec.Descriptor{}, fmt.Errorf("no image for linux/%s among %d: %s",
+			runtime.GOARCH, len(manifests), strings.Join(offered[:min(len(offered), 20)], ", "))
+	}
+	return manifests[best], nil
+}
