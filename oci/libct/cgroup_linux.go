@@ -16,8 +16,9 @@ import (
 
 // cgroupParent is where containers get their cgroups.
 type cgroupParent struct {
-	parent string // prefix of linux.cgroupsPath: absolute within the hierarchy, or "" for the own cgroup
-	swap   bool   // the kernel counts swap
+	parent string            // cgroup v2: prefix of linux.cgroupsPath, absolute within the tree
+	v1     map[string]string // cgroup v1: the directory of the own cgroup, by controller
+	swap   bool              // the kernel counts swap
 }
 
 // controllers are what the limits need. cpu is wanted as well, but a host that delegates only these two is common
@@ -51,20 +52,19 @@ func findCgroupV1() (cgroupParent, error) {
 	if os.Geteuid() != 0 {
 		return cgroupParent{}, errors.New("cgroup v1 is for root only")
 	}
-	for _, c := range controllers {
+	own := make(map[string]string)
+	for _, c := range []string{"memory", "pids", "devices", "cpu"} {
 		dir, err := cgroups.GetOwnCgroupPath(c)
+		if err == nil {
+			err = unix.Access(dir, unix.W_OK)
+		}
 		if err != nil {
 			return cgroupParent{}, fmt.Errorf("cgroup v1 controller %s: %w", c, err)
 		}
-		if err := unix.Access(dir, unix.W_OK); err != nil {
-			return cgroupParent{}, fmt.Errorf("cgroup v1 controller %s: %s: %w", c, dir, err)
-		}
+		own[c] = dir
 	}
-	memory, err := cgroups.GetOwnCgroupPath("memory")
-	if err != nil {
-		return cgroupParent{}, err
-	}
-	return cgroupParent{swap: cgroups.PathExists(filepath.Join(memory, "memory.memsw.limit_in_bytes"))}, nil
+	swap := cgroups.PathExists(filepath.Join(own["memory"], "memory.memsw.limit_in_bytes"))
+	return cgroupParent{v1: own, swap: swap}, nil
 }
 
 func ownUnified() (string, error) {

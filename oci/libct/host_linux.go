@@ -16,34 +16,32 @@ import (
 )
 
 // probe finds out how this host maps ids and enforces limits.
-func probe(allowWeak bool) (oci.Host, error) {
-	var host oci.Host
-	var err error
+func probe(allowWeak bool) (host oci.Host, cg cgroupParent, err error) {
 	if os.Geteuid() == 0 {
 		host.UIDMap, host.GIDMap, err = rootMaps()
 	} else {
 		host.UIDMap, host.GIDMap, err = userMaps()
 	}
 	if err != nil {
-		return oci.Host{}, err
+		return oci.Host{}, cg, err
 	}
 	var files unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err == nil {
 		host.NoFile = files.Max
 	}
-	cg, err := findCgroup()
+	cg, err = findCgroup()
 	switch {
 	case err == nil:
 		host.Limits, host.Cgroup, host.SwapAccounting = oci.ByCgroup, cg.parent+cgroupPrefix, cg.swap
 	case allowWeak:
 		host.Limits = oci.ByRlimits
 	default:
-		return oci.Host{}, &oci.HostError{
+		return oci.Host{}, cg, &oci.HostError{
 			Missing: fmt.Sprintf("cannot enforce the limits of memory and processes: %v", err),
 			Fix:     weakFix(),
 		}
 	}
-	return host, nil
+	return host, cg, nil
 }
 
 func weakFix() string {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -18,6 +19,7 @@ import (
 	"github.com/opencontainers/runc/libcontainer"
 	"github.com/opencontainers/runc/libcontainer/configs"
 	"github.com/opencontainers/runc/libcontainer/specconv"
+	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
 
 	"github.com/mcp-bridge/mcp-bridge/oci"
@@ -40,9 +42,10 @@ type Options struct {
 type Launcher struct {
 	opts Options
 
-	mu    sync.Mutex // guards the rest, which the first Run fills
-	state *state
-	host  oci.Host
+	mu     sync.Mutex // guards the rest, which the first Run fills
+	state  *state
+	host   oci.Host
+	cgroup cgroupParent
 }
 
 // New makes a Launcher. It touches nothing: what is wrong with the host shows in Run.
@@ -67,25 +70,25 @@ func (l *Launcher) Close() error {
 }
 
 // prepare finds out once what the host offers and opens the state directory.
-func (l *Launcher) prepare() (oci.Host, *state, error) {
+func (l *Launcher) prepare() (oci.Host, cgroupParent, *state, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.state != nil {
-		return l.host, l.state, nil
+		return l.host, l.cgroup, l.state, nil
 	}
-	host, err := probe(l.opts.AllowWeakLimits)
+	host, cg, err := probe(l.opts.AllowWeakLimits)
 	if err != nil {
-		return oci.Host{}, nil, err
+		return oci.Host{}, cgroupParent{}, nil, err
 	}
 	st, err := openState(l.opts.StateDir, l.opts.Logger)
 	if err != nil {
-		return oci.Host{}, nil, err
+		return oci.Host{}, cgroupParent{}, nil, err
 	}
 	if host.Limits != oci.ByCgroup {
 		l.opts.Logger.Warn("limits are weak: no cgroup to enforce them", "limits", host.Limits)
 	}
-	l.host, l.state = host, st
-	return host, st, nil
+	l.host, l.cgroup, l.state = host, cg, st
+	return host, cg, st, nil
 }
 
 // Run implements [oci.Launcher]. An error is an [*oci.StartError] or an [*oci.HostError] where the user can act on it.
@@ -93,7 +96,7 @@ func (l *Launcher) Run(ctx context.Context, c oci.Container, s oci.Streams) (oci
 	if err := ctx.Err(); err != nil {
 		return oci.Exit{}, context.Cause(ctx)
 	}
-	host, st, err := l.prepare()
+	host, cg, st, err := l.prepare()
 	if err != nil {
 		return oci.Exit{}, err
 	}
@@ -102,16 +105,24 @@ func (l *Launcher) Run(ctx context.Context, c oci.Container, s oci.Streams) (oci
 	if err != nil {
 		return oci.Exit{}, err
 	}
+	var own cgroupV1
+	if cg.v1 != nil {
+		own = newCgroupV1(cg.v1, c.ID, config)
+	}
 	container, err := libcontainer.Create(st.dir, c.ID, config)
 	if err != nil {
 		return oci.Exit{}, &oci.StartError{Step: "create", Err: err}
 	}
-	r := run{container: container, command: c.Args[0], weak: weak}
-	if err := st.record(container); err != nil {
+	paths, err := cgroupPaths(container, own)
+	if err == nil {
+		err = st.record(c.ID, paths)
+	}
+	if err != nil {
 		return oci.Exit{}, errors.Join(err, container.Destroy())
 	}
+	r := run{container: container, command: c.Args[0], weak: weak, cgroup: own, cgroups: paths}
 	exit, err := r.run(ctx, c, s)
-	if derr := container.Destroy(); derr != nil {
+	if derr := errors.Join(container.Destroy(), own.remove()); derr != nil {
 		l.opts.Logger.Error("cannot remove container; the next start will try again", "id", c.ID, "error", derr)
 	} else {
 		st.forget(c.ID)
@@ -129,6 +140,8 @@ type run struct {
 	container *libcontainer.Container
 	command   string
 	weak      weakLimits
+	cgroup    cgroupV1          // if we made it
+	cgroups   map[string]string // all of the container's, by controller
 }
 
 // weakLimits are those that bind the command only. stage0 sets them, because libcontainer's init is a Go program that
@@ -150,7 +163,8 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 	defer reportStatus.Close()
 
 	p := &libcontainer.Process{
-		Init: true, Args: stage0Args(len(s.Extra), r.weak.memory, r.weak.pids, c.Args), Env: c.Env, Cwd: oci.Workspace,
+		Init: true, LogLevel: strconv.Itoa(int(logrus.ErrorLevel)), // else its C half sends some thirty debug messages
+		Args: stage0Args(len(s.Extra), r.weak.memory, r.weak.pids, c.Args), Env: c.Env, Cwd: oci.Workspace,
 		UID: int(c.User.UID), GID: int(c.User.GID),
 		ExtraFiles: append([]*os.File{lifeline, reportStatus}, s.Extra...),
 	}
@@ -179,7 +193,7 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 		}
 	}()
 
-	err = r.container.Run(p)
+	err = r.cgroup.start(func() error { return r.container.Run(p) })
 	reportStatus.Close() // ours: so that the pipe ends with stage0
 	if err != nil {
 		// When init is through but for the exec, or died in it, libcontainer leaves it to us.
@@ -198,7 +212,7 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 		}
 		exit = oci.Exit{Code: 128 + int(unix.SIGKILL), Signal: unix.SIGKILL}
 	}
-	exit.OOM = oomKilled(r.container)
+	exit.OOM = oomKilled(r.cgroups)
 	return exit, err
 }
 
@@ -278,13 +292,9 @@ func traversable(p string) error {
 }
 
 // oomKilled reads the kernel's own count.
-func oomKilled(c *libcontainer.Container) bool {
-	st, err := c.State()
-	if err != nil {
-		return false
-	}
+func oomKilled(paths map[string]string) bool {
 	for controller, file := range map[string]string{"memory": "memory.oom_control", "": "memory.events"} {
-		dir, ok := st.CgroupPaths[controller]
+		dir, ok := paths[controller]
 		if !ok {
 			continue
 		}

@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/opencontainers/cgroups"
-	"github.com/opencontainers/runc/libcontainer"
 	"golang.org/x/sys/unix"
 )
 
@@ -85,16 +84,12 @@ func (s *state) close() error {
 	return err
 }
 
-func (s *state) record(c *libcontainer.Container) error {
-	st, err := c.State()
-	if err != nil {
-		return fmt.Errorf("cannot read container state: %w", err)
-	}
-	b, err := json.Marshal(st.CgroupPaths)
+func (s *state) record(id string, cgroups map[string]string) error {
+	b, err := json.Marshal(cgroups)
 	if err != nil {
 		return fmt.Errorf("cannot record container: %w", err)
 	}
-	if err := os.WriteFile(filepath.Join(s.dir, c.ID()+".json"), b, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(s.dir, id+".json"), b, 0o600); err != nil {
 		return fmt.Errorf("cannot record container in the state directory: %w", err)
 	}
 	return nil
