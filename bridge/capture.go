@@ -36,7 +36,8 @@ func (c *capture) Write(p []byte) (int, error) {
 // cut says whether some of the stream is not kept.
 func (c *capture) cut() bool { return c.total > maxStream }
 
-// lines are the lines of the stream, with one in place of what was cut.
+// lines are the lines of the stream, with one in place of what was cut. A script could print that line as well;
+// Result.Truncated is the word of the host.
 func (c *capture) lines() []string {
 	tail := c.tail
 	if !c.cut() {
@@ -45,7 +46,7 @@ func (c *capture) lines() []string {
 	tail = tail[len(tail)-maxStream/2:]
 	missing := c.total - int64(len(c.head)) - int64(len(tail))
 	out := Lines(c.head)
-	out = append(out, fmt.Sprintf("[bridge: %d bytes of output are left out here]", missing))
+	out = append(out, fmt.Sprintf("[... %d bytes left out ...]", missing))
 	return append(out, Lines(tail)...)
 }
 

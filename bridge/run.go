@@ -61,9 +61,6 @@ func (b *Bridge) Run(ctx context.Context, req Request, out Output) (Result, erro
 	result, err := r.run(ctx)
 	result.Servers, result.Image = req.Servers, image.Note
 	result.note = note
-	if err != nil {
-		b.opts.Logger.Error("run failed", "error", err)
-	}
 	return result, err
 }
 

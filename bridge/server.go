@@ -85,7 +85,9 @@ func (b *Bridge) call(ctx context.Context, arguments json.RawMessage) *mcp.CallT
 	if err != nil {
 		result = Result{Status: StatusValidationError, Error: err.Error()}
 	} else {
-		result, _ = b.Run(ctx, req, Output{}) // the result says what the error does
+		if result, err = b.Run(ctx, req, Output{}); err != nil {
+			b.opts.Logger.Error("cannot run a script", "error", err)
+		}
 	}
 	text, structured := result.Render(b.opts.OutputMode)
 	return &mcp.CallToolResult{

@@ -63,7 +63,7 @@ func (i *images) sayOnce(cause error) {
 	defer i.mu.Unlock()
 	if !i.said {
 		i.said = true
-		i.log.Warn("scripts run with a copy of this host's Python; set "+config.EnvImage+" to choose an image", "image", i.ref, "cause", cause)
+		i.log.Warn("scripts run with a copy of this host's Python, because "+i.ref+" cannot be had; set "+config.EnvImage+" to choose an image (host: this one, without a warning)", "cause", cause)
 	}
 }
 

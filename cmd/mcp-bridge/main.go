@@ -47,9 +47,6 @@ func (e *exitError) Unwrap() error { return e.err }
 
 func main() {
 	libct.Init() // first: in a container this does not return
-	if err := libct.Seal(); err != nil {
-		slog.Debug("containers start slower", "error", err)
-	}
 	os.Exit(run())
 }
 

@@ -4,10 +4,13 @@ import (
 	"os"
 	"testing"
 
+	"github.com/rogpeppe/go-internal/testscript"
+
 	"github.com/mcp-bridge/mcp-bridge/oci/libct"
 )
 
-// runMain in the environment makes the test binary play mcp-bridge.
+// runMain in the environment makes the test binary play mcp-bridge; so does the name mcp-bridge, which testscript
+// gives to a copy of it.
 const runMain = "MCP_BRIDGE_TEST_MAIN"
 
 func TestMain(m *testing.M) {
@@ -17,5 +20,25 @@ func TestMain(m *testing.M) {
 		os.Unsetenv(runMain)
 		os.Exit(run())
 	}
-	os.Exit(m.Run())
+	testscript.Main(house{m}, map[string]func(){"mcp-bridge": func() {
+		_ = libct.Seal()
+		os.Exit(run())
+	}})
+}
+
+// house is all tests with what they share around them.
+type house struct{ m *testing.M }
+
+func (h house) Run() int {
+	tearDown, err := setUp()
+	if err != nil {
+		println("cannot set up the tests:", err.Error())
+		return 1
+	}
+	code := h.m.Run()
+	if err := tearDown(); err != nil {
+		println("after all tests:", err.Error())
+		return max(code, 1)
+	}
+	return code
 }

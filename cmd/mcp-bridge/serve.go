@@ -13,9 +13,13 @@ import (
 )
 
 func serve(ctx context.Context) error {
+	sealErr := libct.Seal() // before anything that its second start would do again
 	cfg, log, err := load(os.Stderr)
 	if err != nil {
 		return err
+	}
+	if sealErr != nil {
+		log.Debug("containers start slower", "error", sealErr)
 	}
 	b, closeBridge, err := newBridge(cfg, log)
 	if err != nil {

@@ -2,5 +2,5 @@
 // runtime program on the host. It is Linux only, and the only cgo of the house.
 //
 // A program that uses it calls [Init] first thing in main, because libcontainer re-executes the program as the first
-// process of each container, and then [Seal]. Test binaries do so in TestMain.
+// process of each container, and then, if it starts more than one, [Seal]. Test binaries do so in TestMain.
 package libct

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -252,4 +253,9 @@ func processesIn(t testing.TB, part string) []string {
 	}
 	slices.Sort(pids)
 	return pids
+}
+
+// syscallDupWithoutCloexec makes a copy of fd that a careless child would inherit.
+func syscallDupWithoutCloexec(fd uintptr) (uintptr, uintptr, syscall.Errno) {
+	return syscall.Syscall(syscall.SYS_DUP, fd, 0, 0)
 }

@@ -44,9 +44,8 @@ func holdLifeline() {
 // Seal re-executes the program from a sealed memfd, once. libcontainer must never start a container from a file that
 // the container could reach through /proc and write (CVE-2019-5736), and would else copy the whole program at each
 // start. Seal returns when this has been done, or when it cannot be: containers then start slower, not less safely.
-// It also sees to it that a container's init, which inherits only GOMAXPROCS, runs with one P: it starts faster.
+// It costs what one slower start does, so a program that starts one container need not call it.
 func Seal() error {
-	defer os.Setenv("GOMAXPROCS", "1")
 	if exeseal.IsSelfExeCloned() {
 		// exec named this process after a descriptor number.
 		_ = os.WriteFile("/proc/self/comm", []byte("mcp-bridge"), 0)

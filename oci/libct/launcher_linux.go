@@ -54,6 +54,9 @@ func New(opts Options) *Launcher {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
 	redirectLogrus(opts.Logger)
+	// All that a container's init inherits, by libcontainer's choice: with one P it starts faster. The runtime of this
+	// process has read its own value long ago.
+	os.Setenv("GOMAXPROCS", "1")
 	return &Launcher{opts: opts}
 }
 
@@ -75,6 +78,9 @@ func (l *Launcher) prepare() (oci.Host, cgroupParent, *state, error) {
 	defer l.mu.Unlock()
 	if l.state != nil {
 		return l.host, l.cgroup, l.state, nil
+	}
+	if err := executable(); err != nil {
+		return oci.Host{}, cgroupParent{}, nil, err
 	}
 	host, cg, err := probe(l.opts.AllowWeakLimits)
 	if err != nil {
@@ -309,6 +315,22 @@ func oomKilled(paths map[string]string) bool {
 		}
 	}
 	return false
+}
+
+// executable checks that the container's user may execute this program, which becomes its stage0. A sealed copy always
+// may be.
+func executable() error {
+	st, err := os.Stat("/proc/self/exe")
+	if err != nil {
+		return fmt.Errorf("cannot stat own program: %w", err)
+	}
+	if st.Mode().Perm()&1 == 0 {
+		return &oci.HostError{
+			Missing: fmt.Sprintf("this program may not be executed by others (mode %04o), and a sandbox is another user", st.Mode().Perm()),
+			Fix:     "chmod o+x it",
+		}
+	}
+	return nil
 }
 
 func readSmall(name string) ([]byte, error) {
