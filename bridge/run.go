@@ -251,8 +251,8 @@ func (r *run) reason(exit oci.Exit) string {
 	if exit.Signal != 0 {
 		return fmt.Sprintf("Python was ended by signal %d (%v)", int(exit.Signal), exit.Signal)
 	}
-	if r.done == nil || r.done.Error == nil {
-		return ""
+	if r.done == nil || r.done.Error == nil || r.done.Error.Type == "SystemExit" {
+		return "" // the exit code says it all
 	}
 	e := r.done.Error
 	text := e.Type

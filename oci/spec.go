@@ -17,8 +17,8 @@ type Host struct {
 	Cgroup string
 	// Limits names what enforces limits.
 	Limits Enforcement
-	// NoFile is the hard RLIMIT_NOFILE of the launcher, which it may not be able to raise; 0 if unknown.
-	NoFile uint64
+	// HardLimits are the launcher's own hard rlimits, by name ("RLIMIT_CORE"): those that it may not be able to raise.
+	HardLimits map[string]uint64
 	// SwapAccounting says that the kernel can limit swap too (memory.memsw on cgroup v1).
 	SwapAccounting bool
 }
@@ -158,16 +158,17 @@ func mounts(u User) []specs.Mount {
 }
 
 func rlimits(l Limits, host Host) []specs.POSIXRlimit {
-	files := uint64(maxFiles)
-	if host.NoFile != 0 {
-		files = min(files, host.NoFile)
-	}
 	r := []specs.POSIXRlimit{
 		// 1 and not 0: at 0 the kernel still runs a "|handler" of core_pattern, as real root, on the guest's memory.
 		// 1 is its word for no handler (core(5), and do_coredump in fs/coredump.c).
 		{Type: "RLIMIT_CORE", Soft: 1, Hard: 1},
-		{Type: "RLIMIT_NOFILE", Soft: files, Hard: files},
+		{Type: "RLIMIT_NOFILE", Soft: maxFiles, Hard: maxFiles},
 		{Type: "RLIMIT_FSIZE", Soft: maxFile, Hard: maxFile},
+	}
+	for i := range r {
+		if hard, ok := host.HardLimits[r[i].Type]; ok && hard < r[i].Hard {
+			r[i].Soft, r[i].Hard = hard, hard
+		}
 	}
 	if host.Limits == ByRlimits {
 		if l.Memory > 0 {

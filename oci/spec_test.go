@@ -20,7 +20,7 @@ var update = flag.Bool("update", false, "write the golden files in testdata")
 func rootHost() oci.Host {
 	line := []oci.IDMap{{Container: 0, Host: 500_000, Size: 65_536}}
 	return oci.Host{
-		UIDMap: line, GIDMap: line, Cgroup: "/mcp.slice/mcp-bridge-", Limits: oci.ByCgroup, NoFile: 1 << 20, SwapAccounting: true,
+		UIDMap: line, GIDMap: line, Cgroup: "/mcp.slice/mcp-bridge-", Limits: oci.ByCgroup, HardLimits: map[string]uint64{"RLIMIT_NOFILE": 1} << 20, SwapAccounting: true,
 	}
 }
 

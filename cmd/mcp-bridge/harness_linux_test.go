@@ -79,7 +79,7 @@ func repoPath(p string) string {
 func environment(stateDir string, more ...string) []string {
 	return append([]string{
 		runMain + "=1", "PATH=" + os.Getenv("PATH"), "HOME=" + filepath.Join(base, "home"), "TMPDIR=" + os.TempDir(),
-		"GOCOVERDIR=" + os.Getenv("GOCOVERDIR"), "USER=" + os.Getenv("USER"),
+		"USER=" + os.Getenv("USER"),
 		"MCP_BRIDGE_CACHE_DIR=" + filepath.Join(base, "cache"), "MCP_BRIDGE_STATE_DIR=" + stateDir,
 		"MCP_BRIDGE_IMAGE=" + testImage(), "MCP_BRIDGE_ALLOW_WEAK_LIMITS=1",
 	}, more...)
@@ -219,6 +219,7 @@ type server struct {
 	session *mcp.ClientSession
 	stderr  *buffer
 	state   string // MCP_BRIDGE_STATE_DIR
+	ended   bool   // closed, or killed by the test
 }
 
 // startServer starts a bridge, which ends with the test, and then has left nothing.
@@ -252,9 +253,10 @@ func (s *server) pid() int { return s.cmd.Process.Pid }
 // close ends the session, and expects the bridge to end well.
 func (s *server) close() {
 	s.t.Helper()
-	if s.cmd.ProcessState != nil {
-		return // it has been ended by the test
+	if s.ended {
+		return
 	}
+	s.ended = true
 	if err := within(s.t, "the end of the bridge", s.session.Close); err != nil {
 		s.t.Errorf("mcp-bridge did not end well: %v\n%s", err, s.stderr)
 	}

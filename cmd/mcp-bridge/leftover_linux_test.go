@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -123,11 +124,14 @@ func noneAlive(ps []process) error {
 
 const unifiedHybrid = "/sys/fs/cgroup/unified"
 
+// cgroupName is what a bridge calls the cgroup of a container; the tests of package libct give other names.
+var cgroupName = regexp.MustCompile(`^mcp-bridge-[a-z2-7]{26}$`)
+
 // cgroups are all cgroups of mcp-bridge's containers, also those of bridges that are not ours.
 func cgroups() map[string]bool {
 	out := make(map[string]bool)
 	_ = filepath.WalkDir("/sys/fs/cgroup", func(p string, d fs.DirEntry, err error) error {
-		if err == nil && d.IsDir() && strings.HasPrefix(d.Name(), "mcp-bridge-") {
+		if err == nil && d.IsDir() && cgroupName.MatchString(d.Name()) {
 			out[p] = true
 			return fs.SkipDir
 		}
@@ -146,7 +150,7 @@ func cgroupsOf(t *testing.T, pid int) []string {
 	var out []string
 	for line := range strings.Lines(string(b)) {
 		f := strings.SplitN(strings.TrimSpace(line), ":", 3)
-		if len(f) != 3 || !strings.HasPrefix(filepath.Base(f[2]), "mcp-bridge-") {
+		if len(f) != 3 || !cgroupName.MatchString(filepath.Base(f[2])) {
 			continue
 		}
 		for _, hierarchy := range []string{"/sys/fs/cgroup", unifiedHybrid, filepath.Join("/sys/fs/cgroup", f[1])} {
@@ -243,11 +247,27 @@ func (s *server) checkIdle() {
 		if len(dirs) > 1 || len(dirs) == 1 && filepath.Base(dirs[0]) != "lock" {
 			return fmt.Errorf("left in the state directory: %v", dirs)
 		}
-		return nil
+		return sameMountNamespace(s.pid())
 	}); err != nil {
 		s.t.Error(err)
 	}
 	if m := mounts(s.pid()); len(m) > 0 {
 		s.t.Errorf("mounts are left: %v", m)
 	}
+}
+
+// sameMountNamespace looks for threads that a launch has left in a container's mount namespace: that keeps the
+// container's tree and its files in memory, and a main thread there falsifies what the bridge reads in /proc/self.
+func sameMountNamespace(pid int) error {
+	want, err := os.Readlink("/proc/self/ns/mnt")
+	if err != nil {
+		return err
+	}
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid))
+	for _, task := range tasks {
+		if got, err := os.Readlink(filepath.Join(task, "ns/mnt")); err == nil && got != want {
+			return fmt.Errorf("thread %s of the bridge %d is in another mount namespace, %s", filepath.Base(task), pid, got)
+		}
+	}
+	return nil
 }

@@ -1,6 +1,9 @@
+//go:build linux
+
 package main
 
 import (
+	"fmt"
 	"os"
 	"testing"
 
@@ -32,12 +35,12 @@ type house struct{ m *testing.M }
 func (h house) Run() int {
 	tearDown, err := setUp()
 	if err != nil {
-		println("cannot set up the tests:", err.Error())
+		fmt.Fprintln(os.Stderr, "cannot set up the tests:", err)
 		return 1
 	}
 	code := h.m.Run()
 	if err := tearDown(); err != nil {
-		println("after all tests:", err.Error())
+		fmt.Fprintln(os.Stderr, "after all tests:", err)
 		return max(code, 1)
 	}
 	return code

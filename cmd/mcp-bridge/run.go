@@ -101,7 +101,7 @@ func exitOf(result bridge.Result, runErr error, say bool) error {
 	default:
 		switch {
 		case runErr != nil || result.ExitCode == nil:
-			exit.code = exitBridge
+			exit.code, exit.err = exitBridge, runErr
 		case *result.ExitCode == 0:
 			return nil
 		default:
@@ -111,7 +111,7 @@ func exitOf(result bridge.Result, runErr error, say bool) error {
 			}
 		}
 	}
-	if say {
+	if say && exit.err == nil {
 		exit.err = errors.New(result.Summarize())
 	}
 	return exit

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -258,4 +259,40 @@ func processesIn(t testing.TB, part string) []string {
 // syscallDupWithoutCloexec makes a copy of fd that a careless child would inherit.
 func syscallDupWithoutCloexec(fd uintptr) (uintptr, uintptr, syscall.Errno) {
 	return syscall.Syscall(syscall.SYS_DUP, fd, 0, 0)
+}
+
+func entries(t testing.TB, dir string) int {
+	t.Helper()
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(list)
+}
+
+func lines(t testing.TB, file string) int {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bytes.Count(b, []byte("\n"))
+}
+
+// goroutines counts those that are not the runtime's own.
+func goroutines() int { return runtime.NumGoroutine() }
+
+// children counts the child processes, zombies included.
+func children(t testing.TB) int {
+	t.Helper()
+	n := 0
+	files, err := filepath.Glob("/proc/self/task/*/children")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		b, _ := os.ReadFile(f) // a thread may have ended
+		n += len(strings.Fields(string(b)))
+	}
+	return n
 }

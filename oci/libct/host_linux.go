@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/moby/sys/user"
+	"github.com/opencontainers/cgroups"
 	"golang.org/x/sys/unix"
 
 	"github.com/mcp-bridge/mcp-bridge/oci"
@@ -25,9 +26,12 @@ func probe(allowWeak bool) (host oci.Host, cg cgroupParent, err error) {
 	if err != nil {
 		return oci.Host{}, cg, err
 	}
-	var files unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err == nil {
-		host.NoFile = files.Max
+	host.HardLimits = make(map[string]uint64)
+	for name, number := range rlimitNumbers {
+		var l unix.Rlimit
+		if err := unix.Getrlimit(number, &l); err == nil {
+			host.HardLimits[name] = l.Max
+		}
 	}
 	cg, err = findCgroup()
 	switch {
@@ -37,7 +41,7 @@ func probe(allowWeak bool) (host oci.Host, cg cgroupParent, err error) {
 		host.Limits = oci.ByRlimits
 	default:
 		return oci.Host{}, cg, &oci.HostError{
-			Missing: fmt.Sprintf("cannot enforce the limits of memory and processes: %v", err),
+			Missing: "cannot enforce the limits of memory and processes: " + strings.ReplaceAll(err.Error(), "\n", "; "),
 			Fix:     weakFix(),
 		}
 	}
@@ -46,8 +50,11 @@ func probe(allowWeak bool) (host oci.Host, cg cgroupParent, err error) {
 
 func weakFix() string {
 	weak := "or set MCP_BRIDGE_ALLOW_WEAK_LIMITS=1 to run with per-process limits only"
-	if os.Geteuid() != 0 {
+	if os.Geteuid() != 0 && cgroups.IsCgroup2UnifiedMode() {
 		return "start it where systemd delegates a cgroup, for instance by \"systemd-run --user --scope -p Delegate=yes mcp-bridge\", " + weak
+	}
+	if os.Geteuid() != 0 {
+		return "start Linux with cgroup v2 (systemd.unified_cgroup_hierarchy=1), " + weak
 	}
 	return "mount the cgroup tree writable, " + weak
 }

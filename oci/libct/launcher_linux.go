@@ -231,7 +231,11 @@ func configFor(c oci.Container, host oci.Host) (*configs.Config, weakLimits, err
 	}
 	rootless := os.Geteuid() != 0
 	config, err := specconv.CreateLibcontainerConfig(&specconv.CreateOpts{
-		CgroupName: c.ID, Spec: spec, RootlessEUID: rootless, RootlessCgroups: host.Limits != oci.ByCgroup,
+		CgroupName: c.ID, Spec: spec, RootlessEUID: rootless,
+		// It forgives a missing cgroup only where the specification names none, which Spec does only without limits to
+		// enforce; and it forgives that a user may not load the BPF program of a device list, in a user namespace
+		// where no device can be made.
+		RootlessCgroups: rootless || host.Limits != oci.ByCgroup,
 	})
 	if err != nil {
 		return nil, weak, fmt.Errorf("internal error: cannot convert the OCI specification: %w", err)
@@ -274,7 +278,7 @@ func explain(start *oci.StartError, c oci.Container) error {
 			return &oci.HostError{Missing: fmt.Sprintf("%v; user namespaces are not available (%s is %s)", start, s.file, s.bad), Fix: s.fix}
 		}
 	}
-	if strings.Contains(text, "proc") && strings.Contains(text, "operation not permitted") {
+	if strings.Contains(text, `mounting "proc"`) && strings.Contains(text, "operation not permitted") {
 		return &oci.HostError{
 			Missing: fmt.Sprintf("%v; this looks like the inside of a container whose /proc is masked", start),
 			Fix:     "run the outer container with --security-opt unmask=ALL (podman) or --security-opt systempaths=unconfined (docker)",

@@ -1,0 +1,320 @@
+//go:build linux && cgo
+
+package libct_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/mcp-bridge/mcp-bridge/oci"
+)
+
+func TestExit(t *testing.T) {
+	l := newLauncher(t)
+	limits := run(t, t.Context(), l, python(""), "").Limits
+	// All 256 codes are tested where they are read, in TestReadReport.
+	for _, code := range []int{0, 1, 2, 42, 124, 125, 126, 127, 128, 130, 137, 255} {
+		t.Run(fmt.Sprintf("code %d", code), func(t *testing.T) {
+			o := run(t, t.Context(), l, python(fmt.Sprintf("import os\nprint('last words')\nimport sys\nsys.exit(%d)", code)), "")
+			if want := (oci.Exit{Code: code, Limits: limits}); o.err != nil || o.Exit != want || o.stdout != "last words\n" {
+				t.Errorf("%v\nwant %+v", o, want)
+			}
+		})
+	}
+	for _, sig := range []syscall.Signal{syscall.SIGHUP, syscall.SIGABRT, syscall.SIGKILL, syscall.SIGSEGV, syscall.SIGTERM, syscall.SIGSYS} {
+		t.Run(sig.String(), func(t *testing.T) {
+			o := run(t, t.Context(), l, python(fmt.Sprintf("import os\nos.kill(os.getpid(), %d)\nimport time\ntime.sleep(60)", sig)), "")
+			if want := (oci.Exit{Code: 128 + int(sig), Signal: sig, Limits: limits}); o.err != nil || o.Exit != want {
+				t.Errorf("%v\nwant %+v", o, want)
+			}
+		})
+	}
+	t.Run("everybody is killed", func(t *testing.T) {
+		o := run(t, t.Context(), l, python("import os\nos.fork()\nos.kill(-1, 9)\nimport time\ntime.sleep(60)"), "")
+		// kill(-1) spares the caller on Linux; its child sends the same to it.
+		if o.err != nil || o.Signal != syscall.SIGKILL {
+			t.Errorf("%v\nwant SIGKILL", o)
+		}
+	})
+	t.Run("streams closed", func(t *testing.T) {
+		if o := run(t, t.Context(), l, python("import os\nos.closerange(0, 100)\nos._exit(9)"), ""); o.err != nil || o.Code != 9 {
+			t.Errorf("%v\nwant code 9", o)
+		}
+	})
+	t.Run("a megabyte through each stream", func(t *testing.T) {
+		in := strings.Repeat("0123456789abcdef", 1<<16)
+		o := run(t, t.Context(), l, python("import sys\ns = sys.stdin.read()\nsys.stderr.write(s)\nsys.stdout.write(s)"), in)
+		if o.err != nil || o.stdout != in || o.stderr != in {
+			t.Errorf("%d and %d bytes came back, want %d; %+v, %v", len(o.stdout), len(o.stderr), len(in), o.Exit, o.err)
+		}
+	})
+}
+
+// TestCommandThatCannotRun: the error is the caller's to show, so it names the command and the reason.
+func TestCommandThatCannotRun(t *testing.T) {
+	l := newLauncher(t)
+	for _, tt := range []struct {
+		name, command string
+		want          error
+	}{
+		{"missing", "/no/such/python9", fs.ErrNotExist},
+		{"directory", "/usr", fs.ErrPermission},
+		{"no program", "/etc/passwd", fs.ErrPermission},
+		{"below a file", tree.Python + "/x", syscall.ENOTDIR},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := python("")
+			c.Args = []string{tt.command}
+			if _, err := os.Stat(filepath.Join(tree.Path, "etc/passwd")); tt.name == "no program" && err != nil {
+				t.Skip("the image has no /etc/passwd")
+			}
+			o := run(t, t.Context(), l, c, "")
+			var start *oci.StartError
+			if !errors.As(o.err, &start) || !errors.Is(o.err, tt.want) || !strings.Contains(o.err.Error(), tt.command) {
+				t.Errorf("%v\nwant a StartError that names %s and is %v", o, tt.command, tt.want)
+			}
+		})
+	}
+	t.Run("arguments that are too long", func(t *testing.T) {
+		c := python(strings.Repeat("#", 1<<18))
+		var start *oci.StartError
+		if o := run(t, t.Context(), l, c, ""); !errors.As(o.err, &start) {
+			t.Errorf("%v\nwant a StartError", o)
+		}
+	})
+	t.Run("the same id twice", func(t *testing.T) {
+		c := python(untilEOF)
+		s := background(t, t.Context(), l, c)
+		if o := run(t, t.Context(), l, c, ""); o.err == nil {
+			t.Errorf("two containers with one id ran: %v", o)
+		}
+		s.release.Close()
+		if o := s.wait(t); o.err != nil || o.Code != 0 {
+			t.Errorf("the first suffered from the second: %v", o)
+		}
+	})
+	if o := run(t, t.Context(), l, python("print(1)"), ""); o.stdout != "1\n" {
+		t.Errorf("the launcher does not work any more: %v", o)
+	}
+}
+
+func TestCancel(t *testing.T) {
+	l := newLauncher(t)
+	cause := errors.New("the client has gone")
+	t.Run("before", func(t *testing.T) {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(cause)
+		if o := run(t, ctx, l, python("print(1)"), ""); !errors.Is(o.err, cause) || o.stdout != "" {
+			t.Errorf("%v\nwant the cause of the cancellation, and nothing run", o)
+		}
+	})
+	t.Run("while running", func(t *testing.T) {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		s := background(t, ctx, l, python(untilEOF))
+		cancel(cause)
+		if o := s.wait(t); o.err != nil || o.Signal != syscall.SIGKILL || o.Code != 137 || o.OOM || o.stdout != "ready\n" {
+			t.Errorf("%v\nwant SIGKILL", o)
+		}
+	})
+	t.Run("with children that ignore signals", func(t *testing.T) {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		s := background(t, ctx, l, python("import os, signal\nfor n in range(1, 65):\n  try: signal.signal(n, signal.SIG_IGN)\n  except (OSError, ValueError): pass\nfor i in range(4): os.fork()\nif os.getppid() != 1: os.setsid()\n"+untilEOF))
+		cancel(cause)
+		if o := s.wait(t); o.err != nil || o.Signal != syscall.SIGKILL {
+			t.Errorf("%v\nwant SIGKILL", o)
+		}
+		if left := processesIn(t, s.id); len(left) > 0 {
+			t.Errorf("processes are left: %v", left)
+		}
+	})
+	t.Run("after", func(t *testing.T) {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		o := run(t, ctx, l, python("print(1)"), "")
+		cancel(cause)
+		if o.err != nil || o.Code != 0 {
+			t.Errorf("%v", o)
+		}
+	})
+}
+
+// TestCancelAtAnyMoment: a start has many steps, and a cancellation in each is to leave nothing.
+func TestCancelAtAnyMoment(t *testing.T) {
+	l := newLauncher(t)
+	cause := errors.New("changed my mind")
+	// The first run also shows how long one takes here, so that the moments spread over all of it.
+	start := time.Now()
+	mustRun(t, l, "print(1)", "")
+	span := time.Since(start)
+	before := takeStock(t)
+	early, late := 0, 0
+	for range 50 {
+		delay := rand.N(span)
+		ctx, cancel := context.WithCancelCause(t.Context())
+		timer := time.AfterFunc(delay, func() { cancel(cause) })
+		c := python(untilEOF)
+		inR, inW := pipe(t) // stays open: only the cancellation ends it
+		exit, err := l.Run(ctx, c, oci.Streams{Stdin: inR})
+		timer.Stop()
+		closeAll(inR, inW)
+		switch {
+		case errors.Is(err, cause) && exit.Code == 0 && exit.Signal == 0:
+			early++
+		case err == nil && exit.Signal == syscall.SIGKILL && exit.Code == 137:
+			late++
+		default:
+			t.Errorf("cancelled after %v: %+v, %v; want the cause, or SIGKILL", delay, exit, err)
+		}
+		cancel(nil)
+		if left := cgroupsNamed(t, c.ID); len(left) > 0 {
+			t.Errorf("cancelled after %v: cgroups are left: %v", delay, left)
+		}
+	}
+	before.compare(t)
+	t.Logf("%d cancelled before the command ran, %d after, within %v", early, late, span)
+}
+
+// TestOrphans: what the command leaves behind ends with it, and does not hold its output.
+func TestOrphans(t *testing.T) {
+	l := newLauncher(t)
+	t.Run("daemons die with the command", func(t *testing.T) {
+		c := python(`
+import os, sys
+r, w = os.pipe()
+for i in range(3):
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            os.write(w, b'x')
+            while True:
+                sys.stdin.read() or __import__('signal').pause()
+        os._exit(0)
+while len(os.read(r, 1)) + 1 < 2: pass
+print('main ends', flush=True)
+`)
+		o := run(t, t.Context(), l, c, "")
+		if o.err != nil || o.Code != 0 || o.stdout != "main ends\n" {
+			t.Errorf("%v", o)
+		}
+		if left := processesIn(t, c.ID); len(left) > 0 {
+			t.Errorf("processes are left: %v", left)
+		}
+	})
+	t.Run("orphans are reaped", func(t *testing.T) {
+		// Without a reaper the limit of 128 tasks stops this before the 127th, for good.
+		const code = `
+import errno, os, time
+end = time.monotonic() + 30
+for i in range(300):
+    while True:
+        try:
+            pid = os.fork()
+            break
+        except OSError as e:
+            if e.errno != errno.EAGAIN or time.monotonic() > end:
+                raise SystemExit('%d: %s' % (i, e))
+            os.sched_yield()
+    if pid == 0:
+        try:
+            os.fork()
+        except OSError:
+            pass
+        os._exit(0)
+    os.waitpid(pid, 0)
+while len([n for n in os.listdir('/proc') if n.isdigit()]) > 2:
+    if time.monotonic() > end:
+        raise SystemExit('zombies: %s' % os.listdir('/proc'))
+    os.sched_yield()
+print('reaped')
+`
+		if got := mustRun(t, l, code, ""); got != "reaped\n" {
+			t.Error(got)
+		}
+	})
+}
+
+// TestConcurrent: containers know nothing of each other.
+func TestConcurrent(t *testing.T) {
+	l := newLauncher(t)
+	for _, n := range []int{2, 20} {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			var group sync.WaitGroup
+			sessions := make([]*session, n)
+			for i := range n {
+				c := python(fmt.Sprintf("import os\nopen('/tmp/mine-%d', 'w')\n", i) + untilEOF +
+					"print(os.listdir('/tmp'), len([n for n in os.listdir('/proc') if n.isdigit()]))")
+				c.Limits.Memory = 64 << 20
+				group.Go(func() { sessions[i] = background(t, t.Context(), l, c) })
+			}
+			group.Wait() // all have started, and none has ended
+			for i, s := range sessions {
+				s.release.Close()
+				if o, want := s.wait(t), fmt.Sprintf("ready\n['mine-%d'] 2\n", i); o.err != nil || o.stdout != want {
+					t.Errorf("container %d: %v\nwant %q", i, o, want)
+				}
+			}
+		})
+	}
+}
+
+// TestNothingIsLeft: what a run leaks, a server that runs for weeks does not survive.
+func TestNothingIsLeft(t *testing.T) {
+	l := newLauncher(t)
+	mustRun(t, l, "print(1)", "") // what is made once
+	before := takeStock(t)
+	missing := python("")
+	missing.Args = []string{"/no/such/command"}
+	for i := range 60 {
+		switch i % 6 {
+		case 0:
+			missing.ID = newID()
+			run(t, t.Context(), l, missing, "")
+		case 1:
+			ctx, cancel := context.WithCancel(t.Context())
+			s := background(t, ctx, l, python(untilEOF))
+			cancel()
+			s.wait(t)
+			s.release.Close()
+		case 2:
+			run(t, t.Context(), l, python("import os; os.fork() or os.fork(); os.kill(os.getpid(), 9)"), "")
+		default:
+			mustRun(t, l, "print(1)", "")
+		}
+	}
+	before.compare(t)
+}
+
+// A stock is what a process and the machine have of what containers are made of.
+type stock struct {
+	Files, Goroutines, Mounts, Children, Cgroups int
+}
+
+func takeStock(t testing.TB) stock {
+	t.Helper()
+	return stock{
+		Files: entries(t, "/proc/self/fd"), Goroutines: goroutines(), Mounts: lines(t, "/proc/self/mounts"),
+		Children: children(t), Cgroups: len(ourCgroups(t)),
+	}
+}
+
+// compare waits until the stock is as before: goroutines and the kernel end things a moment after they say so.
+func (before stock) compare(t testing.TB) {
+	t.Helper()
+	eventually(t, patience, func() string {
+		if diff := cmp.Diff(before, takeStock(t)); diff != "" {
+			return "something is left (-before +after):\n" + diff
+		}
+		return ""
+	})
+}

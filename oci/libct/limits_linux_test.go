@@ -1,0 +1,244 @@
+//go:build linux && cgo
+
+package libct_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/mcp-bridge/mcp-bridge/oci"
+	"github.com/mcp-bridge/mcp-bridge/oci/libct"
+)
+
+// eat takes memory until it is refused, or killed.
+const eat = `
+kept = []
+try:
+    while True:
+        kept.append(b'x' * (8 << 20))
+        if len(kept) > 128:
+            print('a GiB')
+            break
+except MemoryError:
+    n = len(kept)
+    kept.clear()
+    print('refused')
+`
+
+func TestMemoryLimit(t *testing.T) {
+	c := python(eat)
+	c.Limits.Memory = 64 << 20
+	o := run(t, t.Context(), newLauncher(t), c, "")
+	switch {
+	case o.Limits == oci.ByCgroup:
+		if o.err != nil || !o.OOM || o.Signal != syscall.SIGKILL || o.Code != 137 || o.stdout != "" {
+			t.Errorf("%v\nwant OOM, SIGKILL and code 137", o)
+		}
+	case o.Limits == oci.ByRlimits:
+		if o.err != nil || o.OOM || o.Code != 0 || o.stdout != "refused\n" {
+			t.Errorf("%v\nwant a MemoryError", o)
+		}
+	default:
+		t.Errorf("nothing enforces limits: %v", o)
+	}
+}
+
+// TestMemoryLimitCountsFiles: the tmpfs mounts are memory, and a container cannot have both in full.
+func TestMemoryLimitCountsFiles(t *testing.T) {
+	l := newLauncher(t)
+	c := python("f = open('/workspace/f', 'wb', 0)\nfor i in range(100): f.write(b'x' * (1 << 20))\nprint('written')")
+	c.Limits.Memory = 48 << 20
+	o := run(t, t.Context(), l, c, "")
+	if o.Limits != oci.ByCgroup {
+		t.Skip("rlimits do not count tmpfs; that is what is weak about them")
+	}
+	if o.err != nil || !o.OOM || o.stdout != "" {
+		t.Errorf("%v\nwant OOM", o)
+	}
+}
+
+// TestChildOutOfMemory: that a child was killed is true, and the command has not died of it.
+func TestChildOutOfMemory(t *testing.T) {
+	c := python("import os\npid = os.fork()\nif pid == 0:\n    " + strings.ReplaceAll(eat, "\n", "\n    ") +
+		"\n    os._exit(0)\nprint(os.waitpid(pid, 0)[1])")
+	c.Limits.Memory = 64 << 20
+	o := run(t, t.Context(), newLauncher(t), c, "")
+	if o.Limits != oci.ByCgroup {
+		t.Skip("only a cgroup has an OOM killer of its own")
+	}
+	// The kernel may choose either process; both are right, and both are told.
+	if o.err != nil || !o.OOM || !(o.Code == 0 && o.stdout == "9\n" || o.Signal == syscall.SIGKILL) {
+		t.Errorf("%v\nwant OOM, and a child that was killed", o)
+	}
+}
+
+const forkUntilRefused = `
+import os, errno, sys, time
+n = 0
+try:
+    while n < 400:
+        if os.fork() == 0:
+            sys.stdin.read()
+            os._exit(0)
+        n += 1
+except OSError as e:
+    print(errno.errorcode[e.errno], n)
+`
+
+func TestPidsLimit(t *testing.T) {
+	l := newLauncher(t)
+	c := python(forkUntilRefused + "os.kill(-1, 9)\n") // all but itself and pid 1
+	c.Limits.Pids = 20
+	inR, inW := pipe(t)
+	defer inW.Close() // the children wait for it
+	o := runWithStdin(t, l, c, inR)
+	inR.Close()
+	// stage0 and the command are two of them. With rlimits the thread that makes the namespaces may count too.
+	fields := strings.Fields(o.stdout)
+	if o.err != nil || len(fields) != 2 || fields[0] != "EAGAIN" {
+		t.Fatalf("%v\nwant EAGAIN", o)
+	}
+	if n, _ := strconv.Atoi(fields[1]); n > 18 || n < 10 || o.Limits == oci.ByCgroup && n != 18 {
+		t.Errorf("%d children at a limit of 20 tasks (%s)", n, o.Limits)
+	}
+}
+
+func TestForkBomb(t *testing.T) {
+	l := newLauncher(t)
+	c := python("import os\npid = os.getpid()\nwhile True:\n    try: os.fork()\n    except OSError:\n        if os.getpid() == pid: os._exit(7)\n")
+	c.Limits.Pids = 64
+	if o := run(t, t.Context(), l, c, ""); o.err != nil || o.Code != 7 {
+		t.Errorf("%v\nwant code 7", o)
+	}
+}
+
+func runWithStdin(t *testing.T, l oci.Launcher, c oci.Container, stdin *os.File) outcome {
+	t.Helper()
+	outR, outW := pipe(t)
+	defer outR.Close()
+	exit, err := l.Run(t.Context(), c, oci.Streams{Stdin: stdin, Stdout: outW})
+	outW.Close()
+	b, _ := io.ReadAll(outR)
+	return outcome{Exit: exit, err: err, stdout: string(b)}
+}
+
+// TestCgroup looks at a running container from outside: the limits are the kernel's, and its own directory has them.
+func TestCgroup(t *testing.T) {
+	l := newLauncher(t)
+	c := python(untilEOF)
+	c.Limits = oci.Limits{Memory: 100 << 20, Pids: 33, CPUs: 0.5}
+	s := background(t, t.Context(), l, c)
+	dirs := cgroupsNamed(t, "mcp-bridge-"+c.ID)
+	if os.Geteuid() != 0 && len(dirs) == 0 {
+		t.Skip("no cgroup for this user")
+	}
+	read := func(names ...string) string {
+		for _, d := range dirs {
+			for _, n := range names {
+				if b, err := os.ReadFile(filepath.Join(d, n)); err == nil {
+					return strings.TrimSpace(string(b))
+				}
+			}
+		}
+		return "no " + strings.Join(names, " or ")
+	}
+	for _, tt := range []struct{ v1, v2, want1, want2 string }{
+		{"memory.limit_in_bytes", "memory.max", "104857600", "104857600"},
+		{"pids.max", "pids.max", "33", "33"},
+		{"cpu.cfs_quota_us", "cpu.max", "50000", "50000 100000"},
+	} {
+		if got := read(tt.v1, tt.v2); got != tt.want1 && got != tt.want2 {
+			t.Errorf("%s or %s is %q, want %q or %q (cgroups %v)", tt.v1, tt.v2, got, tt.want1, tt.want2, dirs)
+		}
+	}
+	if got := read("memory.memsw.limit_in_bytes"); got != "104857600" && !strings.HasPrefix(got, "no ") {
+		t.Errorf("memory and swap together are %s, want no swap", got)
+	}
+	if n := len(processesIn(t, c.ID)); n != 2 {
+		t.Errorf("%d processes in the cgroup, want stage0 and the command", n)
+	}
+	s.release.Close()
+	if o := s.wait(t); o.err != nil || o.Code != 0 || o.Limits != oci.ByCgroup {
+		t.Errorf("%v", o)
+	}
+	if left := cgroupsNamed(t, c.ID); len(left) > 0 {
+		t.Errorf("cgroups are left: %v", left)
+	}
+}
+
+// TestNoLimits: none were asked for, which no host refuses.
+func TestNoLimits(t *testing.T) {
+	c := python("print(1)")
+	c.Limits = oci.Limits{}
+	if o := run(t, t.Context(), newLauncher(t), c, ""); o.err != nil || o.stdout != "1\n" {
+		t.Errorf("%v", o)
+	}
+}
+
+// TestOtherUser: the user may be any that the host can map; for a user with single ids the map follows.
+func TestOtherUser(t *testing.T) {
+	l := newLauncher(t)
+	c := python("import os; print(os.getuid(), os.getgid()); open('/tmp/x', 'w'); open('/workspace/x', 'w')")
+	c.User = oci.User{UID: 1234, GID: 4321}
+	if o := run(t, t.Context(), l, c, ""); o.err != nil || o.Code != 0 || o.stdout != "1234 4321\n" {
+		t.Errorf("%v", o)
+	}
+}
+
+// TestWeakLimitsMustBeAllowed: a host that cannot enforce limits says so, with what to do, instead of running without.
+func TestWeakLimitsMustBeAllowed(t *testing.T) {
+	l := libct.New(libct.Options{StateDir: filepath.Join(t.TempDir(), "state")})
+	defer l.Close()
+	o := run(t, t.Context(), l, python("print(1)"), "")
+	if os.Geteuid() == 0 || o.Limits == oci.ByCgroup {
+		t.Skip("this host and user have cgroups")
+	}
+	var host *oci.HostError
+	if !errors.As(o.err, &host) || !strings.Contains(host.Fix, "MCP_BRIDGE_ALLOW_WEAK_LIMITS") || !strings.Contains(host.Missing, "memory") {
+		t.Errorf("%v\nwant a HostError about limits with its remedy", o)
+	}
+}
+
+// TestClosedDirectory: root's containers run as users that have no name; the error is to say which directory does not
+// let them through.
+func TestClosedDirectory(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("a user's own directories are open to the user's containers while they start")
+	}
+	dir, err := os.MkdirTemp("/var/tmp", "mcp-bridge-libct-closed-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	closed := filepath.Join(dir, "closed")
+	for _, d := range []string{"proc", "dev", "tmp", "workspace"} {
+		if err := os.MkdirAll(filepath.Join(closed, "rootfs", d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for d, mode := range map[string]os.FileMode{dir: 0o711, closed: 0o700} {
+		if err := os.Chmod(d, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l := newLauncher(t)
+	for _, tt := range []struct{ rootfs, names string }{
+		{filepath.Join(closed, "rootfs"), fmt.Sprintf("%s may not be entered", closed)},
+		{filepath.Join(dir, "missing"), filepath.Join(dir, "missing")},
+	} {
+		c := python("")
+		c.Rootfs = tt.rootfs
+		o := run(t, t.Context(), l, c, "")
+		var host *oci.HostError
+		if !errors.As(o.err, &host) || !strings.Contains(host.Missing, tt.names) {
+			t.Errorf("%v\nwant a HostError that says %q", o, tt.names)
+		}
+	}
+}
