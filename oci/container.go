@@ -20,7 +20,7 @@ const Workspace = "/workspace"
 // same for all of them and is decided by [Spec].
 type Container struct {
 	// ID names the container in the state directory and in the cgroup tree: unique on the host, and of the characters
-	// a-z, 0-9 and "-" only.
+	// a-z, 0-9 and "-" only, 64 at most.
 	ID string
 	// Rootfs is the absolute path of the directory that becomes the read-only root.
 	Rootfs string
@@ -109,7 +109,7 @@ func (e *HostError) Error() string { return e.Missing + "; " + e.Fix }
 // validate reports the first thing in c that no launcher can run. A violation is a bug of the caller.
 func (c Container) validate() error {
 	switch {
-	case c.ID == "" || strings.Trim(c.ID, "abcdefghijklmnopqrstuvwxyz0123456789-") != "":
+	case c.ID == "" || len(c.ID) > 64 || strings.Trim(c.ID, "abcdefghijklmnopqrstuvwxyz0123456789-") != "":
 		return fmt.Errorf("invalid container id %q", c.ID)
 	case !path.IsAbs(c.Rootfs) || path.Clean(c.Rootfs) != c.Rootfs || c.Rootfs == "/":
 		return fmt.Errorf("invalid root directory %q: want a clean absolute path", c.Rootfs)

@@ -20,7 +20,7 @@ var update = flag.Bool("update", false, "write the golden files in testdata")
 func rootHost() oci.Host {
 	line := []oci.IDMap{{Container: 0, Host: 500_000, Size: 65_536}}
 	return oci.Host{
-		UIDMap: line, GIDMap: line, Cgroup: "/mcp.slice/mcp-bridge-", Limits: oci.ByCgroup, HardLimits: map[string]uint64{"RLIMIT_NOFILE": 1} << 20, SwapAccounting: true,
+		UIDMap: line, GIDMap: line, Cgroup: "/mcp.slice/mcp-bridge-", Limits: oci.ByCgroup, HardLimits: map[string]uint64{"RLIMIT_CORE": 1 << 20, "RLIMIT_NOFILE": 1 << 20}, SwapAccounting: true,
 	}
 }
 
@@ -55,7 +55,9 @@ func TestSpecGolden(t *testing.T) {
 		{"no-limits-rlimits", userHost(), func(c *oci.Container, _ *oci.Host) { c.Limits = oci.Limits{} }},
 		// Without swap accounting a limit of swap would be refused by the kernel; and a hard RLIMIT_NOFILE below ours
 		// cannot be raised by a user.
-		{"no-swap-few-files", rootHost(), func(_ *oci.Container, h *oci.Host) { h.SwapAccounting, h.NoFile = false, 256 }},
+		{"no-swap-few-files", rootHost(), func(_ *oci.Container, h *oci.Host) {
+			h.SwapAccounting, h.HardLimits = false, map[string]uint64{"RLIMIT_CORE": 0, "RLIMIT_NOFILE": 256}
+		}},
 		{"other-user", rootHost(), func(c *oci.Container, _ *oci.Host) { c.User = oci.User{UID: 1234, GID: 4321} }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

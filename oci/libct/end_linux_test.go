@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -311,9 +312,10 @@ func takeStock(t testing.TB) stock {
 // compare waits until the stock is as before: goroutines and the kernel end things a moment after they say so.
 func (before stock) compare(t testing.TB) {
 	t.Helper()
-	eventually(t, patience, func() string {
+	eventually(t, 5*time.Second, func() string {
 		if diff := cmp.Diff(before, takeStock(t)); diff != "" {
-			return "something is left (-before +after):\n" + diff
+			stacks := make([]byte, 1<<16)
+			return "something is left (-before +after):\n" + diff + string(stacks[:runtime.Stack(stacks, true)])
 		}
 		return ""
 	})

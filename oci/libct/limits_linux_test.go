@@ -4,7 +4,6 @@ package libct_test
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -228,17 +227,19 @@ func TestClosedDirectory(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	l := newLauncher(t)
-	for _, tt := range []struct{ rootfs, names string }{
-		{filepath.Join(closed, "rootfs"), fmt.Sprintf("%s may not be entered", closed)},
-		{filepath.Join(dir, "missing"), filepath.Join(dir, "missing")},
-	} {
-		c := python("")
-		c.Rootfs = tt.rootfs
-		o := run(t, t.Context(), l, c, "")
-		var host *oci.HostError
-		if !errors.As(o.err, &host) || !strings.Contains(host.Missing, tt.names) {
-			t.Errorf("%v\nwant a HostError that says %q", o, tt.names)
-		}
+	c := python("")
+	c.Rootfs = filepath.Join(closed, "rootfs")
+	o := run(t, t.Context(), newLauncher(t), c, "")
+	var host *oci.HostError
+	if !errors.As(o.err, &host) || !strings.Contains(host.Missing, closed+" may not be entered") {
+		t.Errorf("%v\nwant a HostError that names %s", o, closed)
+	}
+}
+
+func TestMissingRootfs(t *testing.T) {
+	c := python("")
+	c.Rootfs = filepath.Join(t.TempDir(), "missing")
+	if o := run(t, t.Context(), newLauncher(t), c, ""); o.err == nil || !strings.Contains(o.err.Error(), c.Rootfs) {
+		t.Errorf("%v\nwant an error that names %s", o, c.Rootfs)
 	}
 }
