@@ -68,7 +68,7 @@ func (i *images) sayOnce(cause error) {
 }
 
 // runnerFile is where the compiled runner of a tree is kept for the next process.
-func runnerFile(tree rootfs.Tree) string { return filepath.Join(tree.Aux, "runner-"+guest.RunnerID) }
+func runnerFile(tree rootfs.Tree) string { return filepath.Join(tree.Aux, "runner-"+guest.RunnerID()) }
 
 const maxRunner = 1 << 20 // some 40 KB, in fact
 

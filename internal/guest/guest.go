@@ -42,6 +42,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"io"
+	"sync"
 )
 
 // Limits of the protocol. A message that exceeds one ends its run.
@@ -79,11 +80,12 @@ var runnerSource string
 // source is the whole runner. It is one namespace; that it is two files is for the reader of the code.
 var source = framesSource + "\n" + runnerSource
 
-// RunnerID names this version of the runner: two equal ids can share compiled code for the same image.
-var RunnerID = func() string {
+// RunnerID names this version of the runner: two equal ids can share compiled code for the same image. It is not worked
+// out before it is asked for, because each start of a container pays for what packages do at theirs.
+var RunnerID = sync.OnceValue(func() string {
 	sum := sha256.Sum256([]byte(bootstrap + source))
 	return hex.EncodeToString(sum[:8])
-}()
+})
 
 // Args returns the argument vector of the sandboxed process. python is the interpreter, 3.9 or later.
 //

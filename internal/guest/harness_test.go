@@ -6,9 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -31,16 +34,16 @@ var pythons = sync.OnceValue(func() map[string]string {
 	}
 	for _, p := range candidates {
 		out, err := exec.Command(p, "-I", "-S", "-c",
-			"import sys; print(sys.version_info >= (3, 9), '%d.%d.%d' % sys.version_info[:3])").Output()
-		ok, version, _ := strings.Cut(strings.TrimSpace(string(out)), " ")
-		if err == nil && ok == "True" && found[version] == "" {
-			found[version] = p
+			"import sys; print(sys.version_info >= (3, 9), '%d.%d.%d' % sys.version_info[:3], sys.executable)").Output()
+		// The executable, because what the PATH has may be a shim that is a shell script.
+		if f := strings.Fields(string(out)); err == nil && f[0] == "True" && found[f[1]] == "" {
+			found[f[1]] = f[2]
 		}
 	}
 	return found
 })
 
-// eachPython runs a test under every interpreter of the machine.
+// eachPython runs a test under every interpreter of the machine; with -short, under the oldest and the newest.
 func eachPython(t *testing.T, test func(t *testing.T, python string)) {
 	if len(pythons()) == 0 {
 		if os.Getenv("CI") == "true" {
@@ -48,12 +51,23 @@ func eachPython(t *testing.T, test func(t *testing.T, python string)) {
 		}
 		t.Skip("no Python 3.9 or later found")
 	}
-	for version, python := range pythons() {
+	versions := slices.SortedFunc(maps.Keys(pythons()), func(a, b string) int { return minor(a) - minor(b) })
+	if n := len(versions); testing.Short() && n > 2 {
+		versions = []string{versions[0], versions[n-1]}
+	}
+	for _, version := range versions {
+		python := pythons()[version]
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
 			test(t, python)
 		})
 	}
+}
+
+// minor returns the 11 of 3.11.2.
+func minor(version string) int {
+	n, _ := strconv.Atoi(strings.Split(version, ".")[1])
+	return n
 }
 
 // A process is a runner without a sandbox around it.

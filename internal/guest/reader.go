@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -361,10 +360,4 @@ func asInt(name string, raw []byte) (int64, error) {
 		return 0, violation("call id 0")
 	}
 	return n, nil
-}
-
-// IsProtocol reports whether the guest, not the pipe, is to blame for err.
-func IsProtocol(err error) bool {
-	var p *ProtocolError
-	return errors.As(err, &p)
 }

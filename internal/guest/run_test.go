@@ -52,7 +52,7 @@ var sandboxed = []struct {
 	{name: "value cycle", code: "x = [1]\nx.append(x)\nx", result: `[1,"..."]`},
 	{name: "value shared", code: "x = [1]\n[x, x]", result: `[[1],[1]]`},
 	{name: "value deep", code: "x = []\nfor _ in range(10000): x = [x]\nx", result: strings.Repeat("[", 50) + `"..."` + strings.Repeat("]", 50)},
-	{name: "value surrogate", code: "'a\\ud800b'", result: `"a\ud800b"`},
+	{name: "value surrogate", code: "x = 'a\\ud800b'\nx", result: `"a\ud800b"`},
 	{name: "value repr", code: "class A:\n    def __repr__(self): return 'A!'\n[A(), A]", result: `["A!","<class '__main__.A'>"]`},
 	{name: "value bad repr", code: "class A:\n    def __repr__(self): raise SystemExit(5)\n[A()]", result: `["<A object, whose repr fails>"]`},
 	{name: "value bad class", code: "class A:\n    def __getattr__(self, n): raise KeyboardInterrupt\nclass B(dict):\n    def items(self): 1/0\n[A().__class__, B(x=1)]", result: `["<class '__main__.A'>",{"x":1}]`},

@@ -150,50 +150,28 @@ AWAIT, ONLY_AST, COROUTINE = 0x2000, 0x400, 0x80  # ast.PyCF_ALLOW_TOP_LEVEL_AWA
 
 
 def compile_script(source, name):
-    """The script as code objects, to be run in turn. The last gives the script's value.
+    """The script as code objects, to be run in turn. The value of the last is the script's value."""
 
-    The syntax tree says whether the script ends in an expression, but the first use of _ast costs 2 ms. So the last
-    line that may start a statement is tried first: if the script is whole up to there and from there on, the two parts
-    say together what they say apart, and only the second can have a value. What is not that clear is left to the tree.
-    """
+    def code(tree, mode="exec", flags=AWAIT):
+        return compile(tree, name, mode, flags, True)
 
-    def code(text, mode, flags=0):
-        return compile(text, name, mode, flags | AWAIT, True)
-
-    at = len(source)
-    while at > 0:
-        at = source.rfind("\n", 0, at - 1) + 1
-        if source[at] not in " \t\f\n#)]}":
-            break
-    head, tail = source[:at], source[at:]
-    docstring = tail[:1] in "\"'rRuU"  # may be one, or there is nothing at all
-    if not docstring and ";" not in tail and not head.endswith("\\\n") and "__future__" not in source:
-        tail = "\n" * head.count("\n") + tail
-        try:
-            try:
-                last = code(tail, "eval")
-            except SyntaxError:
-                last = code(tail, "exec")
-            # Since 3.14 the annotations of a module are one function in one code object.
-            if not any(n.startswith(("__annot", "__cond")) for n in last.co_names):
-                return [code(head, "exec"), last]
-        except Exception:
-            pass
+    if "\0" in source:  # on which the versions differ, and none says where
+        line = source[: source.index("\0")].count("\n")
+        text = source.split("\n")[line].replace("\0", "")
+        raise SyntaxError("source code cannot contain null bytes", (name, line + 1, 0, text))
     try:
-        tree = code(source, "exec", ONLY_AST)
-    except ValueError as e:
-        if "\0" not in source:
-            raise
-        raise SyntaxError(str(e), (name, source[: source.index("\0")].count("\n") + 1, 0, None)) from None
-    import _ast
+        tree = code(source, flags=AWAIT | ONLY_AST)
+        import _ast
 
-    body = tree.body
-    if not body or not isinstance(body[-1], _ast.Expr):
-        return [code(source, "exec")]
-    value = _ast.Expression(body[-1].value)
-    if len(body) > 1 or not isinstance(getattr(value.body, "value", None), str):  # a docstring stays one
-        body.pop()
-    return [code(tree, "exec"), code(value, "eval")]
+        body = tree.body
+        if not body or not isinstance(body[-1], _ast.Expr):
+            return [code(tree)]
+        value = _ast.Expression(body[-1].value)
+        if len(body) > 1 or not isinstance(getattr(value.body, "value", None), str):  # a docstring stays one
+            body.pop()
+        return [code(tree), code(value, "eval")]
+    except RecursionError:
+        return [code(source)]  # the compiler itself goes deeper than a tree of objects does
 
 
 async def run_async(codes, names):
@@ -422,8 +400,8 @@ def finish(code, done):
             code = 120
     if posix.getpid() == PID:  # and no forked child that has fallen off the end of the script
         try:
-            lock.acquire(True, 5)  # a daemon thread may be in the middle of a frame
-            send(done)
+            if lock.acquire(True, 5):  # a daemon thread may be in the middle of a frame
+                send(done)
         except BaseException:
             pass
     posix._exit(code)
@@ -445,6 +423,7 @@ def start():
     add_modules()
     more = ',"compiled":"%s"' % compiled.hex() if compiled else ""
     send('{"type":"ready","protocol":1,"python":"%d.%d.%d"%s}' % (*sys.version_info[:3], more))
+    compile("", "", "exec")  # the first one takes 2 ms, which are better spent while nobody waits
     gc.freeze()  # so that collections, the one at the end too, look at the script's objects only
 
 

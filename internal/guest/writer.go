@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"unicode/utf8"
 )
@@ -49,7 +50,11 @@ func (w *Writer) Run(r Run) error {
 	if r.Filename == "" {
 		r.Filename = Script
 	}
-	for _, s := range r.Servers {
+	servers := slices.Clone(r.Servers)
+	for i, s := range servers {
+		if s.Tools == nil {
+			servers[i].Tools = []json.RawMessage{} // a list for the script, not None
+		}
 		for _, t := range s.Tools {
 			if err := checkValue(t); err != nil {
 				return fmt.Errorf("cannot send a tool of server %q: %v", s.Name, err)
@@ -62,7 +67,7 @@ func (w *Writer) Run(r Run) error {
 		Code     string   `json:"code"`
 		Filename string   `json:"filename"`
 		Servers  []Server `json:"servers,omitempty"`
-	}{"run", r.Code, r.Filename, r.Servers})
+	}{"run", r.Code, r.Filename, servers})
 }
 
 // Return sends the answer to a call. It fails, with nothing sent, if the value is no valid JSON, or is nested deeper
