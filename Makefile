@@ -8,7 +8,7 @@ TAGS    := netgo osusergo
 STATIC  := -linkmode external -extldflags -static
 LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 
-.PHONY: demo test build lint bench setup check clean
+.PHONY: demo test build lint bench clean
 
 demo: setup-build build
 	hack/demo
@@ -35,3 +35,8 @@ setup-build setup-test setup-bench:
 
 clean:
 	rm -rf bin .cache
+
+# The sandbox on a cgroup v2 kernel.
+.PHONY: test-vm
+test-vm: setup-test build
+	hack/test-vm

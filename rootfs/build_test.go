@@ -32,15 +32,19 @@ func fileMode(name string, mode int64) tar.Header {
 	h.Mode = mode
 	return h
 }
+
 func folder(name string, mode int64) tar.Header {
 	return tar.Header{Typeflag: tar.TypeDir, Name: name, Mode: mode}
 }
+
 func link(name, target string) tar.Header {
 	return tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: target, Mode: 0o777}
 }
+
 func hard(name, target string) tar.Header {
 	return tar.Header{Typeflag: tar.TypeLink, Name: name, Linkname: target, Mode: 0o644}
 }
+
 func node(name string, typ byte) tar.Header {
 	return tar.Header{Typeflag: typ, Name: name, Mode: 0o666, Devmajor: 1, Devminor: 3}
 }

@@ -67,10 +67,10 @@ func probe(ctx context.Context, python string) (hostPython, error) {
 	cmd.Stdout, cmd.Stderr = stdout, stderr
 	cmd.WaitDelay = time.Second
 	if err := cmd.Run(); err != nil {
-		return hostPython{}, fmt.Errorf("cannot run it: %w: %s", err, strings.TrimSpace(stderr.String()))
+		return hostPython{}, fmt.Errorf("cannot run it: %w: %s", err, strings.TrimSpace(stderr.buf.String()))
 	}
 	// After the last mark: importing readline prints an escape sequence on some terminals.
-	_, answer, ok := strings.Cut(stdout.String(), "mcp-bridge-probe:")
+	_, answer, ok := strings.Cut(stdout.buf.String(), "mcp-bridge-probe:")
 	var p hostPython
 	if !ok || json.Unmarshal([]byte(answer), &p) != nil {
 		return p, errors.New("it does not answer as Python does")
@@ -83,18 +83,19 @@ func probe(ctx context.Context, python string) (hostPython, error) {
 	return p, nil
 }
 
-// bounded keeps the first max bytes; more is an error, or dropped.
+// bounded keeps the first max bytes; more is an error, or dropped. The buffer is not embedded: its ReadFrom would take
+// the place of Write.
 type bounded struct {
-	bytes.Buffer
+	buf  bytes.Buffer
 	max  int
 	drop bool
 }
 
 func (b *bounded) Write(p []byte) (int, error) {
-	room := b.max - b.Len()
+	room := b.max - b.buf.Len()
 	if len(p) > room && !b.drop {
 		return 0, fmt.Errorf("more than %d bytes", b.max)
 	}
-	b.Buffer.Write(p[:min(len(p), room)])
+	b.buf.Write(p[:min(len(p), room)])
 	return len(p), nil
 }

@@ -201,8 +201,7 @@ func cleanEnv(env []string) ([]string, error) {
 // taken from its first bytes, because wrong suffixes are in use and the digests settle the matter anyway.
 var layerTypes = []string{
 	ispec.MediaTypeImageLayer, ispec.MediaTypeImageLayerGzip, ispec.MediaTypeImageLayerZstd,
-	ispec.MediaTypeImageLayerNonDistributable, ispec.MediaTypeImageLayerNonDistributableGzip, //nolint:staticcheck // still in use
-	ispec.MediaTypeImageLayerNonDistributableZstd, //nolint:staticcheck // still in use
+	foreignLayer, foreignLayer + "+gzip", foreignLayer + "+zstd",
 	dockerLayer, dockerLayer + ".gzip", dockerLayer + ".zstd",
 }
 

@@ -56,13 +56,3 @@ func childHalf() int {
 	fmt.Fprintln(os.Stderr, err)
 	return 1
 }
-
-// skip skips a test that needs what this machine has not. On CI, where root on Linux can do it, that is a failure:
-// otherwise nobody would notice that it never runs.
-func skip(t testing.TB, reason string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" && os.Geteuid() == 0 && canSnapshot {
-		t.Fatalf("this has to run on CI: %s", reason)
-	}
-	t.Skip(reason)
-}

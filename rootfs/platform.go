@@ -9,11 +9,12 @@ import (
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Media types that are not in image-spec.
+// Media types that are not in image-spec, or not any more.
 const (
 	dockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
 	dockerIndex    = "application/vnd.docker.distribution.manifest.list.v2+json"
 	dockerConfig   = "application/vnd.docker.container.image.v1+json"
+	foreignLayer   = "application/vnd.oci.image.layer.nondistributable.v1.tar"
 	dockerLayer    = "application/vnd.docker.image.rootfs.diff.tar"
 )
 

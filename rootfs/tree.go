@@ -27,6 +27,10 @@ type tree struct {
 	open  map[string]*dir
 	stale []*dir
 
+	// upper has what the layer that is being applied put where, and all directories on the way: a whiteout hides lower
+	// layers only, wherever it stands in the archive. Nil in the first layer, which has nothing below it.
+	upper map[slot]struct{}
+
 	buf       []byte
 	bytes     int64 // charged so far
 	limit     int64 // what bytes may become with this layer
@@ -45,6 +49,12 @@ type dirInfo struct {
 	parent uint64
 	name   string
 	depth  int
+}
+
+// A slot is a name in a directory.
+type slot struct {
+	dir  uint64
+	name string
 }
 
 // maxOpen is how many directories are kept open: tar archives come in depth-first order.
@@ -193,6 +203,7 @@ func (t *tree) mkdir(parent *dir, name string, mode uint32) error {
 		return err
 	}
 	t.dirs[uint64(st.Ino)] = dirInfo{parent: parent.ino, name: name, depth: depth} //nolint:unconvert // differs by OS
+	t.mark(parent.ino, name)
 	return t.chmodDir(parent, name, mode)
 }
 
@@ -252,6 +263,26 @@ func (t *tree) eachChild(parent *dir, name string, f func(d *dir, child string) 
 		}
 	}
 	return nil
+}
+
+// mark notes that this layer has something there, and so on all directories above. Directories are marked
+// when they are made, so that a slot left by a removed directory, whose number a new one has, ends this at the right place.
+func (t *tree) mark(dir uint64, name string) {
+	if t.upper == nil {
+		return
+	}
+	for {
+		s := slot{dir, name}
+		if _, ok := t.upper[s]; ok {
+			return
+		}
+		t.upper[s] = struct{}{}
+		info := t.dirs[dir]
+		if info.parent == dir {
+			return // the root
+		}
+		dir, name = info.parent, info.name
+	}
 }
 
 // charge counts one entry and the bytes it is going to write, before it writes them.

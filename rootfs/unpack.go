@@ -19,25 +19,12 @@ const (
 	whOpaque = ".wh..wh..opq"
 )
 
-// An applier is one layer on its way into a tree.
-type applier struct {
-	*tree
-	// upper has what this layer put where, by directory and name, and all directories on the way: a whiteout hides
-	// lower layers only, wherever it stands in the archive. Nil in the first layer, which has nothing below it.
-	upper map[slot]struct{}
-}
-
-type slot struct {
-	dir  uint64
-	name string
-}
-
 // apply unpacks the tar stream r into the tree. Owners, xattrs, setuid, setgid and devices are not taken over; modes
 // and the files' modification times are (a .pyc is valid only for its source's time).
 func (t *tree) apply(ctx context.Context, r io.Reader, lower bool) error {
-	a := applier{tree: t}
+	t.upper = nil
 	if lower {
-		a.upper = map[slot]struct{}{}
+		t.upper = map[slot]struct{}{}
 	}
 	tr := tar.NewReader(r)
 	for {
@@ -52,22 +39,22 @@ func (t *tree) apply(ctx context.Context, r io.Reader, lower bool) error {
 			return fmt.Errorf("cannot read its archive after %d entries: %w", t.entries, err)
 		}
 		t.closeStale()
-		if err := a.entry(ctx, hdr, tr); err != nil {
+		if err := t.entry(ctx, hdr, tr); err != nil {
 			return fmt.Errorf("cannot unpack entry %.300q: %w", hdr.Name, err)
 		}
 	}
 }
 
-func (a *applier) entry(ctx context.Context, hdr *tar.Header, r io.Reader) error {
+func (t *tree) entry(ctx context.Context, hdr *tar.Header, r io.Reader) error {
 	if hdr.Typeflag == tar.TypeXGlobalHeader {
-		return a.charge(0)
+		return t.charge(0)
 	}
 	// Before anything else: a header can declare a terabyte of nothing (a sparse file).
 	var size int64
 	if isFile(hdr) { // others may carry a size that means nothing
 		size = hdr.Size
 	}
-	if err := a.charge(size); err != nil {
+	if err := t.charge(size); err != nil {
 		return err
 	}
 	path, err := cleanPath(hdr.Name)
@@ -82,86 +69,83 @@ func (a *applier) entry(ctx context.Context, hdr *tar.Header, r io.Reader) error
 	}
 	parentPath, name := split(path)
 	if strings.HasPrefix(name, whPrefix) || strings.Contains(parentPath, whPrefix) {
-		if done, err := a.whiteout(parentPath, name); done || err != nil {
+		if done, err := t.whiteout(parentPath, name); done || err != nil {
 			return err
 		}
 	}
-	parent, err := a.dir(parentPath, true)
+	parent, err := t.dir(parentPath, true)
 	if err != nil {
 		return err
 	}
-	if err := a.make(ctx, hdr, r, parent, name); err != nil {
+	if err := t.make(ctx, hdr, r, parent, name); err != nil {
 		return err
 	}
-	a.mark(parent.ino, name)
+	t.mark(parent.ino, name)
 	return nil
 }
 
 // make puts one entry into a directory.
-func (a *applier) make(ctx context.Context, hdr *tar.Header, r io.Reader, parent *dir, name string) error {
+func (t *tree) make(ctx context.Context, hdr *tar.Header, r io.Reader, parent *dir, name string) error {
 	mode := uint32(hdr.Mode) & 0o7777 //nolint:gosec // only these bits
 	if isFile(hdr) {
-		return a.file(ctx, parent, name, mode, hdr, r)
+		return t.file(ctx, parent, name, mode, hdr, r)
 	}
 	switch hdr.Typeflag {
 	case tar.TypeDir:
 		st, err := lstat(parent, name)
 		if err == nil && isDir(st) {
-			return a.chmodDir(parent, name, mode)
+			return t.chmodDir(parent, name, mode)
 		}
-		if err := a.remove(parent, name); err != nil {
+		if err := t.remove(parent, name); err != nil {
 			return err
 		}
-		return a.mkdir(parent, name, mode)
+		return t.mkdir(parent, name, mode)
 
 	case tar.TypeSymlink:
 		if hdr.Linkname == "" || len(hdr.Linkname) >= maxPath || strings.ContainsRune(hdr.Linkname, 0) {
 			return fmt.Errorf("its target %.100q cannot be that of a symbolic link", hdr.Linkname)
 		}
 		// Whatever it points to: it is resolved inside the root only.
-		return a.put(parent, name, func() error { return unix.Symlinkat(hdr.Linkname, parent.fd, name) })
+		return t.put(parent, name, func() error { return unix.Symlinkat(hdr.Linkname, parent.fd, name) })
 
 	case tar.TypeLink:
-		return a.hardLink(hdr.Linkname, parent, name)
+		return t.hardLink(hdr.Linkname, parent, name)
 
 	case tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
-		a.skipped++
-		return a.remove(parent, name) // it would have replaced that
+		t.skipped++
+		return t.remove(parent, name) // it would have replaced that
 	}
 	return fmt.Errorf("its type %q is unknown", hdr.Typeflag)
 }
 
+// isFile: archive/tar makes TypeReg of the old TypeRegA itself.
 func isFile(hdr *tar.Header) bool {
-	switch hdr.Typeflag {
-	case tar.TypeReg, tar.TypeRegA, tar.TypeCont, tar.TypeGNUSparse: //nolint:staticcheck // old archives have it
-		return true
-	}
-	return false
+	return hdr.Typeflag == tar.TypeReg || hdr.Typeflag == tar.TypeCont || hdr.Typeflag == tar.TypeGNUSparse
 }
 
 // put makes something new, and removes what has its name only if there is such a thing.
-func (a *applier) put(parent *dir, name string, f func() error) error {
+func (t *tree) put(parent *dir, name string, f func() error) error {
 	err := f()
 	if !errors.Is(err, unix.EEXIST) {
 		return err
 	}
-	if err := a.remove(parent, name); err != nil {
+	if err := t.remove(parent, name); err != nil {
 		return err
 	}
 	return f()
 }
 
 // file writes a regular file; always a new inode, so that hard links to what was there before keep their content.
-func (a *applier) file(ctx context.Context, parent *dir, name string, mode uint32, hdr *tar.Header, r io.Reader) (err error) {
+func (t *tree) file(ctx context.Context, parent *dir, name string, mode uint32, hdr *tar.Header, r io.Reader) (err error) {
 	var fd int
-	err = a.put(parent, name, func() (err error) {
+	err = t.put(parent, name, func() (err error) {
 		fd, err = openRetry(parent.fd, name, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	err = a.copy(ctx, fd, r, hdr.Size)
+	err = t.copy(ctx, fd, r, hdr.Size)
 	if err == nil {
 		err = unix.Fchmod(fd, mode&0o777|0o600)
 	}
@@ -174,17 +158,17 @@ func (a *applier) file(ctx context.Context, parent *dir, name string, mode uint3
 	return setTime(parent, name, hdr.ModTime)
 }
 
-func (a *applier) copy(ctx context.Context, fd int, r io.Reader, size int64) error {
+func (t *tree) copy(ctx context.Context, fd int, r io.Reader, size int64) error {
 	for size > 0 {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		n, err := io.ReadFull(r, a.buf[:min(size, int64(len(a.buf)))])
+		n, err := io.ReadFull(r, t.buf[:min(size, int64(len(t.buf)))])
 		if err != nil {
 			return fmt.Errorf("cannot read its content: %w", noEOF(err))
 		}
 		size -= int64(n)
-		for b := a.buf[:n]; len(b) > 0; {
+		for b := t.buf[:n]; len(b) > 0; {
 			w, err := unix.Write(fd, b)
 			if err != nil && !errors.Is(err, unix.EINTR) {
 				return err
@@ -216,7 +200,7 @@ func setTime(parent *dir, name string, mtime time.Time) error {
 
 // hardLink links to a file of this or a lower layer. The target is a path inside the root, like any other; there is
 // nothing to link to outside.
-func (a *applier) hardLink(target string, parent *dir, name string) error {
+func (t *tree) hardLink(target string, parent *dir, name string) error {
 	path, err := cleanPath(target)
 	if err != nil {
 		return fmt.Errorf("its target %.300q: %w", target, err)
@@ -225,7 +209,7 @@ func (a *applier) hardLink(target string, parent *dir, name string) error {
 		return errors.New("its target is the root directory")
 	}
 	toPath, toName := split(path)
-	to, err := a.dir(toPath, false)
+	to, err := t.dir(toPath, false)
 	if err != nil {
 		return fmt.Errorf("its target %.300q: %w", target, err)
 	}
@@ -239,11 +223,11 @@ func (a *applier) hardLink(target string, parent *dir, name string) error {
 	if old, err := lstat(parent, name); err == nil && old.Ino == st.Ino {
 		return nil // linked to itself, or once more: removing it first could remove the only name
 	}
-	return a.put(parent, name, func() error { return unix.Linkat(to.fd, toName, parent.fd, name, 0) })
+	return t.put(parent, name, func() error { return unix.Linkat(to.fd, toName, parent.fd, name, 0) })
 }
 
 // whiteout removes what lower layers put there. done is false where the name is an ordinary one after all.
-func (a *applier) whiteout(parentPath, name string) (done bool, err error) {
+func (t *tree) whiteout(parentPath, name string) (done bool, err error) {
 	for c := range strings.SplitSeq(parentPath, "/") {
 		if strings.HasPrefix(c, whMeta) {
 			return true, nil // AUFS's bookkeeping
@@ -264,10 +248,10 @@ func (a *applier) whiteout(parentPath, name string) (done bool, err error) {
 	case hidden == "", hidden == ".", hidden == "..":
 		return true, errors.New("it is a whiteout of nothing, of its own directory or of the one above")
 	}
-	if a.upper == nil {
+	if t.upper == nil {
 		return true, nil // there is no lower layer
 	}
-	parent, err := a.dir(parentPath, false)
+	parent, err := t.dir(parentPath, false)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
 		return true, nil // no such directory, nothing to hide
 	}
@@ -275,15 +259,15 @@ func (a *applier) whiteout(parentPath, name string) (done bool, err error) {
 		return true, err
 	}
 	if opaque {
-		return true, a.eachChild(parent, ".", a.hide)
+		return true, t.eachChild(parent, ".", t.hide)
 	}
-	return true, a.hide(parent, hidden)
+	return true, t.hide(parent, hidden)
 }
 
 // hide removes name unless this layer put it there; of a directory it then removes what this layer did not put there.
-func (a *applier) hide(parent *dir, name string) error {
-	if _, ok := a.upper[slot{parent.ino, name}]; !ok {
-		return a.remove(parent, name)
+func (t *tree) hide(parent *dir, name string) error {
+	if _, ok := t.upper[slot{parent.ino, name}]; !ok {
+		return t.remove(parent, name)
 	}
 	st, err := lstat(parent, name)
 	if errors.Is(err, unix.ENOENT) {
@@ -292,26 +276,7 @@ func (a *applier) hide(parent *dir, name string) error {
 	if err != nil || !isDir(st) {
 		return err
 	}
-	return a.eachChild(parent, name, a.hide)
-}
-
-// mark notes that this layer has something there, and so on all directories above.
-func (a *applier) mark(dir uint64, name string) {
-	if a.upper == nil {
-		return
-	}
-	for {
-		s := slot{dir, name}
-		if _, ok := a.upper[s]; ok {
-			return
-		}
-		a.upper[s] = struct{}{}
-		info := a.dirs[dir]
-		if info.parent == dir {
-			return // the root
-		}
-		dir, name = info.parent, info.name
-	}
+	return t.eachChild(parent, name, t.hide)
 }
 
 // cleanPath makes a name in an archive relative and clean. Nothing is repaired that only an attacker writes.
