@@ -72,12 +72,15 @@ func planSnapshot(p hostPython) (*snapshot, error) {
 			elves = append(elves, real)
 		}
 	}
-	// glibc loads these by name when a thread is cancelled or a name looked up; a locale of UTF-8.
+	// glibc loads these by name when a thread is cancelled or a name looked up.
 	if err := s.addLibs(elves); err != nil {
 		return nil, err
 	}
-	if _, err := s.addLibrary("/usr/lib/locale/C.utf8", p); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
+	// A locale of UTF-8, and what zoneinfo reads.
+	for _, dir := range []string{"/usr/lib/locale/C.utf8", "/usr/share/zoneinfo"} {
+		if _, err := s.addLibrary(dir, p); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
 	}
 	s.made("/etc/passwd", "root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n")
 	s.made("/etc/group", "root:x:0:\nnobody:x:65534:\n")
