@@ -215,11 +215,11 @@ func (r *run) result(exit oci.Exit, launchErr, cause error) (Result, error) {
 	case errors.Is(cause, errProtocol):
 		res.Status, res.Error = StatusError, fmt.Sprintf("%v: %v", errProtocol, r.protocol)
 		return res, nil
+	case errors.Is(cause, errOutput):
+		res.Status, res.Error = StatusCancelled, cause.Error()
+		return res, cause
 	case cause != nil:
 		res.Status = StatusCancelled
-		if errors.Is(cause, errOutput) {
-			res.Error = cause.Error()
-		}
 		return res, nil
 	case launchErr != nil:
 		return fail(launchErr)

@@ -82,6 +82,7 @@ func environment(stateDir string, more ...string) []string {
 		"USER=" + os.Getenv("USER"),
 		"MCP_BRIDGE_CACHE_DIR=" + filepath.Join(base, "cache"), "MCP_BRIDGE_STATE_DIR=" + stateDir,
 		"MCP_BRIDGE_IMAGE=" + testImage(), "MCP_BRIDGE_ALLOW_WEAK_LIMITS=1",
+		"MCP_BRIDGE_LOG_LEVEL=error", // stderr is compared, and weak limits are warned of
 	}, more...)
 }
 
@@ -308,5 +309,12 @@ func (s *server) checkAlive() {
 	r := s.call(map[string]any{"code": "print('alive')"})
 	if r.Status != "success" || strings.Join(r.Stdout, "\n") != "alive" {
 		s.t.Errorf("the next call does not work: %+v\n%s", r, s.stderr)
+	}
+}
+
+func decode(t *testing.T, b []byte, v any) {
+	t.Helper()
+	if err := json.Unmarshal(b, v); err != nil {
+		t.Fatalf("%v\n%.1000s", err, b)
 	}
 }

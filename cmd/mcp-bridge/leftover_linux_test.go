@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -219,6 +220,17 @@ func entries(dir string) int {
 	return len(d)
 }
 
+// openFiles says what a process has open.
+func openFiles(pid int) []string {
+	fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	var out []string
+	for _, fd := range fds {
+		target, _ := os.Readlink(fd)
+		out = append(out, filepath.Base(fd)+" "+target)
+	}
+	return out
+}
+
 // checkNothingLeft looks for everything that a bridge which has ended might have left.
 func checkNothingLeft(t *testing.T, pid int, stateDir string, cgroupsBefore map[string]bool) {
 	t.Helper()
@@ -247,7 +259,7 @@ func (s *server) checkIdle() {
 		if len(dirs) > 1 || len(dirs) == 1 && filepath.Base(dirs[0]) != "lock" {
 			return fmt.Errorf("left in the state directory: %v", dirs)
 		}
-		return sameMountNamespace(s.pid())
+		return errors.Join(sameMountNamespace(s.pid()), noneInFifo(s.pid()))
 	}); err != nil {
 		s.t.Error(err)
 	}
@@ -268,6 +280,22 @@ func sameMountNamespace(pid int) error {
 		if got, err := os.Readlink(filepath.Join(task, "ns/mnt")); err == nil && got != want {
 			return fmt.Errorf("thread %s of the bridge %d is in another mount namespace, %s", filepath.Base(task), pid, got)
 		}
+	}
+	return nil
+}
+
+// noneInFifo looks for threads that wait for somebody to open the other end of a fifo: of a container that has ended
+// nobody will. The kernel tells what a thread waits in only to those who may trace it; others see nothing here.
+func noneInFifo(pid int) error {
+	n := 0
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/wchan", pid))
+	for _, task := range tasks {
+		if where, err := os.ReadFile(task); err == nil && string(where) == "wait_for_partner" {
+			n++
+		}
+	}
+	if n > 0 {
+		return fmt.Errorf("%d threads of the bridge %d wait for ever in open(2) of a fifo", n, pid)
 	}
 	return nil
 }

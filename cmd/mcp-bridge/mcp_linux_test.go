@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
@@ -255,7 +257,7 @@ func TestCancel(t *testing.T) {
 	for name, code := range map[string]string{
 		"a loop":      "while True: pass",
 		"a C call":    "import time; time.sleep(1000)",
-		"a child":     "import subprocess; subprocess.run(['sleep', '1000'])",
+		"a child":     "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(1000)'])",
 		"deaf":        "import signal, time\nfor i in range(1, 65):\n  try: signal.signal(i, signal.SIG_IGN)\n  except (OSError, ValueError): pass\ntime.sleep(1000)",
 		"many output": "while True: print('x' * 1000)",
 	} {
@@ -281,6 +283,44 @@ func TestCancel(t *testing.T) {
 		})
 	}
 	s.checkIdle()
+}
+
+// TestCancelWhileStarting: a cancel that comes before the script has started leaves nothing of the launch either. When
+// it comes is left to chance, because from outside no phase of a launch can be seen.
+func TestCancelWhileStarting(t *testing.T) {
+	needSandbox(t)
+	t.Parallel()
+	s := startServer(t)
+	s.checkAlive()
+	s.checkIdle()
+	fds := openFiles(s.pid())
+	const workers, each = 4, 30
+	var calls sync.WaitGroup
+	for worker := range workers {
+		calls.Go(func() {
+			random := rand.New(rand.NewPCG(20, uint64(worker)))
+			for range each {
+				ctx, cancel := context.WithCancel(t.Context())
+				stop := time.AfterFunc(time.Duration(random.IntN(100))*time.Millisecond, cancel)
+				if _, err := s.tryCall(ctx, map[string]any{"code": "while True: pass"}); !errors.Is(err, context.Canceled) {
+					t.Errorf("a cancelled call: %v", err)
+				}
+				stop.Stop()
+				cancel()
+			}
+		})
+	}
+	calls.Wait()
+	s.checkIdle()
+	if err := eventually(func() error {
+		if now := openFiles(s.pid()); len(now) != len(fds) {
+			return fmt.Errorf("open before %v, after %v", fds, now)
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+	s.checkAlive()
 }
 
 // TestFdsOfServer: nothing of the bridge's own is open in the sandbox, and a script's descriptors are three and some.

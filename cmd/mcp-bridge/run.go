@@ -88,6 +88,13 @@ func runScript(c *cobra.Command, f runFlags, args []string) error {
 
 // exitOf turns a result into the exit code, and into what the script's own output does not say.
 func exitOf(result bridge.Result, runErr error, say bool) error {
+	if runErr != nil {
+		exit := &exitError{code: exitBridge}
+		if say {
+			exit.err = runErr
+		}
+		return exit
+	}
 	exit := &exitError{}
 	switch result.Status {
 	case bridge.StatusTimeout:
@@ -100,8 +107,8 @@ func exitOf(result bridge.Result, runErr error, say bool) error {
 		exit.code = exitUsage
 	default:
 		switch {
-		case runErr != nil || result.ExitCode == nil:
-			exit.code, exit.err = exitBridge, runErr
+		case result.ExitCode == nil:
+			exit.code = exitBridge
 		case *result.ExitCode == 0:
 			return nil
 		default:
@@ -111,7 +118,7 @@ func exitOf(result bridge.Result, runErr error, say bool) error {
 			}
 		}
 	}
-	if say && exit.err == nil {
+	if say {
 		exit.err = errors.New(result.Summarize())
 	}
 	return exit

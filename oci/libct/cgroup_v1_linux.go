@@ -14,7 +14,6 @@ import (
 	"github.com/opencontainers/cgroups"
 	"github.com/opencontainers/runc/libcontainer"
 	"github.com/opencontainers/runc/libcontainer/configs"
-	"golang.org/x/sys/unix"
 )
 
 // cgroupV1 is a container's cgroup on a cgroup v1 host, made by us and not by libcontainer. libcontainer starts a
@@ -76,17 +75,13 @@ func (g cgroupV1) start(f func() error) error {
 	})
 }
 
-// onThread calls f on a thread that is f's alone and ends with it. It is never the process's first: that one must stay
-// where it is, as the memory of a process is charged to the cgroup of its first thread.
+// onThread calls f on a thread that is f's alone and ends with it. It is never the process's first, which init has given
+// to the main goroutine: that one must stay where it is, as the memory of a process is charged to the cgroup of its
+// first thread.
 func onThread(f func() error) error {
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread() // and never unlocked, which is what ends the thread
-		if unix.Gettid() == unix.Getpid() {
-			defer runtime.UnlockOSThread()
-			done <- onThread(f) // this thread being locked, that one is another
-			return
-		}
 		done <- f()
 	}()
 	return <-done

@@ -279,8 +279,20 @@ func lines(t testing.TB, file string) int {
 	return bytes.Count(b, []byte("\n"))
 }
 
-// goroutines counts those that are not the runtime's own.
-func goroutines() int { return runtime.NumGoroutine() }
+// goroutines counts the goroutines when no more of them end by themselves.
+func goroutines(t testing.TB) int {
+	n, same := runtime.NumGoroutine(), 0
+	eventually(t, patience, func() string {
+		if now := runtime.NumGoroutine(); now != n {
+			n, same = now, 0
+		}
+		if same++; same > 20 {
+			return ""
+		}
+		return fmt.Sprintf("the number of goroutines changes, now it is %d", n)
+	})
+	return n
+}
 
 // children counts the child processes, zombies included.
 func children(t testing.TB) int {

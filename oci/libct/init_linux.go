@@ -14,6 +14,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// libcontainer ends the threads that it has moved to a container's mount namespace (as we do those in a container's
+// cgroup), but a process's first thread cannot be ended: it would stay there for good, and with it the container's
+// files. So that one is taken, by the main goroutine, and the part of the re-exec hook that must be an init function.
+func init() { runtime.LockOSThread() }
+
 // Init does not return in a process that is the init of a container. Everything that runs before it, package init
 // functions included, is paid for by each container.
 func Init() {

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	_ "github.com/opencontainers/cgroups/devices" // without it: "cgroup manager is not configured to set device rules"
 	"github.com/opencontainers/runc/libcontainer"
@@ -126,7 +127,7 @@ func (l *Launcher) Run(ctx context.Context, c oci.Container, s oci.Streams) (oci
 	if err != nil {
 		return oci.Exit{}, errors.Join(err, container.Destroy())
 	}
-	r := run{container: container, command: c.Args[0], weak: weak, cgroup: own, cgroups: paths}
+	r := run{container: container, command: c.Args[0], stateDir: filepath.Join(st.dir, c.ID), weak: weak, cgroup: own, cgroups: paths}
 	exit, err := r.run(ctx, c, s)
 	if derr := errors.Join(container.Destroy(), own.remove()); derr != nil {
 		l.opts.Logger.Error("cannot remove container; the next start will try again", "id", c.ID, "error", derr)
@@ -145,6 +146,7 @@ func (l *Launcher) Run(ctx context.Context, c oci.Container, s oci.Streams) (oci
 type run struct {
 	container *libcontainer.Container
 	command   string
+	stateDir  string
 	weak      weakLimits
 	cgroup    cgroupV1          // if we made it
 	cgroups   map[string]string // all of the container's, by controller
@@ -188,8 +190,15 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 	// The end of the lifeline ends the container in every phase, also while libcontainer still holds its lock; the
 	// signal is for a stage0 that should not get to run.
 	killed := make(chan struct{})
+	started := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(killed)
+		// libcontainer does not wait for a child that dies before it has asked it for everything, and leaves a zombie. A
+		// start takes some 20 ms; one that hangs is not waited for.
+		select {
+		case <-started:
+		case <-time.After(maxStart):
+		}
 		holdLifeline.Close()
 		_ = r.container.Signal(unix.SIGKILL)
 	})
@@ -199,7 +208,15 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 		}
 	}()
 
-	err = r.cgroup.start(func() error { return r.container.Run(p) })
+	err = r.cgroup.start(func() error { return r.container.Start(p) })
+	var fifo *os.File
+	if err == nil {
+		// The last thing that init waits for before its exec is a reader of this. Container.Exec would open it
+		// blocking, in a thread that it leaves there for ever when init is killed before.
+		fifo, err = os.OpenFile(filepath.Join(r.stateDir, "exec.fifo"), os.O_RDONLY|unix.O_NONBLOCK, 0)
+		defer fifo.Close()
+	}
+	close(started)
 	reportStatus.Close() // ours: so that the pipe ends with stage0
 	if err != nil {
 		// When init is through but for the exec, or died in it, libcontainer leaves it to us.
@@ -213,6 +230,9 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 	ps, werr := p.Wait()
 	exit, reported, err := readReport(statusPipe, r.command)
 	if !reported {
+		if n, _ := fifo.Read(make([]byte, 1)); n == 0 && ctx.Err() == nil {
+			return oci.Exit{}, &oci.StartError{Step: "start", Err: errors.New("the container's init died before its exec")}
+		}
 		if ps == nil {
 			return oci.Exit{}, fmt.Errorf("internal error: cannot wait for container: %w", werr)
 		}
@@ -222,6 +242,11 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 	return exit, err
 }
 
+// maxStart is how long a cancel waits for a start that is under way.
+const maxStart = 5 * time.Second
+
+var specconvMu sync.Mutex
+
 // configFor is the one way from a Container to libcontainer: through the OCI specification.
 func configFor(c oci.Container, host oci.Host) (*configs.Config, weakLimits, error) {
 	var weak weakLimits
@@ -230,6 +255,9 @@ func configFor(c oci.Container, host oci.Host) (*configs.Config, weakLimits, err
 		return nil, weak, fmt.Errorf("internal error: %w", err)
 	}
 	rootless := os.Geteuid() != 0
+	// specconv hands out pointers into a table of its own, and writes to it.
+	specconvMu.Lock()
+	defer specconvMu.Unlock()
 	config, err := specconv.CreateLibcontainerConfig(&specconv.CreateOpts{
 		CgroupName: c.ID, Spec: spec, RootlessEUID: rootless,
 		// It forgives a missing cgroup only where the specification names none, which Spec does only without limits to
@@ -239,6 +267,10 @@ func configFor(c oci.Container, host oci.Host) (*configs.Config, weakLimits, err
 	})
 	if err != nil {
 		return nil, weak, fmt.Errorf("internal error: cannot convert the OCI specification: %w", err)
+	}
+	for i, d := range config.Devices {
+		own := *d
+		config.Devices[i] = &own
 	}
 	// specconv leaves these to the runc command.
 	for _, l := range spec.Process.Rlimits {

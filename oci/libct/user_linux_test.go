@@ -1,0 +1,87 @@
+//go:build linux && cgo
+
+package libct_test
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// subordinate finds a user of this machine that has ids to give to containers.
+func subordinate() (uid, gid uint32, name string) {
+	b, err := os.ReadFile("/etc/subuid")
+	if err != nil {
+		return 0, 0, ""
+	}
+	for line := range strings.Lines(string(b)) {
+		owner, _, _ := strings.Cut(line, ":")
+		u, err := user.Lookup(owner)
+		if err != nil || u.Uid == "0" {
+			continue
+		}
+		id, _ := strconv.Atoi(u.Uid)
+		group, _ := strconv.Atoi(u.Gid)
+		return uint32(id), uint32(group), owner
+	}
+	return 0, 0, ""
+}
+
+// TestAsUser runs the other tests again as a user without privileges: another way to map ids, and, unless systemd
+// has delegated a cgroup, weak limits.
+func TestAsUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("this is a user already")
+	}
+	uid, gid, name := subordinate()
+	if name == "" {
+		skip(t, "no user has a line in /etc/subuid")
+	}
+	for _, helper := range []string{"newuidmap", "newgidmap"} {
+		if _, err := exec.LookPath(helper); err != nil {
+			skip(t, "the program "+helper+" is missing (package uidmap)")
+		}
+	}
+	tmp, err := os.MkdirTemp("/var/tmp", "mcp-bridge-libct-user-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(tmp)
+	if err := os.Chown(tmp, int(uid), int(gid)); err != nil {
+		t.Fatal(err)
+	}
+	// A program of the user's own, because the sealed one is not for others to read.
+	program := filepath.Join(tmp, "libct.test")
+	b, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(program, b, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(program, "-test.v", "-test.timeout=5m")
+	cmd.Dir = tmp
+	cmd.Env = selfEnv("", "TMPDIR="+tmp, "HOME="+tmp, "USER="+name, "GOCOVERDIR=")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: gid}}
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Run(); err != nil {
+		t.Errorf("%v\n%s", err, out.String())
+	}
+	passed := strings.Count(out.String(), "--- PASS: ")
+	t.Logf("%d passed as %s; skipped:", passed, name)
+	for line := range strings.Lines(out.String()) {
+		if strings.Contains(line, "--- SKIP: ") {
+			t.Log(strings.TrimSpace(line))
+		}
+	}
+	if passed < 100 {
+		t.Errorf("only %d tests passed\n%s", passed, out.String())
+	}
+}
