@@ -5,7 +5,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,8 +17,6 @@ const minMinor = 9
 
 // usualDirs are searched after the image's PATH, and are the PATH of an image that sets none.
 var usualDirs = []string{"/usr/local/bin", "/usr/bin", "/bin"}
-
-var pythonName = regexp.MustCompile(`^python3(?:\.(\d{1,3}))?$`)
 
 // findPython finds the interpreter of an unpacked tree: python3 in the directories of PATH, as a shell would, else the
 // newest python3.x. It is not run. A version that cannot be told from names (a wrapper script) is accepted: the runner
@@ -65,8 +62,8 @@ func pythonNames(root, dir string) []string {
 	}
 	var names []string
 	for _, p := range all {
-		if pythonName.MatchString(filepath.Base(p)) {
-			names = append(names, filepath.Base(p))
+		if name := filepath.Base(p); name == "python3" || minorOf(name) >= 0 {
+			names = append(names, name)
 		}
 	}
 	rank := func(name string) int {
@@ -83,12 +80,16 @@ func escapeGlob(p string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(p)
 }
 
+// minorOf is the 12 of python3.12, or -1.
 func minorOf(name string) int {
-	m := pythonName.FindStringSubmatch(name)
-	if m == nil || m[1] == "" {
+	digits, ok := strings.CutPrefix(name, "python3.")
+	if !ok || len(digits) > 3 || strings.Trim(digits, "0123456789") != "" {
+		return -1 // python3.12-config, for one
+	}
+	n, err := strconv.Atoi(digits)
+	if err != nil {
 		return -1
 	}
-	n, _ := strconv.Atoi(m[1]) //nolint:errcheck // digits by the expression
 	return n
 }
 

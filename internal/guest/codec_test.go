@@ -156,7 +156,7 @@ func testHostVector(t *testing.T, v vector) {
 
 func TestVectorsInPython(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "runner.py")
-	if err := os.WriteFile(file, []byte(source), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(source()), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	eachPython(t, func(t *testing.T, python string) {
@@ -440,7 +440,7 @@ func TestBoot(t *testing.T) {
 	if err := Boot(&b, make([]byte, MaxCompiled+1)); err != nil {
 		t.Fatal(err)
 	}
-	if want := 8 + len(source); b.Len() != want {
+	if want := 8 + len(source()); b.Len() != want {
 		t.Errorf("%d bytes, want %d: compiled code that is too long must be left out", b.Len(), want)
 	}
 	if err := Boot(failing{}, nil); err == nil {

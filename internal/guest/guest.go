@@ -77,13 +77,13 @@ var framesSource string
 //go:embed runner.py
 var runnerSource string
 
-// source is the whole runner. It is one namespace; that it is two files is for the reader of the code.
-var source = framesSource + "\n" + runnerSource
+// source is the whole runner. It is one namespace; that it is two files is for the reader of the code. Like RunnerID it
+// waits until it is asked for, because each start of a container pays for what packages do at theirs.
+var source = sync.OnceValue(func() string { return framesSource + "\n" + runnerSource })
 
-// RunnerID names this version of the runner: two equal ids can share compiled code for the same image. It is not worked
-// out before it is asked for, because each start of a container pays for what packages do at theirs.
+// RunnerID names this version of the runner: two equal ids can share compiled code for the same image.
 var RunnerID = sync.OnceValue(func() string {
-	sum := sha256.Sum256([]byte(bootstrap + source))
+	sum := sha256.Sum256([]byte(bootstrap + source()))
 	return hex.EncodeToString(sum[:8])
 })
 
@@ -104,11 +104,11 @@ func Boot(w io.Writer, compiled []byte) error {
 	if len(compiled) > MaxCompiled {
 		compiled = nil
 	}
-	b := make([]byte, 0, 8+len(compiled)+len(source))
+	b := make([]byte, 0, 8+len(compiled)+len(source()))
 	b = binary.BigEndian.AppendUint32(b, uint32(len(compiled)))
-	b = binary.BigEndian.AppendUint32(b, uint32(len(source)))
+	b = binary.BigEndian.AppendUint32(b, uint32(len(source())))
 	b = append(b, compiled...)
-	b = append(b, source...)
+	b = append(b, source()...)
 	_, err := w.Write(b)
 	return err
 }

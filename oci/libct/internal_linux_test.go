@@ -79,12 +79,12 @@ func TestMapsFor(t *testing.T) {
 // TestRecordsAreFound: what a launcher writes for the next one has to be what that one looks for.
 func TestRecordsAreFound(t *testing.T) {
 	for _, id := range []string{"a", "abc-123", strings.Repeat("a", 64), "t1-2"} {
-		if !recordName.MatchString(id+".json") || !cgroupName.MatchString(cgroupPrefix+id) {
+		if !isRecordName(id+".json") || !isCgroupName(cgroupPrefix+id) {
 			t.Errorf("a crash would leave container %q for ever", id)
 		}
 	}
 	for _, name := range []string{"lock", "a/b.json", "../a.json", ".json", "A.json", "a.json.tmp", "a.jsonx"} {
-		if recordName.MatchString(name) {
+		if isRecordName(name) {
 			t.Errorf("%q is taken for a record", name)
 		}
 	}
@@ -92,7 +92,7 @@ func TestRecordsAreFound(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !stateName.MatchString(filepath.Base(s.dir)) {
+	if !isStateName(filepath.Base(s.dir)) {
 		t.Errorf("%s would not be swept", s.dir)
 	}
 	if err := s.close(); err != nil {

@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -97,11 +96,26 @@ func (s *state) record(id string, cgroups map[string]string) error {
 
 func (s *state) forget(id string) { _ = os.Remove(filepath.Join(s.dir, id+".json")) }
 
-var (
-	stateName  = regexp.MustCompile(`^[a-z2-7]{26}$`) // rand.Text in lower case
-	recordName = regexp.MustCompile(`^[a-z0-9-]{1,64}\.json$`)
-	cgroupName = regexp.MustCompile(`^` + cgroupPrefix + `[a-z0-9-]{1,64}$`)
-)
+// The names of ours. No regular expressions: compiling one costs each start of a container 0.1 ms.
+func isStateName(s string) bool { // rand.Text in lower case
+	return len(s) == 26 && consistsOf(s, "abcdefghijklmnopqrstuvwxyz234567")
+}
+
+func isContainerID(s string) bool {
+	return s != "" && len(s) <= 64 && consistsOf(s, "abcdefghijklmnopqrstuvwxyz0123456789-")
+}
+
+func isRecordName(s string) bool {
+	id, ok := strings.CutSuffix(s, ".json")
+	return ok && isContainerID(id)
+}
+
+func isCgroupName(s string) bool {
+	id, ok := strings.CutPrefix(s, cgroupPrefix)
+	return ok && isContainerID(id)
+}
+
+func consistsOf(s, alphabet string) bool { return strings.Trim(s, alphabet) == "" }
 
 // sweep removes what crashed servers left. The state directory may lie in a directory of somebody else's making, such
 // as a cloned repository, so nothing in it is believed: os.Root keeps paths inside, and a recorded cgroup is touched
@@ -124,7 +138,7 @@ func (s *state) sweep() {
 			}
 			continue
 		}
-		if !e.IsDir() || !stateName.MatchString(e.Name()) || filepath.Join(s.parent, e.Name()) == s.dir {
+		if !e.IsDir() || !isStateName(e.Name()) || filepath.Join(s.parent, e.Name()) == s.dir {
 			continue
 		}
 		if err := s.sweepOne(root, e.Name()); err != nil {
@@ -164,7 +178,7 @@ func (s *state) sweepOne(root *os.Root, name string) error {
 		return err
 	}
 	for _, n := range names {
-		if !recordName.MatchString(n) {
+		if !isRecordName(n) {
 			continue
 		}
 		b, err := dir.ReadFile(n)
@@ -186,7 +200,7 @@ func (s *state) sweepOne(root *os.Root, name string) error {
 // removeCgroups kills what is in the given cgroups, if anything is, and removes them.
 func removeCgroups(paths map[string]string) error {
 	for controller, p := range paths {
-		if !filepath.IsAbs(p) || filepath.Clean(p) != p || !cgroupName.MatchString(filepath.Base(p)) || !isCgroup(p) {
+		if !filepath.IsAbs(p) || filepath.Clean(p) != p || !isCgroupName(filepath.Base(p)) || !isCgroup(p) {
 			delete(paths, controller)
 			continue
 		}
