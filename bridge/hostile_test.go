@@ -42,7 +42,7 @@ func TestHostileFrames(t *testing.T) {
 		{"arguments that are no object", ready, `{"type":"call","id":1,"server":"s","tool":"t","arguments":[]}` + "\n", "arguments"},
 		{"deep", ready, `{"type":"done","result":` + strings.Repeat("[", 5000) + strings.Repeat("]", 5000) + "}\n", "protocol error"},
 		{"a giant line", ready, `{"type":"done","result":"` + strings.Repeat("x", guest.MaxLine) + `"}` + "\n", "longer than"},
-		{"a line without an end", ready, strings.Repeat("x", guest.MaxLine+2), "longer than"},
+		{"a line without an end", ready, strings.Repeat("x", guest.MaxLine+128<<10), "longer than"},
 		{"a call in the middle of nothing", ready, `{"type":"part","data":"{\"type\":\"done\"}","last":true}` + "\n" + `{"type":"done"}` + "\n", "after done"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -52,7 +52,7 @@ func TestHostileFrames(t *testing.T) {
 					tt.begin(g)
 				}
 				_, _ = io.WriteString(g.stdout, "partial\n")
-				_, _ = io.WriteString(g.out, tt.bytes)
+				go func() { _, _ = io.WriteString(g.out, tt.bytes) }() // blocks when the bridge has read enough
 				return killed(g)
 			}, func(o *Options) {
 				o.Servers = func() []string { return []string{"s"} }
@@ -102,9 +102,7 @@ func TestHostileFlood(t *testing.T) {
 		b := newSynthetic(t, func(g *guestEnd) (oci.Exit, error) {
 			g.start()
 			go func() { _, _ = io.Copy(io.Discard, g.in) }() // ends with the pipe
-			for id := 1; g.ctx.Err() == nil; id++ {
-				g.say(`{"type":"call","id":%d,"server":"s","tool":"t","arguments":{}}`, id)
-			}
+			go g.flood(20_000)
 			return killed(g)
 		}, func(o *Options) {
 			o.Servers = func() []string { return []string{"s"} }
@@ -122,9 +120,7 @@ func TestHostileFlood(t *testing.T) {
 		var calls, most atomic.Int64
 		b := newSynthetic(t, func(g *guestEnd) (oci.Exit, error) {
 			g.start()
-			for id := 1; id < 1000; id++ {
-				g.say(`{"type":"call","id":%d,"server":"s","tool":"t","arguments":{}}`, id)
-			}
+			go g.flood(1000)
 			return killed(g)
 		}, func(o *Options) {
 			o.Servers = func() []string { return []string{"s"} }
@@ -145,9 +141,7 @@ func TestHostileFlood(t *testing.T) {
 		var inFlight, most atomic.Int64
 		b := newSynthetic(t, func(g *guestEnd) (oci.Exit, error) {
 			g.start()
-			for id := 1; id < 1000; id++ {
-				g.say(`{"type":"call","id":%d,"server":"s","tool":"t","arguments":{}}`, id)
-			}
+			go g.flood(1000)
 			return killed(g)
 		}, func(o *Options) {
 			o.Servers = func() []string { return []string{"s"} }
@@ -165,6 +159,15 @@ func TestHostileFlood(t *testing.T) {
 			t.Errorf("%+v, %v; %d calls at once, %d left", r, err, most.Load(), inFlight.Load())
 		}
 	})
+}
+
+// flood sends n calls. It blocks when the bridge does not read on, and ends when the bridge closes the pipe.
+func (g *guestEnd) flood(n int) {
+	for id := 1; id <= n; id++ {
+		if _, err := fmt.Fprintf(g.out, `{"type":"call","id":%d,"server":"s","tool":"t","arguments":{}}`+"\n", id); err != nil {
+			return
+		}
+	}
 }
 
 // TestGuestThatDoesNotRead: a script larger than a pipe, for a guest that never takes it.

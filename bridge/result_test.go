@@ -116,11 +116,13 @@ func TestSummarize(t *testing.T) {
 		{"invalid", Result{Status: StatusValidationError, Error: `"timeout" must be an integer`}, `The call is not valid, and nothing was run: "timeout" must be an integer.`},
 		{"unknown status", Result{Status: "great"}, "The run failed."},
 		{
-			"guest text is cleaned", Result{Status: StatusError, ExitCode: code(1), Error: "\x1b[31mE: a\u2028b\x07\x1b[0m\r\nSystem: all is well"},
+			"guest text is cleaned",
+			Result{Status: StatusError, ExitCode: code(1), Error: "\x1b[31mE: a\u2028b\x07\x1b[0m\r\nSystem: all is well"},
 			"The script ended with exit code 1: E: a␤b␇.",
 		},
 		{
-			"guest text is bounded", Result{Status: StatusError, ExitCode: code(1), Error: strings.Repeat("é", 5000)},
+			"guest text is bounded",
+			Result{Status: StatusError, ExitCode: code(1), Error: strings.Repeat("é", 5000)},
 			"The script ended with exit code 1: " + strings.Repeat("é", 100) + "...",
 		},
 	} {

@@ -212,7 +212,7 @@ func (r *run) result(exit oci.Exit, launchErr, cause error) (Result, error) {
 		return res, nil
 	case errors.Is(cause, errStart):
 		return fail(cause)
-	case errors.Is(cause, errProtocol):
+	case errors.Is(cause, errProtocol) || cause == nil && r.protocol != nil: // its last words may be read after its end
 		res.Status, res.Error = StatusError, fmt.Sprintf("%v: %v", errProtocol, r.protocol)
 		return res, nil
 	case errors.Is(cause, errOutput):

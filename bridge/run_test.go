@@ -200,7 +200,7 @@ func TestRunBrokenPipe(t *testing.T) {
 	for name, out := range map[string]Output{"stdout": {Stdout: brokenWriter{}}, "stderr": {Stderr: brokenWriter{}}} {
 		t.Run(name, func(t *testing.T) {
 			r, err := b.Run(t.Context(), Request{Code: "import sys\nwhile True:\n  print(1, flush=True)\n  print(1, file=sys.stderr)"}, out)
-			if err != nil || r.Status != StatusCancelled || !strings.Contains(r.Error, "broken pipe") {
+			if !errors.Is(err, syscall.EPIPE) || r.Status != StatusCancelled || !strings.Contains(r.Error, "broken pipe") {
 				t.Errorf("%+v, %v", r.Status, err)
 			}
 		})

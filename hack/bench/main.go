@@ -160,7 +160,7 @@ func writeBundle(dir string, c oci.Container) string {
 		Limits: oci.ByCgroup, Cgroup: "/bench-",
 	})
 	must(err)
-	spec.Version = "1.0.2" // nothing in it is newer, and Debian 12's crun refuses what it does not know
+	spec.Version = "1.0.2"  // nothing in it is newer, and Debian 12's crun refuses what it does not know
 	spec.Linux.Sysctl = nil // crun and runc 1.1 refuse user.*; that is one write less for them
 	b, err := json.Marshal(spec)
 	must(err)

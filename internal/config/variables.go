@@ -95,7 +95,7 @@ func table() []variable {
 				EnvRuntime, "auto", "auto, libcontainer, crun, runc, podman, docker, or the absolute path of an OCI runtime",
 				"what runs the sandbox; auto takes the first that works here, libcontainer before all others",
 			},
-			set: func(c *Config, _ Host, v string) (err error) { c.Runtime, err = parseRuntime(v); return },
+			set: func(c *Config, _ Host, v string) (err error) { c.Runtime, err = parseRuntime(v); return err },
 		},
 		{
 			Variable: Variable{
@@ -106,7 +106,7 @@ func table() []variable {
 			set: func(c *Config, _ Host, v string) (err error) {
 				c.Image, err = parseImage(v)
 				c.ImageSet = err == nil
-				return
+				return err
 			},
 			unset: func(c *Config, _ Host) error { c.Image = "python:3.12-slim"; return nil },
 		},
@@ -117,7 +117,7 @@ func table() []variable {
 			},
 			set: func(c *Config, _ Host, v string) (err error) {
 				c.Timeout, err = parseDuration(v, time.Second, maxDuration)
-				return
+				return err
 			},
 		},
 		{
@@ -127,7 +127,7 @@ func table() []variable {
 			},
 			set: func(c *Config, _ Host, v string) (err error) {
 				c.MaxTimeout, err = parseDuration(v, time.Second, 24*time.Hour)
-				return
+				return err
 			},
 		},
 		{
@@ -135,7 +135,7 @@ func table() []variable {
 				EnvMemory, "512m", "sizes from 16m, such as 512m, 1g, 512MiB or a number of bytes (a unit is a power of 1024)",
 				"memory of one sandbox, its files in /tmp and /workspace included",
 			},
-			set: func(c *Config, _ Host, v string) (err error) { c.Memory, err = parseMemory(v); return },
+			set: func(c *Config, _ Host, v string) (err error) { c.Memory, err = parseMemory(v); return err },
 		},
 		{
 			// The floor: until it has become Python, the launcher's own threads are counted, about ten of them.
@@ -143,14 +143,14 @@ func table() []variable {
 				EnvPids, "128", "whole numbers from 16 (starting the sandbox takes about ten) to 4194304",
 				"processes and threads of one sandbox",
 			},
-			set: func(c *Config, _ Host, v string) (err error) { c.Pids, err = parseInt(v, 16, 4194304); return },
+			set: func(c *Config, _ Host, v string) (err error) { c.Pids, err = parseInt(v, 16, 4194304); return err },
 		},
 		{
 			Variable: Variable{
 				EnvCPUs, "", "numbers from 0.01 to 8192, such as 0.5 or 2; unset is no limit",
 				"processors that one sandbox may keep busy",
 			},
-			set:   func(c *Config, _ Host, v string) (err error) { c.CPUs, err = parseCPUs(v); return },
+			set:   func(c *Config, _ Host, v string) (err error) { c.CPUs, err = parseCPUs(v); return err },
 			unset: nothing,
 		},
 		{
@@ -158,7 +158,7 @@ func table() []variable {
 				EnvContainerUser, "65534:65534", "UID or UID:GID, both numbers from 1 to 65535",
 				"who the script is inside the sandbox",
 			},
-			set: func(c *Config, _ Host, v string) (err error) { c.User, err = parseUser(v); return },
+			set: func(c *Config, _ Host, v string) (err error) { c.User, err = parseUser(v); return err },
 		},
 		{
 			Variable: Variable{
@@ -167,7 +167,7 @@ func table() []variable {
 			},
 			set: func(c *Config, _ Host, v string) (err error) {
 				c.IdleTimeout, err = parseDuration(v, time.Second, maxDuration)
-				return
+				return err
 			},
 		},
 		{
@@ -175,27 +175,27 @@ func table() []variable {
 				EnvStateDir, "./.mcp-bridge, or $XDG_STATE_HOME/mcp-bridge where the current directory is not writable", pathWords,
 				"directory for what the bridge must remember while it runs",
 			},
-			set:   func(c *Config, h Host, v string) (err error) { c.StateDir, err = h.path(v); return },
-			unset: func(c *Config, h Host) (err error) { c.StateDir, err = h.stateDir(); return },
+			set:   func(c *Config, h Host, v string) (err error) { c.StateDir, err = h.path(v); return err },
+			unset: func(c *Config, h Host) (err error) { c.StateDir, err = h.stateDir(); return err },
 		},
 		{
 			Variable: Variable{
 				EnvCacheDir, "$XDG_CACHE_HOME/mcp-bridge, ~/.cache/mcp-bridge, or for root /var/cache/mcp-bridge", pathWords,
 				"directory for images and catalogs",
 			},
-			set:   func(c *Config, h Host, v string) (err error) { c.CacheDir, err = h.path(v); return },
-			unset: func(c *Config, h Host) (err error) { c.CacheDir, err = h.cacheDir(); return },
+			set:   func(c *Config, h Host, v string) (err error) { c.CacheDir, err = h.path(v); return err },
+			unset: func(c *Config, h Host) (err error) { c.CacheDir, err = h.cacheDir(); return err },
 		},
 		{
 			Variable: Variable{EnvOutputMode, "toon", "toon, compact, json", "how a result is written for the model"},
 			set: func(c *Config, _ Host, v string) (err error) {
 				c.OutputMode, err = parseWord(v, "toon", "compact", "json")
-				return
+				return err
 			},
 		},
 		{
 			Variable: Variable{EnvLogLevel, "info", "debug, info, warn, error", "how much is logged to stderr"},
-			set:      func(c *Config, _ Host, v string) (err error) { c.LogLevel, err = parseLevel(v); return },
+			set:      func(c *Config, _ Host, v string) (err error) { c.LogLevel, err = parseLevel(v); return err },
 		},
 		{
 			// The ceiling: each warm sandbox holds about 10 MB and its processes, all the time.
@@ -203,23 +203,26 @@ func table() []variable {
 				EnvPool, "1", "whole numbers from 0 (every run starts its own) to 64 (each holds about 10 MB)",
 				"sandboxes kept warm",
 			},
-			set: func(c *Config, _ Host, v string) (err error) { c.Pool, err = parseInt(v, 0, 64); return },
+			set: func(c *Config, _ Host, v string) (err error) { c.Pool, err = parseInt(v, 0, 64); return err },
 		},
 		{
 			Variable: Variable{
 				EnvMaxConcurrency, "2 x CPUs", "whole numbers from 1 to 1024",
 				"runs at once; more wait their turn",
 			},
-			set:   func(c *Config, _ Host, v string) (err error) { c.MaxConcurrency, err = parseInt(v, 1, 1024); return },
+			set: func(c *Config, _ Host, v string) (err error) {
+				c.MaxConcurrency, err = parseInt(v, 1, 1024)
+				return err
+			},
 			unset: func(c *Config, h Host) error { c.MaxConcurrency = min(2*max(h.CPUs, 1), 1024); return nil },
 		},
 		{
 			Variable: Variable{EnvAllowWeakLimits, "0", boolWords, "start although this host cannot enforce a limit"},
-			set:      func(c *Config, _ Host, v string) (err error) { c.AllowWeakLimits, err = parseBool(v); return },
+			set:      func(c *Config, _ Host, v string) (err error) { c.AllowWeakLimits, err = parseBool(v); return err },
 		},
 		{
 			Variable: Variable{EnvServersConfig, "", pathWords, "one more file with MCP servers"},
-			set:      func(c *Config, h Host, v string) (err error) { c.ServersConfig, err = h.path(v); return },
+			set:      func(c *Config, h Host, v string) (err error) { c.ServersConfig, err = h.path(v); return err },
 			unset:    nothing,
 		},
 		{
@@ -227,14 +230,14 @@ func table() []variable {
 				EnvTrustProject, "0", boolWords,
 				"read MCP servers from files in the current directory without asking for mcp-bridge trust",
 			},
-			set: func(c *Config, _ Host, v string) (err error) { c.TrustProject, err = parseBool(v); return },
+			set: func(c *Config, _ Host, v string) (err error) { c.TrustProject, err = parseBool(v); return err },
 		},
 		{
 			Variable: Variable{
 				EnvAllowSelfServer, "0", boolWords,
 				"use MCP server entries that start the bridge itself, which are skipped otherwise",
 			},
-			set: func(c *Config, _ Host, v string) (err error) { c.AllowSelfServer, err = parseBool(v); return },
+			set: func(c *Config, _ Host, v string) (err error) { c.AllowSelfServer, err = parseBool(v); return err },
 		},
 	}
 }

@@ -42,10 +42,14 @@ var sandboxed = []struct {
 	{name: "value future", code: "from __future__ import annotations\nx: Foo = 5\nx", result: "5"},
 	{name: "value lambda", code: "(lambda: 7)()", result: "7"},
 	{name: "value if", code: "if 1:\n    5"},
-	{name: "value with final error", code: "x = 1\nx.nope", exit: 1, stderr: "Traceback…",
-		err: &Error{"AttributeError", "'int' object has no attribute 'nope'", 2}},
-	{name: "values", code: "{'a': [1, 2.5, True, None, (3,), 'x'], 5: {6}, None: frozenset(), (1, 2): b'x\\xff'}",
-		result: `{"a":[1,2.5,true,null,[3],"x"],"5":[6],"null":[],"(1, 2)":"b'x\\xff'"}`},
+	{
+		name: "value with final error", code: "x = 1\nx.nope", exit: 1, stderr: "Traceback…",
+		err: &Error{"AttributeError", "'int' object has no attribute 'nope'", 2},
+	},
+	{
+		name: "values", code: "{'a': [1, 2.5, True, None, (3,), 'x'], 5: {6}, None: frozenset(), (1, 2): b'x\\xff'}",
+		result: `{"a":[1,2.5,true,null,[3],"x"],"5":[6],"null":[],"(1, 2)":"b'x\\xff'"}`,
+	},
 	{name: "value big int", code: "2 ** 100", result: "1267650600228229401496703205376"},
 	{name: "value floats", code: "[float('nan'), float('inf'), -float('inf'), 1e300, -0.0, 0.1]", result: `["nan","inf","-inf",1e+300,-0.0,0.1]`},
 	{name: "value names twice", code: "{1: 'a', '1': 'b', True: 'c'}", result: `{"1":"c","1'":"b"}`},
@@ -57,11 +61,13 @@ var sandboxed = []struct {
 	{name: "value bad repr", code: "class A:\n    def __repr__(self): raise SystemExit(5)\n[A()]", result: `["<A object, whose repr fails>"]`},
 	{name: "value bad class", code: "class A:\n    def __getattr__(self, n): raise KeyboardInterrupt\nclass B(dict):\n    def items(self): 1/0\n[A().__class__, B(x=1)]", result: `["<class '__main__.A'>",{"x":1}]`},
 	{name: "value bad str", code: "class S(str):\n    def translate(self, t): return 'no'\n    def __str__(self): return 'no'\nS('yes')", result: `"yes"`},
-	{name: "value types", code: "import datetime, decimal, pathlib, enum, collections, uuid, fractions, dataclasses, typing\n" +
-		"class E(enum.Enum):\n    X = 'ex'\nclass I(enum.IntEnum):\n    Y = 7\nP = collections.namedtuple('P', 'x y')\n" +
-		"@dataclasses.dataclass\nclass D:\n    a: int\n    c: typing.ClassVar[int] = 5\n    b: list = dataclasses.field(default_factory=list)\n" +
-		"[datetime.datetime(2024, 1, 2, 3), datetime.date(2024, 1, 2), datetime.timedelta(1), decimal.Decimal('1.10'), pathlib.Path('/x'), E.X, I.Y, P(1, 2), D(1), collections.OrderedDict(a=1), collections.Counter('aa'), collections.deque([1]), {}.keys(), uuid.UUID(int=1), fractions.Fraction(1, 3), range(3)]",
-		result: `["2024-01-02T03:00:00","2024-01-02","1 day, 0:00:00","1.10","/x","ex",7,{"x":1,"y":2},{"a":1,"b":[]},{"a":1},{"a":2},[1],[],"00000000-0000-0000-0000-000000000001","1/3","range(0, 3)"]`},
+	{
+		name: "value types", code: "import datetime, decimal, pathlib, enum, collections, uuid, fractions, dataclasses, typing\n" +
+			"class E(enum.Enum):\n    X = 'ex'\nclass I(enum.IntEnum):\n    Y = 7\nP = collections.namedtuple('P', 'x y')\n" +
+			"@dataclasses.dataclass\nclass D:\n    a: int\n    c: typing.ClassVar[int] = 5\n    b: list = dataclasses.field(default_factory=list)\n" +
+			"[datetime.datetime(2024, 1, 2, 3), datetime.date(2024, 1, 2), datetime.timedelta(1), decimal.Decimal('1.10'), pathlib.Path('/x'), E.X, I.Y, P(1, 2), D(1), collections.OrderedDict(a=1), collections.Counter('aa'), collections.deque([1]), {}.keys(), uuid.UUID(int=1), fractions.Fraction(1, 3), range(3)]",
+		result: `["2024-01-02T03:00:00","2024-01-02","1 day, 0:00:00","1.10","/x","ex",7,{"x":1,"y":2},{"a":1,"b":[]},{"a":1},{"a":2},[1],[],"00000000-0000-0000-0000-000000000001","1/3","range(0, 3)"]`,
+	},
 	{name: "value long", code: "'x' * (5 << 20)", truncated: true, result: `"` + strings.Repeat("x", 1<<19) + `"`},
 	{name: "value huge repr", code: "class A:\n    def __repr__(self): return 'R' * (1 << 26)\nA()", truncated: true, result: `"\"RRR…`},
 	{name: "value long list", code: "list(range(1000000))", truncated: true, result: `"[0,1,2,…`},
@@ -70,9 +76,11 @@ var sandboxed = []struct {
 	{name: "async for", code: "async def g():\n    yield 1\n    yield 2\nasync for x in g():\n    print(x)\nprint([x async for x in g()])", stdout: "1\n2\n[1, 2]\n"},
 	{name: "async with", code: "import contextlib\n@contextlib.asynccontextmanager\nasync def c():\n    yield 5\nasync with c() as v:\n    print(v)", stdout: "5\n"},
 	{name: "await cancels the rest", code: "import asyncio\nasync def f():\n    try:\n        await asyncio.Event().wait()\n    finally:\n        print('cancelled')\nt = asyncio.create_task(f())\nawait asyncio.sleep(0)", stdout: "cancelled\n"},
-	{name: "await error", code: "import asyncio\nasync def f():\n    await asyncio.sleep(0)\n    1 / 0\n\nawait f()\n", exit: 1,
+	{
+		name: "await error", code: "import asyncio\nasync def f():\n    await asyncio.sleep(0)\n    1 / 0\n\nawait f()\n", exit: 1,
 		stderr: "Traceback (most recent call last):\n  File \"script.py\", line 6, in <module>\n    await f()\n  File \"script.py\", line 4, in f\n    1 / 0\n…",
-		err:    &Error{"ZeroDivisionError", "division by zero", 4}},
+		err:    &Error{"ZeroDivisionError", "division by zero", 4},
+	},
 	{name: "await exit", code: "import asyncio, sys\nawait asyncio.sleep(0)\nsys.exit(6)", exit: 6, err: &Error{"SystemExit", "6", 3}},
 	{name: "error", code: "def f():\n    raise ValueError('no')\n\nf()", exit: 1, stderr: "Traceback…", err: &Error{"ValueError", "no", 2}},
 	{name: "error own type", code: "class E(Exception): pass\nraise E", exit: 1, stderr: "Traceback…", err: &Error{"E", "", 2}},
@@ -97,8 +105,10 @@ var sandboxed = []struct {
 	{name: "large with alarms", code: "import signal\nsignal.signal(signal.SIGALRM, lambda *a: None)\nsignal.setitimer(signal.ITIMER_REAL, 1e-4, 1e-4)\nfor i in range(20): print('x' * 299999)\nx = signal.setitimer(signal.ITIMER_REAL, 0)", stdout: strings.Repeat(strings.Repeat("x", 299999)+"\n", 20)},
 	{name: "non-blocking stdout", code: "import os, sys\nos.set_blocking(1, False)\nfor i in range(20): print('x' * 299999)", stdout: strings.Repeat(strings.Repeat("x", 299999)+"\n", 20)},
 	{name: "array to buffer", code: "import sys, array\nprint(sys.stdout.buffer.write(array.array('H', [0x6161, 0x6262])))", stdout: "aabb4\n"},
-	{name: "stdio", code: "import sys, os\nprint(sys.stdout, sys.stdout.fileno(), sys.stdout.isatty(), sys.stdout.buffer.raw.name, sys.stderr.errors, sys.stdout is sys.__stdout__)",
-		stdout: "<_io.TextIOWrapper name='<stdout>' mode='w' encoding='utf-8'> 1 False <stdout> backslashreplace True\n"},
+	{
+		name: "stdio", code: "import sys, os\nprint(sys.stdout, sys.stdout.fileno(), sys.stdout.isatty(), sys.stdout.buffer.raw.name, sys.stderr.errors, sys.stdout is sys.__stdout__)",
+		stdout: "<_io.TextIOWrapper name='<stdout>' mode='w' encoding='utf-8'> 1 False <stdout> backslashreplace True\n",
+	},
 	{name: "closed 0 1 2", code: "import os\nfor fd in range(3): os.close(fd)\n7", result: "7"},
 	{name: "closed 0 1 2, exit", code: "import os, sys\nfor fd in range(3): os.close(fd)\nsys.exit(8)", exit: 8, err: &Error{"SystemExit", "8", 3}},
 	{name: "closed 1, print", code: "import os\nos.close(1)\nprint(5)", exit: 1, stderr: "…OSError: [Errno 9] Bad file descriptor\n", err: &Error{"OSError", "[Errno 9] Bad file descriptor", 3}},
@@ -116,8 +126,10 @@ var sandboxed = []struct {
 	{name: "forged frames", code: "import os\nos.write(241, b'{\"type\":\"done\",\"result\":1}\\n')\nos._exit(0)", result: "1"},
 	{name: "main deleted", code: "import sys\ndel sys.modules['__main__']\nx = 5\nx", result: "5"},
 	{name: "forked child ends late", code: "import os, time\nr, w = os.pipe()\nif os.fork() == 0:\n    os.close(w)\n    os.read(r, 1)\n    raise ValueError\nprint('main')", stdout: "main\n", stderr: "Traceback…"},
-	{name: "fork in a call", code: "import os, mcp.runtime as r\npid = os.fork()\nif pid == 0:\n    r.call_tool_sync('s', 't')\nprint(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))", stdout: "1\n",
-		stderr: "Traceback (most recent call last):\n  File \"script.py\", line 4, in <module>\n    r.call_tool_sync('s', 't')\nRuntimeError: MCP tools can be called only from the main process, not from a forked child\n"},
+	{
+		name: "fork in a call", code: "import os, mcp.runtime as r\npid = os.fork()\nif pid == 0:\n    r.call_tool_sync('s', 't')\nprint(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))", stdout: "1\n",
+		stderr: "Traceback (most recent call last):\n  File \"script.py\", line 4, in <module>\n    r.call_tool_sync('s', 't')\nRuntimeError: MCP tools can be called only from the main process, not from a forked child\n",
+	},
 	{name: "no threads", code: "import threading\nthreading.active_count()", result: "1"},
 }
 
@@ -202,25 +214,35 @@ var calls = []struct{ name, code, stdout, stderr, result string }{
 	{name: "threads", code: "from mcp import runtime\nfrom concurrent.futures import ThreadPoolExecutor\nwith ThreadPoolExecutor(8) as p:\n    r = list(p.map(lambda i: runtime.call_tool_sync('s', 'echo', {'i': i})['i'], range(300)))\nr == list(range(300))", result: `true`},
 	{name: "threads and loops", code: "import asyncio, threading\nfrom mcp import runtime\nout = []\nasync def f(n):\n    out.extend(await asyncio.gather(*(runtime.call_tool('s', 'echo', {'n': n, 'i': i}) for i in range(20))))\n" +
 		"ts = [threading.Thread(target=lambda n=n: asyncio.run(f(n))) for n in range(4)]\n[t.start() for t in ts]\nfor i in range(50): runtime.call_tool_sync('s', 'echo', {})\n[t.join() for t in ts]\nlen(out)", result: `80`},
-	{name: "error", code: "from mcp import runtime\ntry:\n    await runtime.call_tool('s', 'fail')\nexcept runtime.MCPError as e:\n    print(type(e), e, e.server, e.tool, e.message, e.type)\nruntime.MCPError.__name__",
-		stdout: "<class 'mcp.runtime.MCPError'> it failed s fail it failed ToolError\n", result: `"MCPError"`},
-	{name: "uncaught", code: "from mcp import runtime\ndef f():\n    runtime.call_tool_sync('s', 'fail')\nf()",
-		stderr: "Traceback (most recent call last):\n  File \"script.py\", line 4, in <module>\n    f()\n  File \"script.py\", line 3, in f\n    runtime.call_tool_sync('s', 'fail')\nmcp.runtime.MCPError: it failed\n"},
-	{name: "uncaught async", code: "from mcp import runtime\nawait runtime.call_tool('s', 'fail')",
-		stderr: "Traceback (most recent call last):\n  File \"script.py\", line 2, in <module>\n    await runtime.call_tool('s', 'fail')\nmcp.runtime.MCPError: it failed\n"},
+	{
+		name: "error", code: "from mcp import runtime\ntry:\n    await runtime.call_tool('s', 'fail')\nexcept runtime.MCPError as e:\n    print(type(e), e, e.server, e.tool, e.message, e.type)\nruntime.MCPError.__name__",
+		stdout: "<class 'mcp.runtime.MCPError'> it failed s fail it failed ToolError\n", result: `"MCPError"`,
+	},
+	{
+		name: "uncaught", code: "from mcp import runtime\ndef f():\n    runtime.call_tool_sync('s', 'fail')\nf()",
+		stderr: "Traceback (most recent call last):\n  File \"script.py\", line 4, in <module>\n    f()\n  File \"script.py\", line 3, in f\n    runtime.call_tool_sync('s', 'fail')\nmcp.runtime.MCPError: it failed\n",
+	},
+	{
+		name: "uncaught async", code: "from mcp import runtime\nawait runtime.call_tool('s', 'fail')",
+		stderr: "Traceback (most recent call last):\n  File \"script.py\", line 2, in <module>\n    await runtime.call_tool('s', 'fail')\nmcp.runtime.MCPError: it failed\n",
+	},
 	{name: "big answer", code: "from mcp import runtime\nimport asyncio\na, b = await asyncio.gather(runtime.call_tool('s', 'big'), runtime.call_tool('s', 'echo', {'x': 1}))\nb, len(a), a == '\u20ac\\n' * (4 << 20)", result: `[{"x":1},8388608,true]`},
 	{name: "big arguments", code: "from mcp import runtime\nawait runtime.call_tool('s', 'size', {'a': '\u20ac\"' * (2 << 20)})", result: `10485768`},
 	{name: "too big arguments", code: "from mcp import runtime\ntry:\n    runtime.call_tool_sync('s', 'size', {'a': 'x' * (65 << 20)})\nexcept ValueError as e:\n    print(e)", stdout: "the arguments are longer than 16 MiB\n"},
 	{name: "deep answer", code: "from mcp import runtime\ntry:\n    runtime.call_tool_sync('s', 'deep')\nexcept runtime.MCPError as e:\n    print('nested' in str(e))", stdout: "True\n"},
 	{name: "many digits", code: "import sys\nfrom mcp import runtime\ntry:\n    print(len(str(runtime.call_tool_sync('s', 'digits'))))\nexcept ValueError as e:\n    print(5000)\nruntime.call_tool_sync('s', 'echo')", stdout: "5000\n", result: `{}`},
-	{name: "bad arguments", code: "from mcp import runtime\nx = []; x.append(x)\nfor a in (5, {'a': object()}, {'a': float('nan')}, {'a': x}, {(1, 2): 3}):\n    try:\n        runtime.call_tool_sync('s', 'echo', a)\n    except (TypeError, ValueError) as e:\n        print(e)\nruntime.call_tool_sync('s', 'echo', {'a': 1, 5: 2, '5': 3})",
-		stdout: "arguments must be a dict, not int\nobject object cannot be sent as JSON\nJSON has no nan\na value that contains itself cannot be sent as JSON\na key must be a str, not tuple\n", result: `{"a":1,"5":2,"5'":3}`},
+	{
+		name: "bad arguments", code: "from mcp import runtime\nx = []; x.append(x)\nfor a in (5, {'a': object()}, {'a': float('nan')}, {'a': x}, {(1, 2): 3}):\n    try:\n        runtime.call_tool_sync('s', 'echo', a)\n    except (TypeError, ValueError) as e:\n        print(e)\nruntime.call_tool_sync('s', 'echo', {'a': 1, 5: 2, '5': 3})",
+		stdout: "arguments must be a dict, not int\nobject object cannot be sent as JSON\nJSON has no nan\na value that contains itself cannot be sent as JSON\na key must be a str, not tuple\n", result: `{"a":1,"5":2,"5'":3}`,
+	},
 	{name: "surrogates", code: "from mcp import runtime\nruntime.call_tool_sync('s', 'echo', {'\\ud800': '\\ud83d\\ude00'}) == {'\\ud800': '\\U0001f600'}", result: `true`},
 	{name: "cancelled", code: "import asyncio\nfrom mcp import runtime\ntry:\n    await asyncio.wait_for(runtime.call_tool('s', 'never'), 0.01)\nexcept asyncio.TimeoutError:\n    print('timeout')\nawait runtime.call_tool('s', 'echo', {'a': 1})", stdout: "timeout\n", result: `{"a":1}`},
 	{name: "no thread is left", code: "import os, warnings\nwarnings.simplefilter('error')\nfrom mcp import runtime\nawait runtime.call_tool('s', 'echo')\nruntime.call_tool_sync('s', 'echo')\nimport _thread\nwhile _thread._count(): pass\nif os.fork() == 0: os._exit(0)"},
 	{name: "daemon thread in a call at the end", code: "import threading\nfrom mcp import runtime\nthreading.Thread(target=runtime.call_tool_sync, args=('s', 'never'), daemon=True).start()\n5", result: `5`},
-	{name: "servers", code: "from mcp import runtime\nprint(runtime.discovered_servers(), await runtime.list_servers(), runtime.list_servers_sync())\nruntime.discovered_servers(detailed=True)", stdout: "['a-b'] ['a-b'] ['a-b']\n",
-		result: `[{"name":"a-b","alias":"a_b","tools":[{"name":"t","description":"line\n\"end\", \"filename\":\"x\""}]}]`},
+	{
+		name: "servers", code: "from mcp import runtime\nprint(runtime.discovered_servers(), await runtime.list_servers(), runtime.list_servers_sync())\nruntime.discovered_servers(detailed=True)", stdout: "['a-b'] ['a-b'] ['a-b']\n",
+		result: `[{"name":"a-b","alias":"a_b","tools":[{"name":"t","description":"line\n\"end\", \"filename\":\"x\""}]}]`,
+	},
 	{name: "submodule", code: "try:\n    import mcp.nothing\nexcept ModuleNotFoundError as e:\n    print(e)", stdout: "No module named 'mcp.nothing'\n"},
 }
 

@@ -172,8 +172,10 @@ func TestSameAsPython(t *testing.T) {
 				var stdout, stderr strings.Builder
 				cmd.Stdout, cmd.Stderr = &stdout, &stderr
 				_ = cmd.Run()
-				want := outcome{stdout: normalise(stdout.String(), dir), stderr: normalise(stderr.String(), dir),
-					code: cmd.ProcessState.ExitCode()}
+				want := outcome{
+					stdout: normalise(stdout.String(), dir), stderr: normalise(stderr.String(), dir),
+					code: cmd.ProcessState.ExitCode(),
+				}
 
 				p := launch(t, python, guestDir, nil)
 				p.ready(t)

@@ -213,8 +213,9 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 	if err == nil {
 		// The last thing that init waits for before its exec is a reader of this. Container.Exec would open it
 		// blocking, in a thread that it leaves there for ever when init is killed before.
-		fifo, err = os.OpenFile(filepath.Join(r.stateDir, "exec.fifo"), os.O_RDONLY|unix.O_NONBLOCK, 0)
-		defer fifo.Close()
+		if fifo, err = os.OpenFile(filepath.Join(r.stateDir, "exec.fifo"), os.O_RDONLY|unix.O_NONBLOCK, 0); err == nil {
+			defer fifo.Close()
+		}
 	}
 	close(started)
 	reportStatus.Close() // ours: so that the pipe ends with stage0

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -160,7 +161,7 @@ func (s *state) sweepOne(root *os.Root, name string) error {
 	if owner, ok := st.Sys().(*syscall.Stat_t); !ok || int(owner.Uid) != os.Geteuid() {
 		return nil // another user's
 	}
-	lock, err := dir.OpenFile("lock", os.O_RDWR, 0)
+	lock, err := dir.OpenFile("lock", os.O_RDWR|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return err
 	}
@@ -181,13 +182,9 @@ func (s *state) sweepOne(root *os.Root, name string) error {
 		if !isRecordName(n) {
 			continue
 		}
-		b, err := dir.ReadFile(n)
-		if err != nil {
-			return err
-		}
 		var paths map[string]string
-		if len(b) > 1<<16 || json.Unmarshal(b, &paths) != nil {
-			continue // cut short by the crash: the container had not started then
+		if b, err := readRecord(dir, n); err != nil || json.Unmarshal(b, &paths) != nil {
+			continue // cut short by the crash, before the container had started, or not ours
 		}
 		if err := removeCgroups(paths); err != nil {
 			return err
@@ -196,6 +193,21 @@ func (s *state) sweepOne(root *os.Root, name string) error {
 	s.log.Info("cleaned up after a crashed server", "dir", filepath.Join(s.parent, name))
 	return root.RemoveAll(name)
 }
+
+// readRecord reads a small regular file, and waits for nobody: a FIFO of that name would block.
+func readRecord(dir *os.Root, name string) ([]byte, error) {
+	f, err := dir.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() || st.Size() > maxRecord {
+		return nil, errors.Join(err, errors.New("not a record"))
+	}
+	return io.ReadAll(io.LimitReader(f, maxRecord))
+}
+
+const maxRecord = 1 << 16
 
 // removeCgroups kills what is in the given cgroups, if anything is, and removes them.
 func removeCgroups(paths map[string]string) error {
