@@ -147,10 +147,18 @@ func skipOrFail(t *testing.T, reason string) {
 // eventually waits until check says nothing any more, and gives what it still said at the deadline. It polls, because
 // the kernel does not tell strangers that a process or a cgroup is gone.
 func eventually(check func() error) error {
-	for deadline := time.Now().Add(hang / 3); ; time.Sleep(5 * time.Millisecond) {
+	deadline := time.After(hang / 3)
+	poll := time.NewTicker(5 * time.Millisecond)
+	defer poll.Stop()
+	for {
 		err := check()
-		if err == nil || time.Now().After(deadline) {
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-deadline:
 			return err
+		case <-poll.C:
 		}
 	}
 }

@@ -146,6 +146,7 @@ func contestants(dir string, tree rootfs.Tree, image, bridge string) (all []cont
 func exists(path string) bool { _, err := os.Stat(path); return err == nil }
 
 func output(c *exec.Cmd) error {
+	c.Stdin = strings.NewReader("") // a pipe: crun 1.8 gives its stdin to the container's user, and /dev/null is everybody's
 	if b, err := c.CombinedOutput(); err != nil {
 		return fmt.Errorf("%w: %s", err, b)
 	}

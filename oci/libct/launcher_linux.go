@@ -231,11 +231,14 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 	ps, werr := p.Wait()
 	exit, reported, err := readReport(statusPipe, r.command)
 	if !reported {
-		if n, _ := fifo.Read(make([]byte, 1)); n == 0 && ctx.Err() == nil {
-			return oci.Exit{}, &oci.StartError{Step: "start", Err: errors.New("the container's init died before its exec")}
-		}
 		if ps == nil {
 			return oci.Exit{}, fmt.Errorf("internal error: cannot wait for container: %w", werr)
+		}
+		if ps.Exited() && ctx.Err() == nil {
+			// Neither killed nor through: init's last step failed, and it could only tell the container's stderr.
+			return oci.Exit{}, &oci.StartError{
+				Step: "exec", Err: fmt.Errorf("the container's init ended with exit code %d; are the arguments too long?", ps.ExitCode()),
+			}
 		}
 		exit = oci.Exit{Code: 128 + int(unix.SIGKILL), Signal: unix.SIGKILL}
 	}

@@ -212,7 +212,9 @@ const maxRecord = 1 << 16
 // removeCgroups kills what is in the given cgroups, if anything is, and removes them.
 func removeCgroups(paths map[string]string) error {
 	for controller, p := range paths {
-		if !filepath.IsAbs(p) || filepath.Clean(p) != p || !isCgroupName(filepath.Base(p)) || !isCgroup(p) {
+		// A link of our name could lead to a cgroup of any other.
+		real, err := filepath.EvalSymlinks(p)
+		if err != nil || real != p || !filepath.IsAbs(p) || !isCgroupName(filepath.Base(p)) || !isCgroup(p) {
 			delete(paths, controller)
 			continue
 		}
