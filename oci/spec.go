@@ -2,9 +2,17 @@ package oci
 
 import (
 	"fmt"
+	"runtime"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/mcp-bridge/mcp-bridge/seccomp"
 )
+
+// Filter is the system call filter of every container, for this machine's architecture, as the kernel's struct
+// sock_filter[]. It is not in the specification that Spec makes, because libcontainer would compile it anew at each
+// start, with libseccomp: the launcher's stage0 loads it.
+func Filter() ([]byte, error) { return seccomp.Filter(runtime.GOARCH) }
 
 // Host is what [Spec] has to know of the machine: how ids are mapped and what enforces limits. A launcher finds it out
 // once.

@@ -35,6 +35,8 @@ type Options struct {
 	StateDir string
 	// AllowWeakLimits lets containers run with rlimits where the host has no cgroup for them.
 	AllowWeakLimits bool
+	// Unfiltered leaves out the system call filter. It is for tests that must show what the filter keeps from happening.
+	Unfiltered bool
 	// Logger gets libcontainer's own warnings too; nil discards.
 	Logger *slog.Logger
 }
@@ -127,7 +129,13 @@ func (l *Launcher) Run(ctx context.Context, c oci.Container, s oci.Streams) (oci
 	if err != nil {
 		return oci.Exit{}, errors.Join(err, container.Destroy())
 	}
-	r := run{container: container, command: c.Args[0], stateDir: filepath.Join(st.dir, c.ID), weak: weak, cgroup: own, cgroups: paths}
+	var filter []byte
+	if !l.opts.Unfiltered {
+		if filter, err = oci.Filter(); err != nil {
+			return oci.Exit{}, errors.Join(err, container.Destroy())
+		}
+	}
+	r := run{filter: filter, container: container, command: c.Args[0], stateDir: filepath.Join(st.dir, c.ID), weak: weak, cgroup: own, cgroups: paths}
 	exit, err := r.run(ctx, c, s)
 	if derr := errors.Join(container.Destroy(), own.remove()); derr != nil {
 		l.opts.Logger.Error("cannot remove container; the next start will try again", "id", c.ID, "error", derr)
@@ -148,6 +156,7 @@ type run struct {
 	command   string
 	stateDir  string
 	weak      weakLimits
+	filter    []byte
 	cgroup    cgroupV1          // if we made it
 	cgroups   map[string]string // all of the container's, by controller
 }
@@ -170,11 +179,17 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 	defer statusPipe.Close()
 	defer reportStatus.Close()
 
+	filter, err := filterPipe(r.filter)
+	if err != nil {
+		return oci.Exit{}, fmt.Errorf("cannot make a pipe: %w", err)
+	}
+	defer filter.Close()
+
 	p := &libcontainer.Process{
 		Init: true, LogLevel: strconv.Itoa(int(logrus.ErrorLevel)), // else its C half sends some thirty debug messages
-		Args: stage0Args(len(s.Extra), r.weak.memory, r.weak.pids, c.Args), Env: c.Env, Cwd: oci.Workspace,
+		Args: stage0Args(len(s.Extra), r.weak, len(r.filter), c.Args), Env: c.Env, Cwd: oci.Workspace,
 		UID: int(c.User.UID), GID: int(c.User.GID),
-		ExtraFiles: append([]*os.File{lifeline, reportStatus}, s.Extra...),
+		ExtraFiles: append([]*os.File{lifeline, reportStatus, filter}, s.Extra...),
 	}
 	// A nil *os.File in an interface is not a nil interface.
 	if s.Stdin != nil {

@@ -6,20 +6,23 @@
 // is a sealed copy (see Seal), and as it is not readable for the container's user the kernel makes this process not
 // dumpable, so that /proc/1/exe, /proc/1/mem and ptrace are closed to the guest.
 //
-//	/proc/self/exe stage0 EXTRA MEMORY PIDS COMMAND [ARG...]
+//	/proc/self/exe stage0 EXTRA MEMORY PIDS FILTER COMMAND [ARG...]
 //
-// It runs COMMAND with descriptors 0, 1, 2 and EXTRA more (5, 6, ... here become 3, 4, ... there), with RLIMIT_AS
+// It runs COMMAND with descriptors 0, 1, 2 and EXTRA more (6, 7, ... here become 3, 4, ... there), with RLIMIT_AS
 // MEMORY and RLIMIT_NPROC PIDS if these are not 0 (set here and not by libcontainer, whose Go code would not start
-// within them), and then
+// within them), under the system call filter that it reads from descriptor 5, FILTER bytes of struct sock_filter, and
+// then
 //   - reaps orphans, which Python as pid 1 would not do: 62 of them filled a pids limit (notes/sandbox.md);
 //   - holds the lifeline (descriptor 3): a pipe whose other end only the bridge has. At its end of file the bridge
 //     is gone, or wants the sandbox gone: stage0 exits, and the kernel kills the whole pid namespace with it;
 //   - reports how COMMAND ended on descriptor 4, which the guest never has: two 32-bit words, kind and value.
 //
-// The seccomp filter is to be loaded in run(), before the vfork.
+// The filter binds stage0 as well: it is loaded last before COMMAND is started.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdint.h>
@@ -31,7 +34,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { LIFELINE = 3, STATUS = 4, FIRST_EXTRA = 5, PRIVATE = 64 };
+enum { LIFELINE = 3, STATUS = 4, FILTER = 5, FIRST_EXTRA = 6, PRIVATE = 64 };
 // The kinds of report; the numbers are repeated in stage0_linux.go.
 enum { EXITED = 1, NO_EXEC = 2, FAILED = 3 };
 
@@ -77,10 +80,29 @@ static void limit(int resource, const char *value)
 		fail();
 }
 
+static void load_filter(size_t size)
+{
+	static struct sock_filter program[BPF_MAXINSNS];
+	if (size == 0)
+		return;
+	errno = EINVAL;
+	if (size > sizeof program || size % sizeof *program)
+		fail();
+	for (size_t have = 0; have < size;) {
+		ssize_t n = read(FILTER, (char *)program + have, size - have);
+		if (n <= 0)
+			fail();
+		have += n;
+	}
+	struct sock_fprog fprog = { size / sizeof *program, program };
+	if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &fprog))
+		fail();
+}
+
 static void run(char **argv, char **env)
 {
 	int extra = atoi(argv[2]);
-	char **command = argv + 5;
+	char **command = argv + 6;
 	sigset_t chld, none;
 	sigemptyset(&none);
 	sigemptyset(&chld);
@@ -91,6 +113,7 @@ static void run(char **argv, char **env)
 	lifeline = above(LIFELINE);
 	if (prctl(PR_SET_DUMPABLE, 0) || sigaction(SIGCHLD, &act, NULL) || sigprocmask(SIG_BLOCK, &chld, NULL))
 		fail();
+	load_filter(strtoul(argv[5], NULL, 10));
 
 	pid_t child = vfork();
 	if (child < 0)
@@ -131,7 +154,7 @@ static void run(char **argv, char **env)
 // Priority 101 is the first that is not the C library's: before nsenter's constructor, which has none.
 __attribute__((constructor(101))) static void stage0(int argc, char **argv, char **env)
 {
-	if (argc < 6 || strcmp(argv[0], "/proc/self/exe") != 0 || strcmp(argv[1], "stage0") != 0 || getpid() != 1)
+	if (argc < 7 || strcmp(argv[0], "/proc/self/exe") != 0 || strcmp(argv[1], "stage0") != 0 || getpid() != 1)
 		return;
 	run(argv, env);
 }

@@ -6,6 +6,7 @@ import "C" // stage0.c, which runs before main
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -23,11 +24,26 @@ const (
 	failed = 3 // value: errno
 )
 
-// stage0Args is the command line of pid 1. memory (bytes) and pids are limits by rlimit, 0 for none.
-func stage0Args(extra int, memory, pids uint64, command []string) []string {
+// stage0Args is the command line of pid 1: how many extra descriptors there are, the limits by rlimit, and how many
+// bytes of filter it has to read.
+func stage0Args(extra int, weak weakLimits, filter int, command []string) []string {
 	return append([]string{
-		"/proc/self/exe", "stage0", strconv.Itoa(extra), strconv.FormatUint(memory, 10), strconv.FormatUint(pids, 10),
+		"/proc/self/exe", "stage0", strconv.Itoa(extra),
+		strconv.FormatUint(weak.memory, 10), strconv.FormatUint(weak.pids, 10), strconv.Itoa(filter),
 	}, command...)
+}
+
+// filterPipe is a pipe that holds a filter. It is smaller than any pipe.
+func filterPipe(filter []byte) (*os.File, error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer w.Close()
+	if _, err := w.Write(filter); err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	return r, nil
 }
 
 // readReport reads what stage0 said of the command's end. It says nothing if it was killed itself; ok is then false.

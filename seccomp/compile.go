@@ -1,0 +1,181 @@
+package seccomp
+
+import (
+	_ "embed"
+	"encoding/binary"
+	"fmt"
+	"slices"
+)
+
+//go:generate go run generate.go
+
+// The compiled policy, and the numbers of the system calls it names, are made by generate.go and checked by a test.
+var (
+	//go:embed filter_amd64.bpf
+	filterAMD64 []byte
+	//go:embed filter_arm64.bpf
+	filterARM64 []byte
+)
+
+// Filter is the policy for a GOARCH, as an array of the kernel's struct sock_filter.
+func Filter(goarch string) ([]byte, error) {
+	switch goarch {
+	case "amd64":
+		return filterAMD64, nil
+	case "arm64":
+		return filterARM64, nil
+	}
+	return nil, fmt.Errorf("there is no system call filter for %s: only for amd64 and arm64", goarch)
+}
+
+// An arch is what differs between architectures.
+type arch struct {
+	audit uint32 // AUDIT_ARCH_*
+	x32   bool   // calls from x32Bit on are of another ABI with the same AUDIT_ARCH
+}
+
+var arches = map[string]arch{"amd64": {audit: 0xC000003E, x32: true}, "arm64": {audit: 0xC00000B7}}
+
+const x32Bit = 0x40000000
+
+// The return values of a filter (seccomp(2)).
+const (
+	retKill  = 0x80000000 // SECCOMP_RET_KILL_PROCESS
+	retErrno = 0x00050000
+	retAllow = 0x7FFF0000
+)
+
+// The instructions of classic BPF that are used (linux/filter.h), and the offsets of struct seccomp_data.
+const (
+	opLoad     = 0x20 // BPF_LD | BPF_W | BPF_ABS
+	opJump     = 0x05 // BPF_JMP | BPF_JA
+	opEqual    = 0x15 // BPF_JMP | BPF_JEQ | BPF_K
+	opGreater  = 0x25 // BPF_JMP | BPF_JGT | BPF_K
+	opAtLeast  = 0x35 // BPF_JMP | BPF_JGE | BPF_K
+	opSet      = 0x45 // BPF_JMP | BPF_JSET | BPF_K
+	opReturn   = 0x06 // BPF_RET | BPF_K
+	offsetNr   = 0
+	offsetArch = 4
+	offsetArgs = 16
+)
+
+type instruction struct {
+	op     uint16
+	jt, jf uint8 // how many instructions to skip if true, if false
+	k      uint32
+}
+
+// compile makes the program of a policy. numbers are those of the architecture; a name without one is left out, so it
+// is for the caller to know that each name is somewhere.
+func compile(policy []Group, a arch, numbers map[string]uint32) ([]instruction, error) {
+	plain := make(map[uint32]uint32) // number -> return value
+	type restricted struct {
+		nr    uint32
+		arg   Arg
+		errno Errno
+	}
+	var checks []restricted
+	seen := make(map[string]bool)
+	for _, g := range policy {
+		for _, name := range g.Names {
+			if seen[name] {
+				return nil, fmt.Errorf("cannot compile the policy: %s is in it twice", name)
+			}
+			seen[name] = true
+			nr, ok := numbers[name]
+			switch {
+			case !ok:
+			case g.Arg != nil && !g.Allow:
+				return nil, fmt.Errorf("cannot compile the policy: %s has a restricted argument and is not allowed", name)
+			case g.Arg != nil:
+				checks = append(checks, restricted{nr, *g.Arg, g.Errno})
+			case g.Allow:
+				plain[nr] = retAllow
+			default:
+				plain[nr] = retErrno | uint32(g.Errno)
+			}
+		}
+	}
+
+	p := []instruction{
+		{op: opLoad, k: offsetArch}, {op: opEqual, k: a.audit, jt: 1}, {op: opReturn, k: retKill},
+		{op: opLoad, k: offsetNr},
+	}
+	if a.x32 {
+		p = append(p, instruction{op: opAtLeast, k: x32Bit, jf: 1}, instruction{op: opReturn, k: retErrno | uint32(ENOSYS)})
+	}
+	slices.SortFunc(checks, func(x, y restricted) int { return int(x.nr) - int(y.nr) })
+	for _, c := range checks {
+		body := checkArg(c.arg)
+		body = append(body, instruction{op: opReturn, k: retErrno | uint32(c.errno)})
+		if len(body) > 255 { // a conditional jump is no longer than that
+			p = append(p, instruction{op: opEqual, k: c.nr, jt: 1}, instruction{op: opJump, k: uint32(len(body))})
+		} else {
+			p = append(p, instruction{op: opEqual, k: c.nr, jf: uint8(len(body))})
+		}
+		p = append(p, body...)
+	}
+	p = append(p, runs(plain)...)
+	p = append(p, instruction{op: opReturn, k: retErrno | uint32(Default)})
+	if len(p) > 4096 { // BPF_MAXINSNS
+		return nil, fmt.Errorf("cannot compile the policy: %d instructions are more than the kernel takes", len(p))
+	}
+	return p, nil
+}
+
+// checkArg allows the call if the argument is as it must be, and else falls through.
+func checkArg(arg Arg) []instruction {
+	low := uint32(offsetArgs + 8*arg.Index) // both architectures are little-endian
+	high := low + 4
+	allow := instruction{op: opReturn, k: retAllow}
+	if arg.OneOf == nil {
+		return []instruction{
+			{op: opLoad, k: high}, {op: opSet, k: uint32(arg.NoneOf >> 32), jt: 3},
+			{op: opLoad, k: low}, {op: opSet, k: uint32(arg.NoneOf), jt: 1}, allow,
+		}
+	}
+	var p []instruction
+	for _, v := range arg.OneOf {
+		p = append(
+			p,
+			instruction{op: opLoad, k: high}, instruction{op: opEqual, k: uint32(v >> 32), jf: 3},
+			instruction{op: opLoad, k: low}, instruction{op: opEqual, k: uint32(v), jf: 1}, allow,
+		)
+	}
+	return p
+}
+
+// runs returns the value of each number. Neighbours with the same value share a test.
+func runs(plain map[uint32]uint32) []instruction {
+	var numbers []uint32
+	for nr := range plain {
+		numbers = append(numbers, nr)
+	}
+	slices.Sort(numbers)
+	var p []instruction
+	for i := 0; i < len(numbers); {
+		j := i
+		for j+1 < len(numbers) && numbers[j+1] == numbers[j]+1 && plain[numbers[j+1]] == plain[numbers[i]] {
+			j++
+		}
+		if i == j {
+			p = append(p, instruction{op: opEqual, k: numbers[i], jf: 1})
+		} else {
+			p = append(p, instruction{op: opAtLeast, k: numbers[i], jf: 2}, instruction{op: opGreater, k: numbers[j], jt: 1})
+		}
+		p = append(p, instruction{op: opReturn, k: plain[numbers[i]]})
+		i = j + 1
+	}
+	return p
+}
+
+// encode writes a program as struct sock_filter[].
+func encode(program []instruction) []byte {
+	var b []byte
+	for _, i := range program {
+		b = binary.LittleEndian.AppendUint16(b, i.op)
+		b = append(b, i.jt, i.jf)
+		b = binary.LittleEndian.AppendUint32(b, i.k)
+	}
+	return b
+}
