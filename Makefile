@@ -27,7 +27,8 @@ lint:
 	hack/lint
 
 bench: setup-bench build
-	hack/bench
+	CGO_ENABLED=1 $(GO) build -trimpath -buildvcs=false -tags '$(TAGS)' -ldflags '$(LDFLAGS) $(STATIC)' -o bin/bench ./hack/bench
+	bin/bench
 
 .PHONY: setup-build setup-test setup-bench
 setup-build setup-test setup-bench:

@@ -98,7 +98,9 @@ func compile(policy []Group, a arch, numbers map[string]uint32) ([]instruction, 
 	}
 
 	p := []instruction{
-		{op: opLoad, k: offsetArch}, {op: opEqual, k: a.audit, jt: 1}, {op: opReturn, k: retKill},
+		{op: opLoad, k: offsetArch},
+		{op: opEqual, k: a.audit, jt: 1},
+		{op: opReturn, k: retKill},
 		{op: opLoad, k: offsetNr},
 	}
 	if a.x32 {
@@ -130,8 +132,11 @@ func checkArg(arg Arg) []instruction {
 	allow := instruction{op: opReturn, k: retAllow}
 	if arg.OneOf == nil {
 		return []instruction{
-			{op: opLoad, k: high}, {op: opSet, k: uint32(arg.NoneOf >> 32), jt: 3},
-			{op: opLoad, k: low}, {op: opSet, k: uint32(arg.NoneOf), jt: 1}, allow,
+			{op: opLoad, k: high},
+			{op: opSet, k: uint32(arg.NoneOf >> 32), jt: 3},
+			{op: opLoad, k: low},
+			{op: opSet, k: uint32(arg.NoneOf), jt: 1},
+			allow,
 		}
 	}
 	var p []instruction

@@ -7,8 +7,10 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -99,6 +101,7 @@ func contestants(dir string, tree rootfs.Tree, image, bridge string) (all []cont
 		}
 	}
 	launcher := libct.New(libct.Options{StateDir: filepath.Join(dir, "state")})
+	unfiltered := libct.New(libct.Options{StateDir: filepath.Join(dir, "state-unfiltered"), Unfiltered: true})
 	add := func(name string, run func(int) error) { all = append(all, contestant{name, run}) }
 	add("python3 alone, no sandbox", func(int) error {
 		c := exec.Command(command[0], command[1:]...)
@@ -106,12 +109,18 @@ func contestants(dir string, tree rootfs.Tree, image, bridge string) (all []cont
 		c.Dir = "/"
 		return c.Run()
 	})
-	add("mcp-bridge (libcontainer)", func(i int) error {
-		exit, err := launcher.Run(context.Background(), container(fmt.Sprintf("bench-%d-%d", os.Getpid(), i)), oci.Streams{})
+	start := func(l oci.Launcher, id string) error {
+		exit, err := l.Run(context.Background(), container(id), oci.Streams{})
 		if err == nil && exit.Code != 0 {
 			err = fmt.Errorf("exit code %d", exit.Code)
 		}
 		return err
+	}
+	add("mcp-bridge (libcontainer)", func(i int) error {
+		return start(launcher, fmt.Sprintf("bench-%d-%d", os.Getpid(), i))
+	})
+	add("the same without the system call filter", func(i int) error {
+		return start(unfiltered, fmt.Sprintf("bench-unfiltered-%d-%d", os.Getpid(), i))
 	})
 	bundle := writeBundle(dir, container("bundle"))
 	for _, name := range []string{"crun", "runc"} {
@@ -139,8 +148,35 @@ func contestants(dir string, tree rootfs.Tree, image, bridge string) (all []cont
 			c.Env = append(os.Environ(), "MCP_BRIDGE_CACHE_DIR="+filepath.Join(dir, "cache"), "MCP_BRIDGE_STATE_DIR="+filepath.Join(dir, "state2"), "MCP_BRIDGE_LOG_LEVEL=error")
 			return output(c)
 		})
+		add("mcp-bridge, from its start to its answer to initialize", func(int) error {
+			return initialize(exec.Command(path), dir)
+		})
 	}
-	return all, func() { must(launcher.Close()) }
+	return all, func() { must(errors.Join(launcher.Close(), unfiltered.Close())) }
+}
+
+// initialize starts a server, waits for its first answer, and does not wait for its end.
+func initialize(c *exec.Cmd, dir string) error {
+	c.Env = append(os.Environ(), "MCP_BRIDGE_STATE_DIR="+filepath.Join(dir, "state3"))
+	stdin, err := c.StdinPipe()
+	if err != nil {
+		return err
+	}
+	stdout, err := c.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := c.Start(); err != nil {
+		return err
+	}
+	go func() { _ = c.Wait() }()
+	defer stdin.Close()
+	_, err = io.WriteString(stdin, `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"bench","version":"1"}}}`+"\n")
+	if err != nil {
+		return err
+	}
+	_, err = bufio.NewReader(stdout).ReadString('\n')
+	return err
 }
 
 func exists(path string) bool { _, err := os.Stat(path); return err == nil }
