@@ -97,6 +97,8 @@ func Spec(c Container, host Host) (*specs.Spec, error) {
 			GIDMappings:   mappings(host.GIDMap),
 			MaskedPaths:   masked,
 			ReadonlyPaths: readonly,
+			// Nothing that is mounted on the host later shows up, not even below a device.
+			RootfsPropagation: "rprivate",
 			// A second lock on the door that most kernel exploits need; it holds even without a seccomp filter.
 			Sysctl: map[string]string{"user.max_user_namespaces": "0"},
 		},

@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"syscall"
 
 	"github.com/opencontainers/runc/libcontainer"
 	"github.com/opencontainers/runc/libcontainer/exeseal"
@@ -32,6 +33,12 @@ func Init() {
 		return
 	}
 	go holdLifeline()
+	// libcontainer drops supplementary groups for root only. A user's would stay: the group that is mapped to 0 by name,
+	// the others as nobody's, and all of them with their rights on files.
+	if err := syscall.Setgroups(nil); err != nil {
+		fmt.Fprintln(os.Stderr, "cannot drop supplementary groups:", err)
+		os.Exit(1)
+	}
 	libcontainer.Init()
 }
 

@@ -53,9 +53,13 @@ func play(m *testing.M) int {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
+		image := os.Getenv("MCP_BRIDGE_TEST_IMAGE") // for a machine without Python, such as that of hack/test-vm
+		if image == "" {
+			image = "host"
+		}
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
-		if tree, err = (&rootfs.Store{Dir: filepath.Join(dir, "cache")}).Ensure(ctx, "host"); err != nil {
+		if tree, err = (&rootfs.Store{Dir: filepath.Join(dir, "cache")}).Ensure(ctx, image); err != nil {
 			fmt.Fprintln(os.Stderr, "cannot make a root directory for the tests:", err)
 			return 1
 		}
