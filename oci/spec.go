@@ -20,6 +20,9 @@ type Host struct {
 	// UIDMap and GIDMap of the container's user namespace (user_namespaces(7)). They must cover 0, which libcontainer
 	// insists on, and the container's user; neither may be the identity.
 	UIDMap, GIDMap []IDMap
+	// Nested says that there is but one id, which the maps call 0: the launcher's stage0 then runs the command in a
+	// second user namespace, where that id is called what the container's user is.
+	Nested bool
 	// Cgroup is the parent below which each container gets a cgroup of its own, in the form of
 	// linux.cgroupsPath of the runtime specification. Ignored unless Limits is ByCgroup.
 	Cgroup string
@@ -69,20 +72,27 @@ func Spec(c Container, host Host) (*specs.Spec, error) {
 	if err := host.validate(c.User); err != nil {
 		return nil, err
 	}
+	user, capabilities, namespaces := c.User, &specs.LinuxCapabilities{}, "0" // no capability, in any set
+	if host.Nested {
+		// As stage0 starts: it maps the one id, with CAP_SETFCAP because the kernel wants it for 0, and drops both.
+		user, namespaces = User{}, "1"
+		caps := []string{"CAP_SETFCAP", "CAP_SETPCAP"}
+		capabilities = &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps}
+	}
 	s := &specs.Spec{
 		Version:  specs.Version,
 		Hostname: "sandbox",
 		Root:     &specs.Root{Path: c.Rootfs, Readonly: true},
 		Process: &specs.Process{
-			User:            specs.User{UID: c.User.UID, GID: c.User.GID},
+			User:            specs.User{UID: user.UID, GID: user.GID},
 			Args:            c.Args,
 			Env:             c.Env,
 			Cwd:             Workspace,
 			NoNewPrivileges: true,
-			Capabilities:    &specs.LinuxCapabilities{}, // none, in every set
+			Capabilities:    capabilities,
 			Rlimits:         rlimits(c.Limits, host),
 		},
-		Mounts: mounts(c.User),
+		Mounts: mounts(user),
 		Linux: &specs.Linux{
 			Namespaces: []specs.LinuxNamespace{
 				{Type: specs.UserNamespace},
@@ -100,7 +110,7 @@ func Spec(c Container, host Host) (*specs.Spec, error) {
 			// Nothing that is mounted on the host later shows up, not even below a device.
 			RootfsPropagation: "rprivate",
 			// A second lock on the door that most kernel exploits need; it holds even without a seccomp filter.
-			Sysctl: map[string]string{"user.max_user_namespaces": "0"},
+			Sysctl: map[string]string{"user.max_user_namespaces": namespaces},
 		},
 	}
 	if host.Limits == ByCgroup {
@@ -115,6 +125,9 @@ func (h Host) validate(u User) error {
 		id := u.UID
 		if name == "gid" {
 			id = u.GID
+		}
+		if h.Nested {
+			id = 0
 		}
 		if !covers(m, 0) || !covers(m, id) {
 			return fmt.Errorf("invalid %s map %v: it must cover 0 and %d", name, m, id)

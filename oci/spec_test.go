@@ -55,6 +55,7 @@ func TestSpecGolden(t *testing.T) {
 		{"no-limits-rlimits", userHost(), func(c *oci.Container, _ *oci.Host) { c.Limits = oci.Limits{} }},
 		// Without swap accounting a limit of swap would be refused by the kernel; and a hard RLIMIT_NOFILE below ours
 		// cannot be raised by a user.
+		{"nested", userHost(), func(_ *oci.Container, h *oci.Host) { h.UIDMap, h.GIDMap, h.Nested = h.UIDMap[:1], h.GIDMap[:1], true }},
 		{"no-swap-few-files", rootHost(), func(_ *oci.Container, h *oci.Host) {
 			h.SwapAccounting, h.HardLimits = false, map[string]uint64{"RLIMIT_CORE": 0, "RLIMIT_NOFILE": 256}
 		}},

@@ -3,7 +3,6 @@
 package libct
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -21,7 +20,7 @@ func probe(allowWeak bool) (host oci.Host, cg cgroupParent, err error) {
 	if os.Geteuid() == 0 {
 		host.UIDMap, host.GIDMap, err = rootMaps()
 	} else {
-		host.UIDMap, host.GIDMap, err = userMaps()
+		host.UIDMap, host.GIDMap, host.Nested = userMaps()
 	}
 	if err != nil {
 		return oci.Host{}, cg, err
@@ -108,34 +107,22 @@ func rootMap(subids, current string) ([]oci.IDMap, error) {
 }
 
 // userMaps maps a user's containers to the user for root, which is nothing but a name there, and to the first
-// subordinate id for everybody else, so that a guest is not even the user who started it.
-func userMaps() (uid, gid []oci.IDMap, err error) {
-	for _, helper := range []string{"newuidmap", "newgidmap"} {
-		if _, err := exec.LookPath(helper); err != nil {
-			return nil, nil, &oci.HostError{
-				Missing: "cannot map a container's ids: the program " + helper + " is missing",
-				Fix:     "sudo apt-get install uidmap (Debian, Ubuntu), sudo dnf install shadow-utils (Fedora)",
-			}
+// subordinate id for everybody else, so that a guest is not even the user who started it. nested says that there is no
+// subordinate id, for want of newuidmap (which also fails for a user without a passwd entry) or of a line for the user:
+// then the guest is the user, in a second user namespace where that is no right over anything.
+func userMaps() (uid, gid []oci.IDMap, nested bool) {
+	line := func(own int, ids func() ([]user.SubID, error), helper string) ([]oci.IDMap, bool) {
+		m := []oci.IDMap{{Container: 0, Host: uint32(own), Size: 1}}
+		sub, err := ids()
+		if _, herr := exec.LookPath(helper); err != nil || herr != nil || len(sub) == 0 {
+			return m, false
 		}
+		return append(m, oci.IDMap{Container: 65534, Host: uint32(sub[0].SubID), Size: 1}), true
 	}
-	u, uerr := user.CurrentUserSubUIDs()
-	g, gerr := user.CurrentUserSubGIDs()
-	if err := errors.Join(uerr, gerr); err != nil || len(u) == 0 || len(g) == 0 {
-		missing := "cannot map a container's ids: /etc/subuid or /etc/subgid has no line for this user"
-		if err != nil {
-			missing = fmt.Sprintf("cannot map a container's ids: %v", strings.ReplaceAll(err.Error(), "\n", ", "))
-		}
-		name := os.Getenv("USER")
-		if name == "" {
-			name = "$(id -un)"
-		}
-		return nil, nil, &oci.HostError{
-			Missing: missing,
-			Fix:     "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 " + name,
-		}
+	uid, uok := line(os.Geteuid(), user.CurrentUserSubUIDs, "newuidmap")
+	gid, gok := line(os.Getegid(), user.CurrentUserSubGIDs, "newgidmap")
+	if !uok || !gok {
+		return uid[:1], gid[:1], true
 	}
-	line := func(own int, sub user.SubID) []oci.IDMap {
-		return []oci.IDMap{{Container: 0, Host: uint32(own), Size: 1}, {Container: 65534, Host: uint32(sub.SubID), Size: 1}}
-	}
-	return line(os.Geteuid(), u[0]), line(os.Getegid(), g[0]), nil
+	return uid, gid, false
 }

@@ -34,10 +34,13 @@ func Init() {
 	}
 	go holdLifeline()
 	// libcontainer drops supplementary groups for root only. A user's would stay: the group that is mapped to 0 by name,
-	// the others as nobody's, and all of them with their rights on files.
+	// the others as nobody's, and all of them with their rights on files. Where a user has mapped his own id, without
+	// newgidmap, the kernel does not let them go (user_namespaces(7), "setgroups").
 	if err := syscall.Setgroups(nil); err != nil {
-		fmt.Fprintln(os.Stderr, "cannot drop supplementary groups:", err)
-		os.Exit(1)
+		if b, rerr := os.ReadFile("/proc/self/setgroups"); rerr != nil || string(b) != "deny\n" {
+			fmt.Fprintln(os.Stderr, "cannot drop supplementary groups:", err)
+			os.Exit(1)
+		}
 	}
 	libcontainer.Init()
 }

@@ -161,8 +161,8 @@ func TestIsCgroup(t *testing.T) {
 }
 
 func TestStage0Args(t *testing.T) {
-	got := fmt.Sprint(stage0Args(2, weakLimits{memory: 1 << 20, pids: 7}, 3224, []string{"/bin/x", "y"}))
-	if want := "[/proc/self/exe stage0 2 1048576 7 3224 /bin/x y]"; got != want {
+	got := fmt.Sprint(stage0Args(2, weakLimits{memory: 1 << 20, pids: 7}, 3224, oci.User{UID: 5, GID: 6}, []string{"/bin/x", "y"}))
+	if want := "[/proc/self/exe stage0 2 1048576 7 3224 5 6 /bin/x y]"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 }

@@ -135,7 +135,11 @@ func (l *Launcher) Run(ctx context.Context, c oci.Container, s oci.Streams) (oci
 			return oci.Exit{}, errors.Join(err, container.Destroy())
 		}
 	}
-	r := run{filter: filter, container: container, command: c.Args[0], stateDir: filepath.Join(st.dir, c.ID), weak: weak, cgroup: own, cgroups: paths}
+	var nested oci.User
+	if host.Nested {
+		nested = c.User
+	}
+	r := run{nested: nested, filter: filter, container: container, command: c.Args[0], stateDir: filepath.Join(st.dir, c.ID), weak: weak, cgroup: own, cgroups: paths}
 	exit, err := r.run(ctx, c, s)
 	if derr := errors.Join(container.Destroy(), own.remove()); derr != nil {
 		l.opts.Logger.Error("cannot remove container; the next start will try again", "id", c.ID, "error", derr)
@@ -157,6 +161,7 @@ type run struct {
 	stateDir  string
 	weak      weakLimits
 	filter    []byte
+	nested    oci.User          // whom stage0 makes the command, in a user namespace of its own; zero if it does not
 	cgroup    cgroupV1          // if we made it
 	cgroups   map[string]string // all of the container's, by controller
 }
@@ -185,10 +190,14 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 	}
 	defer filter.Close()
 
+	user := c.User
+	if r.nested != (oci.User{}) {
+		user = oci.User{} // stage0 makes it c.User
+	}
 	p := &libcontainer.Process{
 		Init: true, LogLevel: strconv.Itoa(int(logrus.ErrorLevel)), // else its C half sends some thirty debug messages
-		Args: stage0Args(len(s.Extra), r.weak, len(r.filter), c.Args), Env: c.Env, Cwd: oci.Workspace,
-		UID: int(c.User.UID), GID: int(c.User.GID),
+		Args: stage0Args(len(s.Extra), r.weak, len(r.filter), r.nested, c.Args), Env: c.Env, Cwd: oci.Workspace,
+		UID: int(user.UID), GID: int(user.GID),
 		ExtraFiles: append([]*os.File{lifeline, reportStatus, filter}, s.Extra...),
 	}
 	// A nil *os.File in an interface is not a nil interface.

@@ -6,12 +6,13 @@
 // is a sealed copy (see Seal), and as it is not readable for the container's user the kernel makes this process not
 // dumpable, so that /proc/1/exe, /proc/1/mem and ptrace are closed to the guest.
 //
-//	/proc/self/exe stage0 EXTRA MEMORY PIDS FILTER COMMAND [ARG...]
+//	/proc/self/exe stage0 EXTRA MEMORY PIDS FILTER UID GID COMMAND [ARG...]
 //
 // It runs COMMAND with descriptors 0, 1, 2 and EXTRA more (6, 7, ... here become 3, 4, ... there), with RLIMIT_AS
 // MEMORY and RLIMIT_NPROC PIDS if these are not 0 (set here and not by libcontainer, whose Go code would not start
-// within them), under the system call filter that it reads from descriptor 5, FILTER bytes of struct sock_filter, and
-// then
+// within them), under the system call filter that it reads from descriptor 5, FILTER bytes of struct sock_filter, and,
+// if UID is not 0, in a user namespace of its own as UID and GID: where a user has but one id to map, libcontainer maps
+// 0 to it, and nothing else can be reached from there. Then it
 //   - reaps orphans, which Python as pid 1 would not do: 62 of them filled a pids limit (notes/sandbox.md);
 //   - holds the lifeline (descriptor 3): a pipe whose other end only the bridge has. At its end of file the bridge
 //     is gone, or wants the sandbox gone: stage0 exits, and the kernel kills the whole pid namespace with it;
@@ -21,11 +22,14 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -80,29 +84,88 @@ static void limit(int resource, const char *value)
 		fail();
 }
 
-static void load_filter(size_t size)
+static struct sock_filter filter[BPF_MAXINSNS];
+static size_t filter_size;
+
+static void read_filter(size_t size)
 {
-	static struct sock_filter program[BPF_MAXINSNS];
-	if (size == 0)
-		return;
 	errno = EINVAL;
-	if (size > sizeof program || size % sizeof *program)
+	if (size > sizeof filter || size % sizeof *filter)
 		fail();
-	for (size_t have = 0; have < size;) {
-		ssize_t n = read(FILTER, (char *)program + have, size - have);
+	while (filter_size < size) {
+		ssize_t n = read(FILTER, (char *)filter + filter_size, size - filter_size);
 		if (n <= 0)
 			fail();
-		have += n;
+		filter_size += n;
 	}
-	struct sock_fprog fprog = { size / sizeof *program, program };
-	if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &fprog))
+}
+
+static void load_filter(void)
+{
+	struct sock_fprog program = { filter_size / sizeof *filter, filter };
+	if (filter_size > 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
 		fail();
+}
+
+// drop_capabilities leaves none in any set, the bounding set included.
+static void drop_capabilities(void)
+{
+	struct __user_cap_header_struct header = { _LINUX_CAPABILITY_VERSION_3, 0 };
+	struct __user_cap_data_struct none[2] = { { 0 } };
+	for (int cap = 0; prctl(PR_CAPBSET_READ, cap) >= 0; cap++)
+		if (prctl(PR_CAPBSET_DROP, cap))
+			fail();
+	if (syscall(SYS_capset, &header, none))
+		fail();
+}
+
+static void write_file(pid_t pid, const char *name, const char *id, const char *rest)
+{
+	char path[64], text[64];
+	snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, name);
+	int n = snprintf(text, sizeof text, "%s%s", id, rest);
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0 || write(fd, text, n) != n)
+		fail();
+	close(fd);
+}
+
+// fork_nested forks a child into a user namespace where the one id that there is, 0, is called uid and gid. The child
+// returns 0 as that, without capabilities. CAP_SETFCAP is needed to map the parent's 0 (user_namespaces(7)).
+static pid_t fork_nested(const char *uid, const char *gid)
+{
+	int ready[2], mapped[2];
+	char byte = 0;
+	if (pipe2(ready, O_CLOEXEC) || pipe2(mapped, O_CLOEXEC))
+		fail();
+	pid_t child = fork();
+	if (child < 0)
+		fail();
+	if (child == 0) {
+		gid_t g = strtoul(gid, NULL, 10);
+		uid_t u = strtoul(uid, NULL, 10);
+		if (unshare(CLONE_NEWUSER) || write(ready[1], &byte, 1) != 1 || read(mapped[0], &byte, 1) != 1)
+			fail();
+		if (setresgid(g, g, g) || setresuid(u, u, u))
+			fail();
+	} else {
+		if (read(ready[0], &byte, 1) != 1)
+			fail();
+		write_file(child, "setgroups", "deny", "");
+		write_file(child, "uid_map", uid, " 0 1");
+		write_file(child, "gid_map", gid, " 0 1");
+		if (write(mapped[1], &byte, 1) != 1)
+			fail();
+	}
+	drop_capabilities();
+	close(ready[0]), close(ready[1]), close(mapped[0]), close(mapped[1]);
+	return child;
 }
 
 static void run(char **argv, char **env)
 {
 	int extra = atoi(argv[2]);
-	char **command = argv + 6;
+	char **command = argv + 8;
 	sigset_t chld, none;
 	sigemptyset(&none);
 	sigemptyset(&chld);
@@ -111,11 +174,16 @@ static void run(char **argv, char **env)
 
 	status = above(STATUS);
 	lifeline = above(LIFELINE);
-	if (prctl(PR_SET_DUMPABLE, 0) || sigaction(SIGCHLD, &act, NULL) || sigprocmask(SIG_BLOCK, &chld, NULL))
+	if (sigaction(SIGCHLD, &act, NULL) || sigprocmask(SIG_BLOCK, &chld, NULL))
 		fail();
-	load_filter(strtoul(argv[5], NULL, 10));
-
-	pid_t child = vfork();
+	read_filter(strtoul(argv[5], NULL, 10));
+	int nested = strcmp(argv[6], "0") != 0;
+	pid_t child = nested ? fork_nested(argv[6], argv[7]) : -1; // whose maps could not be written if it were not dumpable
+	if (prctl(PR_SET_DUMPABLE, 0))
+		fail();
+	load_filter();
+	if (!nested)
+		child = vfork();
 	if (child < 0)
 		fail();
 	if (child == 0) {
@@ -154,7 +222,7 @@ static void run(char **argv, char **env)
 // Priority 101 is the first that is not the C library's: before nsenter's constructor, which has none.
 __attribute__((constructor(101))) static void stage0(int argc, char **argv, char **env)
 {
-	if (argc < 7 || strcmp(argv[0], "/proc/self/exe") != 0 || strcmp(argv[1], "stage0") != 0 || getpid() != 1)
+	if (argc < 9 || strcmp(argv[0], "/proc/self/exe") != 0 || strcmp(argv[1], "stage0") != 0 || getpid() != 1)
 		return;
 	run(argv, env);
 }

@@ -24,12 +24,13 @@ const (
 	failed = 3 // value: errno
 )
 
-// stage0Args is the command line of pid 1: how many extra descriptors there are, the limits by rlimit, and how many
-// bytes of filter it has to read.
-func stage0Args(extra int, weak weakLimits, filter int, command []string) []string {
+// stage0Args is the command line of pid 1: how many extra descriptors there are, the limits by rlimit, how many bytes
+// of filter it has to read, and who the command is to be in a user namespace of its own, if it gets one.
+func stage0Args(extra int, weak weakLimits, filter int, nested oci.User, command []string) []string {
 	return append([]string{
 		"/proc/self/exe", "stage0", strconv.Itoa(extra),
 		strconv.FormatUint(weak.memory, 10), strconv.FormatUint(weak.pids, 10), strconv.Itoa(filter),
+		strconv.FormatUint(uint64(nested.UID), 10), strconv.FormatUint(uint64(nested.GID), 10),
 	}, command...)
 }
 
