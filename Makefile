@@ -3,11 +3,13 @@
 # make build   bin/mcp-bridge, one static file
 VERSION := 0.1.0-dev
 COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null)
-GO      := $(shell hack/go --path 2>/dev/null || echo go)
+# Asked for when it is needed: setup may have to install it first.
+GO       = $(shell hack/go --path)
 TAGS    := netgo osusergo
 STATIC  := -linkmode external -extldflags -static
 LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 
+.NOTPARALLEL:
 .PHONY: demo test build lint bench clean
 
 demo: setup-build build
@@ -23,7 +25,7 @@ build: bin/mcp-bridge
 bin/mcp-bridge:
 	CGO_ENABLED=1 $(GO) build -trimpath -buildvcs=false -tags '$(TAGS)' -ldflags '$(LDFLAGS) $(STATIC)' -o $@ ./cmd/mcp-bridge
 
-lint:
+lint: setup-build
 	hack/lint
 
 bench: setup-bench build

@@ -223,3 +223,22 @@ func TestHostileScript(t *testing.T) {
 		}
 	})
 }
+
+// TestHostileResult: how much a script has to say of itself is bounded by the host, whatever the runner would have cut.
+func TestHostileResult(t *testing.T) {
+	for name, frame := range map[string]string{
+		"a long result": `{"type":"done","result":[1` + strings.Repeat(",1", guest.MaxResult/2) + `]}`,
+		"a long error":  `{"type":"done","error":{"type":"E","message":"` + strings.Repeat("x", guest.MaxError) + `"}}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newSynthetic(t, func(g *guestEnd) (oci.Exit, error) {
+				g.start()
+				g.say(frame)
+				return oci.Exit{}, nil
+			}, nil)
+			if r := runCode(t, b, "pass"); r.Status != StatusError || len(r.Result) > 0 || len(r.Error) > 1000 {
+				t.Errorf("status %s, %d bytes of result, %d of error", r.Status, len(r.Result), len(r.Error))
+			}
+		})
+	}
+}

@@ -22,6 +22,8 @@ type Request struct {
 	Code    string
 	Servers []string
 	Timeout time.Duration // 0: the default
+	// Filename is what tracebacks call the script; empty is "script.py". It is for people, not part of the tool.
+	Filename string
 }
 
 // inputSchema is sent with every tools/list answer, so each word counts.

@@ -44,6 +44,9 @@ type Result struct {
 	note string // a sentence on what else the caller should know; a part of the summary
 }
 
+// Note is what else the caller should know, such as a timeout that was out of range; empty if there is nothing.
+func (r Result) Note() string { return r.note }
+
 // IsError says whether the tool result carries isError.
 func (r Result) IsError() bool { return r.Status != StatusSuccess }
 

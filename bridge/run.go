@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/mcp-bridge/mcp-bridge/internal/guest"
@@ -206,6 +207,9 @@ func (r *run) result(exit oci.Exit, launchErr, cause error) (Result, error) {
 		res.Status, res.Error = StatusError, err.Error()
 		return res, err
 	}
+	if launchErr == nil && exit.Signal != syscall.SIGKILL && !errors.Is(cause, errProtocol) && !errors.Is(cause, errOutput) {
+		cause = nil // it had ended by itself before it could be stopped
+	}
 	switch {
 	case errors.Is(cause, errTimeout):
 		res.Status, res.TimeoutSeconds = StatusTimeout, int(r.req.Timeout.Seconds())
@@ -296,7 +300,7 @@ func (r *run) converse(ctx context.Context, p *pipes, running func()) error {
 			}
 			reader.Running()
 			running()
-			if err := writer.Run(guest.Run{Code: r.req.Code, Servers: r.guestServers()}); err != nil {
+			if err := writer.Run(guest.Run{Code: r.req.Code, Filename: r.req.Filename, Servers: r.guestServers()}); err != nil {
 				return nil //nolint:nilerr // as above
 			}
 		case guest.Call:

@@ -22,6 +22,8 @@ const (
 	// The encoder looks each cell of a table up in a list of its row's fields: quadratic, and a row with a million fields
 	// would keep it busy for an hour.
 	maxTOONColumns = 100
+	// It takes a second for a megabyte, on the host's CPU, and nobody reads a megabyte as a table.
+	maxTOON = 256 << 10 // bytes of JSON
 	// It writes numbers without exponent, so that five bytes (1e-99) become a hundred. The specification asks for that up
 	// to 1e21 only.
 	maxTOONDigits = 32
@@ -35,6 +37,9 @@ func encodeTOON(doc json.RawMessage) (text string, err error) {
 			err = fmt.Errorf("cannot encode as TOON: encoder panicked: %v", p)
 		}
 	}()
+	if len(doc) > maxTOON {
+		return "", fmt.Errorf("cannot encode as TOON: %d bytes are more than %d", len(doc), maxTOON)
+	}
 	d := json.NewDecoder(bytes.NewReader(doc))
 	d.UseNumber()
 	value, err := toonValue(d, 0)

@@ -221,11 +221,14 @@ func (c *cache) tryLock(name string) (*os.File, error) {
 }
 
 func (c *cache) mkdirs() error {
+	cannot := func(err error) error {
+		return fmt.Errorf("cannot make the image cache: %w; set MCP_BRIDGE_CACHE_DIR to a writable place", err)
+	}
 	if fi, err := os.Stat(c.dir); err == nil && fi.Mode().Perm()&0o002 != 0 {
 		return fmt.Errorf("cannot use the image cache %s: everybody may write to it", c.dir)
 	} else if errors.Is(err, fs.ErrNotExist) {
 		if err := os.MkdirAll(filepath.Dir(c.dir), 0o755); err != nil { //nolint:gosec // the usual mode of ~/.cache's parents
-			return fmt.Errorf("cannot make the image cache: %w", err)
+			return cannot(err)
 		}
 	}
 	for _, d := range []struct {
@@ -233,7 +236,7 @@ func (c *cache) mkdirs() error {
 		mode fs.FileMode
 	}{{"", 0o711}, {entriesDir, 0o711}, {refsDir, 0o700}, {tmpDir, 0o700}, {locksDir, 0o700}} {
 		if err := mkdirMode(filepath.Join(c.dir, d.name), d.mode); err != nil && !errors.Is(err, fs.ErrExist) {
-			return fmt.Errorf("cannot make the image cache: %w", err)
+			return cannot(err)
 		}
 	}
 	return nil

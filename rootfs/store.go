@@ -49,6 +49,14 @@ type Tree struct {
 	Aux    string   // absolute path of a directory beside the root for files derived from it; 0700
 }
 
+// Supported says whether ref is of a kind that Ensure knows, without looking for the image.
+func Supported(ref string) error {
+	if dir, ok := strings.CutPrefix(ref, "oci:"); ref == "host" || ok && dir != "" {
+		return nil
+	}
+	return fmt.Errorf("%w: allowed are oci:DIR[:TAG] and host", ErrUnsupportedRef)
+}
+
 // Ensure returns the tree of ref, making it first when it is not in the cache. ref is one of
 //
 //	oci:DIR[:TAG]  an OCI image layout in a directory
@@ -66,14 +74,13 @@ func (s *Store) Ensure(ctx context.Context, ref string) (Tree, error) {
 	s.swept.Do(c.sweep) // once here, so that leftovers go even where every tree is warm
 
 	var e entry
-	kind, rest, _ := strings.Cut(ref, ":")
-	switch {
-	case ref == "host":
+	if err := Supported(ref); err != nil {
+		return Tree{}, fmt.Errorf("cannot use image %q: %w", ref, err)
+	}
+	if ref == "host" {
 		e, err = ensureHost(ctx, c)
-	case kind == "oci" && rest != "":
-		e, err = ensureLayout(ctx, c, ref, rest)
-	default:
-		return Tree{}, fmt.Errorf("cannot use image %q: %w: allowed are oci:DIR[:TAG] and host", ref, ErrUnsupportedRef)
+	} else {
+		e, err = ensureLayout(ctx, c, ref, strings.TrimPrefix(ref, "oci:"))
 	}
 	if err != nil {
 		return Tree{}, err

@@ -65,7 +65,10 @@ type instruction struct {
 	k      uint32
 }
 
-// compile makes the program of a policy. numbers are those of the architecture; a name without one is left out, so it
+// compile makes the program of a policy. It runs when the policy changes (go test -update) and in the tests, never in
+// the product, which has the bytes.
+//
+// The numbers are those of the architecture; a name without one is left out, so it
 // is for the caller to know that each name is somewhere.
 func compile(policy []Group, a arch, numbers map[string]uint32) ([]instruction, error) {
 	plain := make(map[uint32]uint32) // number -> return value

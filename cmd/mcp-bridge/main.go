@@ -14,11 +14,13 @@ import (
 	"os/signal"
 	"runtime"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
 	"github.com/mcp-bridge/mcp-bridge/internal/config"
+	"github.com/mcp-bridge/mcp-bridge/oci"
 	"github.com/mcp-bridge/mcp-bridge/oci/libct"
 )
 
@@ -29,7 +31,11 @@ const (
 	exitBridge    = 125 // as of docker run and podman run
 	exitOOM       = 137
 	exitInterrupt = 130
+	exitPipe      = 141 // as of a program that SIGPIPE ends
 )
+
+// stopTimeout is how long the program may take to end after a signal.
+const stopTimeout = 10 * time.Second
 
 // An exitError ends the program with a code. Its message, if any, has not been printed yet.
 type exitError struct {
@@ -56,12 +62,21 @@ func run() int {
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
+	// One signal ends what goes on, in order. Another one, or a write that nobody reads, ends the program; the lifeline
+	// then ends its sandboxes, and the next start cleans up.
+	defer context.AfterFunc(ctx, func() {
+		stop()
+		time.AfterFunc(stopTimeout, func() { os.Exit(exitInterrupt) })
+	})()
 	err := command().ExecuteContext(ctx)
 	var exit *exitError
 	switch {
 	case err == nil:
 		return 0
 	case errors.As(err, &exit):
+		if host := (*oci.HostError)(nil); errors.As(err, &host) {
+			exit.err = fmt.Errorf("%w; \"mcp-bridge doctor\" says more", exit.err)
+		}
 		if exit.err != nil {
 			fmt.Fprintln(os.Stderr, "mcp-bridge:", exit.err)
 		}
@@ -86,6 +101,7 @@ func command() *cobra.Command {
 		Use: "serve", Short: "Serve MCP on standard input and output (what mcp-bridge does without a command)", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return serve(c.Context()) },
 	}, runCommand(), versionCommand())
+	root.AddCommand(doctorCommand())
 	return root
 }
 

@@ -4,20 +4,36 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
+	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/mcp-bridge/mcp-bridge/bridge"
+	"github.com/mcp-bridge/mcp-bridge/internal/config"
+	"github.com/mcp-bridge/mcp-bridge/oci/libct"
 )
 
 type runFlags struct {
 	code    string
 	servers []string
-	timeout time.Duration
+	timeout seconds
 	image   string
 	format  string
+}
+
+// seconds is a duration on the command line: as in the environment, a bare number is seconds.
+type seconds time.Duration
+
+func (s *seconds) String() string { return time.Duration(*s).String() }
+func (s *seconds) Type() string   { return "duration" }
+func (s *seconds) Set(text string) error {
+	d, err := config.ParseDuration(text)
+	*s = seconds(d)
+	return err
 }
 
 func runCommand() *cobra.Command {
@@ -27,14 +43,14 @@ func runCommand() *cobra.Command {
 		Short: "Run one script in a sandbox, with its own output and exit code",
 		Long: "Run one script in a sandbox. Its standard output and error come as they are written.\n\n" +
 			"Exit code: the script's own; 124 if it timed out, 125 if mcp-bridge could not run it, 137 if it ran out of\n" +
-			"memory, 130 if it was interrupted, 2 if the command line or an environment variable is wrong.",
+			"memory, 130 if it was interrupted, 141 if nobody reads its output, 2 if the command line or an environment variable is wrong.",
 		Example: "  mcp-bridge run script.py\n  mcp-bridge run -c 'import sys; print(sys.version)'\n  echo 'print(6 * 7)' | mcp-bridge run -",
 		Args:    cobra.MaximumNArgs(1),
 		RunE:    func(c *cobra.Command, args []string) error { return runScript(c, f, args) },
 	}
 	c.Flags().StringVarP(&f.code, "code", "c", "", "the script itself")
 	c.Flags().StringArrayVar(&f.servers, "server", nil, "an MCP server that the script may call (may be repeated)")
-	c.Flags().DurationVar(&f.timeout, "timeout", 0, "how long it may run, for instance 90s (default: MCP_BRIDGE_TIMEOUT)")
+	c.Flags().Var(&f.timeout, "timeout", "how long it may run, for instance 90 or 2m (default: MCP_BRIDGE_TIMEOUT)")
 	c.Flags().StringVar(&f.image, "image", "", "image to run it in (default: MCP_BRIDGE_IMAGE)")
 	c.Flags().StringVar(&f.format, "format", "text", "text (the script's own output), toon or json (the result that an MCP client gets)")
 	return c
@@ -51,8 +67,10 @@ func runScript(c *cobra.Command, f runFlags, args []string) error {
 	default:
 		return fmt.Errorf("--format %q: allowed are text, toon, json", f.format)
 	}
-	if f.timeout < 0 || c.Flags().Changed("timeout") && f.timeout == 0 {
-		return fmt.Errorf("--timeout %v: must be more than 0", f.timeout)
+	if !libct.Shareable() {
+		if err := libct.Seal(); err != nil { // a sealed copy is; libct says what is wrong if there cannot be one
+			slog.Debug("cannot seal", "error", err)
+		}
 	}
 	code, err := readScript(c, f, args)
 	if err != nil {
@@ -73,7 +91,11 @@ func runScript(c *cobra.Command, f runFlags, args []string) error {
 	if mode == "" {
 		out = bridge.Output{Stdout: os.Stdout, Stderr: os.Stderr}
 	}
-	result, runErr := b.Run(c.Context(), bridge.Request{Code: code, Servers: f.servers, Timeout: f.timeout}, out)
+	req := bridge.Request{Code: code, Servers: f.servers, Timeout: time.Duration(f.timeout)}
+	if len(args) > 0 && args[0] != "-" {
+		req.Filename = filepath.Base(args[0])
+	}
+	result, runErr := b.Run(c.Context(), req, out)
 	if err := closeBridge(); err != nil {
 		log.Error("cannot clean up", "error", err)
 	}
@@ -83,11 +105,17 @@ func runScript(c *cobra.Command, f runFlags, args []string) error {
 			return &exitError{exitBridge, fmt.Errorf("cannot write the result: %w", err)}
 		}
 	}
+	if note := result.Note(); note != "" && mode == "" {
+		log.Warn(note)
+	}
 	return exitOf(result, runErr, mode == "")
 }
 
 // exitOf turns a result into the exit code, and into what the script's own output does not say.
 func exitOf(result bridge.Result, runErr error, say bool) error {
+	if errors.Is(runErr, syscall.EPIPE) {
+		return &exitError{code: exitPipe} // "| head" has read enough
+	}
 	if runErr != nil {
 		exit := &exitError{code: exitBridge}
 		if say {
@@ -113,7 +141,7 @@ func exitOf(result bridge.Result, runErr error, say bool) error {
 			return nil
 		default:
 			exit.code = *result.ExitCode
-			if exit.code < 128 {
+			if exit.code < 128 || result.Error == "" {
 				return exit // a traceback, or the script's own words, have said it all
 			}
 		}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 
@@ -10,6 +11,7 @@ import (
 	"github.com/mcp-bridge/mcp-bridge/internal/config"
 	"github.com/mcp-bridge/mcp-bridge/oci"
 	"github.com/mcp-bridge/mcp-bridge/oci/libct"
+	"github.com/mcp-bridge/mcp-bridge/rootfs"
 )
 
 func serve(ctx context.Context) error {
@@ -36,6 +38,9 @@ func serve(ctx context.Context) error {
 func newBridge(cfg config.Config, log *slog.Logger) (b *bridge.Bridge, closeAll func() error, err error) {
 	if cfg.Runtime != "auto" && cfg.Runtime != "libcontainer" {
 		return nil, nil, &exitError{exitUsage, errors.New(config.EnvRuntime + "=" + cfg.Runtime + ": this version has libcontainer only")}
+	}
+	if err := rootfs.Supported(cfg.Image); err != nil && cfg.ImageSet {
+		return nil, nil, &exitError{exitUsage, fmt.Errorf("%s=%q: %w", config.EnvImage, cfg.Image, err)}
 	}
 	launcher := libct.New(libct.Options{StateDir: cfg.StateDir, AllowWeakLimits: cfg.AllowWeakLimits, Logger: log})
 	return bridge.New(bridge.Options{

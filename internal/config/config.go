@@ -53,7 +53,7 @@ type Host struct {
 	Home   string              // the user's home directory; may be empty
 	Cwd    string              // absolute
 
-	// Root says that this is the system's own root (not the root of a user namespace).
+	// Root says that the effective user id is 0.
 	Root bool
 	// CPUs is the number of processors (runtime.NumCPU); less than one counts as one.
 	CPUs int

@@ -80,6 +80,20 @@ func parseCPUs(s string) (float64, error) {
 // maxDuration is a bound that only keeps sums of durations from overflowing.
 const maxDuration = math.MaxInt64 / 4
 
+// ParseDuration reads a duration as the environment has it: "30" is 30 seconds, and "30s" and "2m" are what they say. It
+// is more than zero.
+func ParseDuration(s string) (time.Duration, error) {
+	s = strings.TrimSpace(s)
+	if s == "" {
+		return 0, errors.New("a duration is missing")
+	}
+	d, err := parseDuration(s, 1, maxDuration)
+	if err != nil {
+		return 0, errors.New("allowed are durations of more than 0, such as 45, 45s or 2m (a bare number is seconds)")
+	}
+	return d, nil
+}
+
 // parseDuration reads "30" (seconds), "30s", "1m30s".
 func parseDuration(s string, least, most time.Duration) (time.Duration, error) {
 	s = strings.ToLower(s)

@@ -54,6 +54,8 @@ const (
 	MaxCalls     = 10_000    // calls of one run
 	MaxRunBytes  = 256 << 20 // bytes of all frames of one run
 	MaxCompiled  = 1 << 20   // bytes of Ready.Compiled
+	MaxResult    = 4 << 20   // bytes of Done.Result; the runner cuts at a quarter of it, or less
+	MaxError     = 256 << 10 // bytes of Done.Error, likewise
 )
 
 // Protocol is the version that a ready frame must name.

@@ -278,12 +278,21 @@ func (r *Reader) call(fields []field) (Message, error) {
 func done(fields []field) (Message, error) {
 	var m Done
 	err := decode("done", fields, map[string]func([]byte) error{
-		"result":    func(b []byte) error { m.Result = b; return nil },
+		"result": func(b []byte) error {
+			if len(b) > MaxResult {
+				return violation("a result of more than %d bytes", MaxResult)
+			}
+			m.Result = b
+			return nil
+		},
 		"truncated": func(b []byte) (err error) { m.Truncated, err = asBool("truncated", b); return err },
 		"error": func(b []byte) error {
 			m.Error = new(Error)
 			if b[0] != '{' {
 				return violation("error is not an object")
+			}
+			if len(b) > MaxError {
+				return violation("an error of more than %d bytes", MaxError)
 			}
 			inner, err := scanObject(b)
 			if err != nil {

@@ -3,6 +3,7 @@
 package libct
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -27,10 +28,21 @@ var controllers = []string{"memory", "pids"}
 
 const unifiedRoot = "/sys/fs/cgroup"
 
-func findCgroup() (cgroupParent, error) {
+func findCgroup(ctx context.Context) (cgroupParent, error) {
 	if !cgroups.IsCgroup2UnifiedMode() {
 		return findCgroupV1()
 	}
+	cg, err := findUnified()
+	if err == nil || os.Geteuid() == 0 {
+		return cg, err
+	}
+	if serr := enterScope(ctx); serr != nil {
+		return cgroupParent{}, errors.Join(err, serr)
+	}
+	return findUnified()
+}
+
+func findUnified() (cgroupParent, error) {
 	own, err := ownUnified()
 	if err != nil {
 		return cgroupParent{}, err
@@ -79,21 +91,16 @@ func ownUnified() (string, error) {
 	return filepath.Clean(own), nil
 }
 
-// candidates are the cgroups below which containers may go, the best first: our own where it was delegated to us
-// (systemd sets an attribute on those); the one above, where that is ours to write; for root, the root of the tree.
+// candidates are the cgroups below which containers may go, the best first: our own, so that what limits the bridge
+// limits them too; the one above, where that is ours to write; for root, the root of the tree. Our own can be had only
+// where it was delegated to us, because processes have to move out of it.
 func candidates(own string) []string {
-	var dirs []string
-	if delegated(filepath.Join(unifiedRoot, own)) {
-		dirs = append(dirs, own)
-	}
+	dirs := []string{own}
 	if own != "/" {
 		dirs = append(dirs, filepath.Dir(own))
 	}
 	if os.Geteuid() == 0 && !slices.Contains(dirs, "/") {
 		dirs = append(dirs, "/")
-	}
-	if !slices.Contains(dirs, own) {
-		dirs = append(dirs, own)
 	}
 	return dirs
 }

@@ -70,9 +70,11 @@ func TestEffects(t *testing.T) {
 			{"setuid", "os.setuid(0); r = 'root'", "EPERM"},
 			{"setgid", "os.setgid(0); r = 'root'", "EPERM"},
 			{"setgroups", "os.setgroups([0]); r = 'root'", "EPERM"},
-			{"no id is its own on the host", "r = [l for f in ('uid_map', 'gid_map') for l in open('/proc/self/' + f) if l.split()[1] == '0' or l.split()[0] == l.split()[1]]",
+			{
+				"no id is its own on the host", "r = [l for f in ('uid_map', 'gid_map') for l in open('/proc/self/' + f) if l.split()[1] == '0' or l.split()[0] == l.split()[1]]",
 				// Read from inside, the outer id is that of the namespace around, where it is the user's.
-				ifNested(`['     65534          0          1\n', '     65534          0          1\n']`, "[]")},
+				ifNested(`['     65534          0          1\n', '     65534          0          1\n']`, "[]"),
+			},
 			{"host name", "r = os.uname().nodename", "sandbox"},
 			{"set host name", "r = call('sethostname', 'x', 1)", "EPERM"},
 			{"environment", "r = sorted(os.environ)", "['HOME', 'PATH']|['HOME', 'LC_CTYPE', 'PATH']"},

@@ -3,6 +3,7 @@
 package libct
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -16,7 +17,7 @@ import (
 )
 
 // probe finds out how this host maps ids and enforces limits.
-func probe(allowWeak bool) (host oci.Host, cg cgroupParent, err error) {
+func probe(ctx context.Context, allowWeak bool) (host oci.Host, cg cgroupParent, err error) {
 	if os.Geteuid() == 0 {
 		host.UIDMap, host.GIDMap, err = rootMaps()
 	} else {
@@ -32,7 +33,7 @@ func probe(allowWeak bool) (host oci.Host, cg cgroupParent, err error) {
 			host.HardLimits[name] = l.Max
 		}
 	}
-	cg, err = findCgroup()
+	cg, err = findCgroup(ctx)
 	switch {
 	case err == nil:
 		host.Limits, host.Cgroup, host.SwapAccounting = oci.ByCgroup, cg.parent+cgroupPrefix, cg.swap

@@ -29,18 +29,6 @@ import (
 // lifelineFD is the descriptor of the lifeline in a container's first process, before and in stage0.
 const lifelineFD = 3
 
-// Options of a [Launcher].
-type Options struct {
-	// StateDir holds what a later start needs to clean up after a crash. It is made when the first container runs.
-	StateDir string
-	// AllowWeakLimits lets containers run with rlimits where the host has no cgroup for them.
-	AllowWeakLimits bool
-	// Unfiltered leaves out the system call filter. It is for tests that must show what the filter keeps from happening.
-	Unfiltered bool
-	// Logger gets libcontainer's own warnings too; nil discards.
-	Logger *slog.Logger
-}
-
 // A Launcher runs containers with libcontainer. It is safe for concurrent use.
 type Launcher struct {
 	opts Options
@@ -51,7 +39,8 @@ type Launcher struct {
 	cgroup cgroupParent
 }
 
-// New makes a Launcher. It touches nothing: what is wrong with the host shows in Run.
+// New makes a Launcher. It touches nothing but GOMAXPROCS in the environment, which children inherit; what is wrong with
+// the host shows in Run.
 func New(opts Options) *Launcher {
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
@@ -76,7 +65,7 @@ func (l *Launcher) Close() error {
 }
 
 // prepare finds out once what the host offers and opens the state directory.
-func (l *Launcher) prepare() (oci.Host, cgroupParent, *state, error) {
+func (l *Launcher) prepare(ctx context.Context) (oci.Host, cgroupParent, *state, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.state != nil {
@@ -85,7 +74,7 @@ func (l *Launcher) prepare() (oci.Host, cgroupParent, *state, error) {
 	if err := executable(); err != nil {
 		return oci.Host{}, cgroupParent{}, nil, err
 	}
-	host, cg, err := probe(l.opts.AllowWeakLimits)
+	host, cg, err := probe(ctx, l.opts.AllowWeakLimits)
 	if err != nil {
 		return oci.Host{}, cgroupParent{}, nil, err
 	}
@@ -105,7 +94,7 @@ func (l *Launcher) Run(ctx context.Context, c oci.Container, s oci.Streams) (oci
 	if err := ctx.Err(); err != nil {
 		return oci.Exit{}, context.Cause(ctx)
 	}
-	host, cg, st, err := l.prepare()
+	host, cg, st, err := l.prepare(ctx)
 	if err != nil {
 		return oci.Exit{}, err
 	}
@@ -384,17 +373,23 @@ func oomKilled(paths map[string]string) bool {
 // executable checks that the container's user may execute this program, which becomes its stage0. A sealed copy always
 // may be.
 func executable() error {
-	st, err := os.Stat("/proc/self/exe")
+	if Shareable() {
+		return nil
+	}
+	name, err := os.Executable()
 	if err != nil {
-		return fmt.Errorf("cannot stat own program: %w", err)
+		name = "mcp-bridge"
 	}
-	if st.Mode().Perm()&1 == 0 {
-		return &oci.HostError{
-			Missing: fmt.Sprintf("this program may not be executed by others (mode %04o), and a sandbox is another user", st.Mode().Perm()),
-			Fix:     "chmod o+x it",
-		}
+	return &oci.HostError{
+		Missing: name + " may not be executed by others, and a sandbox is another user",
+		Fix:     "chmod o+x " + name,
 	}
-	return nil
+}
+
+// Shareable says whether others may execute this program's file. If not, [Seal] is needed before a container starts.
+func Shareable() bool {
+	st, err := os.Stat("/proc/self/exe")
+	return err == nil && st.Mode().Perm()&1 != 0
 }
 
 func readSmall(name string) ([]byte, error) {

@@ -75,8 +75,16 @@ func (s *state) take(unlocked string) error {
 	return os.Rename(unlocked, s.dir)
 }
 
+// close removes the directory, but for the records of what could not be removed: those are for the next start.
 func (s *state) close() error {
-	err := os.RemoveAll(s.dir)
+	var err error
+	if dir, oerr := os.OpenRoot(s.dir); oerr == nil {
+		err = removeRecorded(dir)
+		dir.Close()
+	}
+	if err == nil {
+		err = os.RemoveAll(s.dir)
+	}
 	if s.lock != nil {
 		s.lock.Close()
 	}
@@ -169,15 +177,25 @@ func (s *state) sweepOne(root *os.Root, name string) error {
 	if unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
 		return nil // alive
 	}
+	if err := removeRecorded(dir); err != nil {
+		return err
+	}
+	s.log.Info("cleaned up after a crashed server", "dir", filepath.Join(s.parent, name))
+	return root.RemoveAll(name)
+}
+
+// removeRecorded removes the cgroups that the records in dir name.
+func removeRecorded(dir *os.Root) error {
 	f, err := dir.Open(".")
 	if err != nil {
 		return err
 	}
 	defer f.Close()
 	names, err := f.Readdirnames(10_000)
-	if err != nil && len(names) > 0 {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
+	var errs []error
 	for _, n := range names {
 		if !isRecordName(n) {
 			continue
@@ -186,12 +204,9 @@ func (s *state) sweepOne(root *os.Root, name string) error {
 		if b, err := readRecord(dir, n); err != nil || json.Unmarshal(b, &paths) != nil {
 			continue // cut short by the crash, before the container had started, or not ours
 		}
-		if err := removeCgroups(paths); err != nil {
-			return err
-		}
+		errs = append(errs, removeCgroups(paths))
 	}
-	s.log.Info("cleaned up after a crashed server", "dir", filepath.Join(s.parent, name))
-	return root.RemoveAll(name)
+	return errors.Join(errs...)
 }
 
 // readRecord reads a small regular file, and waits for nobody: a FIFO of that name would block.

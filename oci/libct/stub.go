@@ -4,7 +4,6 @@ package libct
 
 import (
 	"context"
-	"log/slog"
 
 	"github.com/mcp-bridge/mcp-bridge/oci"
 )
@@ -15,12 +14,8 @@ func Init() {}
 // Seal does nothing here.
 func Seal() error { return nil }
 
-// Options of a [Launcher].
-type Options struct {
-	StateDir        string
-	AllowWeakLimits bool
-	Logger          *slog.Logger
-}
+// Shareable is always true here.
+func Shareable() bool { return true }
 
 // A Launcher runs nothing on this system.
 type Launcher struct{}
