@@ -278,8 +278,8 @@ func TestLimits(t *testing.T) {
 		}
 	})
 	t.Run("line exactly", func(t *testing.T) {
-		line := `{"type":"done","result":"` + strings.Repeat("A", MaxLine)
-		line = line[:MaxLine-2] + `"}`
+		line := `{"type":"call","id":1,"server":"s","tool":"t","arguments":{"a":"` + strings.Repeat("A", MaxLine)
+		line = line[:MaxLine-3] + `"}}`
 		if _, err := runningReader(t, strings.NewReader(line+"\n")).Read(); err != nil {
 			t.Error(err)
 		}
