@@ -43,3 +43,8 @@ clean:
 .PHONY: test-vm
 test-vm: setup-test build
 	hack/test-vm
+
+# Every attack probe, in every mapping this machine has, and real packages under the filter: some ten minutes.
+.PHONY: probes
+probes: setup-test build
+	CI=true MCP_BRIDGE_PROBES=all $(GO) test -count 1 -timeout 30m ./internal/probes

@@ -70,10 +70,16 @@ func pictured(r rune) rune {
 		return '\u2421'
 	case r == 0x85 || r == 0x2028 || r == 0x2029:
 		return '\u2424'
-	case unicode.IsControl(r):
+	case unicode.IsControl(r) || turnsDirection(r):
 		return utf8.RuneError
 	}
 	return r
+}
+
+// turnsDirection says that r makes what follows be read from the other side (embeddings, overrides, isolates): a line
+// with one shows other words than it has. The marks, which only a neighbour obeys, are what real text needs.
+func turnsDirection(r rune) bool {
+	return r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069
 }
 
 // escapeSequence is the length of the terminal sequence of ECMA-48 that s begins with, or zero. One that is not

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // Status is how a call of run_python ended.
@@ -176,7 +177,29 @@ func marshal(v any) (json.RawMessage, error) {
 	if err := e.Encode(v); err != nil {
 		return nil, err
 	}
-	return bytes.TrimRight(b.Bytes(), "\n"), nil
+	return escapeInvisible(bytes.TrimRight(b.Bytes(), "\n")), nil
+}
+
+// escapeInvisible escapes the characters of a JSON text that a terminal obeys and encoding/json leaves as they are: DEL,
+// the controls of U+0080 to U+009F (U+009B begins a sequence as ESC [ does), and those that turn the direction of what
+// follows. They are only ever in strings, and the value stays the same.
+func escapeInvisible(doc []byte) []byte {
+	if !bytes.ContainsFunc(doc, invisible) {
+		return doc
+	}
+	var out []byte
+	for _, r := range string(doc) {
+		if invisible(r) {
+			out = fmt.Appendf(out, "\\u%04x", r)
+		} else {
+			out = utf8.AppendRune(out, r)
+		}
+	}
+	return out
+}
+
+func invisible(r rune) bool {
+	return r >= 0x7f && r <= 0x9f || turnsDirection(r)
 }
 
 // maxDepth is how deep a result may be nested. Parsers recurse: Python's gives up at about 1000, Go's at 10000 counting

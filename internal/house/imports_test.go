@@ -23,6 +23,7 @@ var arrows = map[string][]string{
 	"cmd/mcp-bridge": {
 		"bridge", "internal/config", "internal/guest", "internal/upstream", "oci", "oci/cli", "oci/libct", "rootfs",
 	},
+	"internal/probes":   {},
 	"hack/bench":        {"oci", "oci/cli", "oci/libct", "rootfs"},
 	"bridge":            {"internal/guest", "internal/upstream", "oci"},
 	"internal/upstream": {"internal/config"},

@@ -1,0 +1,389 @@
+//go:build linux && cgo
+
+package probes
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/mcp-bridge/mcp-bridge/bridge"
+	"github.com/mcp-bridge/mcp-bridge/oci"
+	"github.com/mcp-bridge/mcp-bridge/oci/libct"
+	"github.com/mcp-bridge/mcp-bridge/rootfs"
+)
+
+// patience is how long a test waits for what must happen. It is a bound against hanging, not an expectation.
+const patience = 60 * time.Second
+
+// The limits that an MCP client gets, and those of the attacks on resources, which should not take long.
+var (
+	defaultLimits = oci.Limits{Memory: 512 << 20, Pids: 128}
+	smallLimits   = oci.Limits{Memory: 256 << 20, Pids: 64, CPUs: 1}
+)
+
+// weak says that rlimits enforce limits here, as the first result has said. Tests run one after the other.
+var weak bool
+
+// A house is a bridge, wired as in cmd/mcp-bridge, with what a test has to know of it.
+type house struct {
+	*bridge.Bridge
+	launcher *recorder
+	state    string
+	mark     string // in the environment of each of its guests' processes
+	tree     rootfs.Tree
+
+	mu      sync.Mutex
+	log     bytes.Buffer
+	calls   []call
+	runners [][]byte
+}
+
+// call is one call of a tool, by a guest.
+type call struct {
+	server, tool string
+	arguments    json.RawMessage
+}
+
+// recorder is a launcher that knows whom it launched.
+type recorder struct {
+	*libct.Launcher
+	mu  sync.Mutex
+	ids []string
+}
+
+func (r *recorder) Run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit, error) {
+	r.mu.Lock()
+	r.ids = append(r.ids, c.ID)
+	r.mu.Unlock()
+	return r.Launcher.Run(ctx, c, s)
+}
+
+// The server that a guest may call, and its tool that does not return.
+const (
+	allowedServer = "allowed"
+	slowTool      = "slow"
+)
+
+type houseOptions struct {
+	limits     oci.Limits
+	timeout    time.Duration
+	unfiltered bool
+	tree       rootfs.Tree // else the usual one
+	env        []string    // beside the image's
+}
+
+func newHouse(t testing.TB, o houseOptions) *house {
+	t.Helper()
+	if o.tree.Path == "" {
+		o.tree = tree
+	}
+	h := &house{
+		state: filepath.Join(t.TempDir(), "state"), tree: o.tree,
+		mark: fmt.Sprintf("PROBES_MARK=%d-%d", os.Getpid(), time.Now().UnixNano()),
+	}
+	log := slog.New(slog.NewTextHandler(lockedWriter{h}, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	h.launcher = &recorder{Launcher: libct.New(libct.Options{
+		StateDir: h.state, AllowWeakLimits: os.Geteuid() != 0, Unfiltered: o.unfiltered, Logger: log,
+	})}
+	image := bridge.Image{
+		Root: o.tree.Path, Python: o.tree.Python, Env: append(append(slices.Clone(o.tree.Env), o.env...), h.mark),
+		SaveRunner: func(code []byte) {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			h.runners = append(h.runners, code)
+		},
+	}
+	h.Bridge = bridge.New(bridge.Options{
+		Version: "probes", Launcher: h.launcher, Limits: o.limits, User: oci.User{UID: 65534, GID: 65534},
+		Image:   func(context.Context) (bridge.Image, error) { return image, nil },
+		Timeout: o.timeout, MaxTimeout: o.timeout, MaxConcurrency: 2,
+		Servers: func() []string { return []string{allowedServer} },
+		Call:    h.call,
+		Logger:  log,
+	})
+	t.Cleanup(func() {
+		h.Wait()
+		if err := h.launcher.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+		if _, err := os.Lstat(h.state); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("the state directory is left behind: %v", err)
+		}
+		// Rule 12: neither code nor its output is logged.
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if s := h.log.String(); strings.Contains(s, "PROBE ") || strings.Contains(s, "FORGED") || strings.Contains(s, "\x1b") {
+			t.Errorf("the log shows what a guest wrote:\n%q", s)
+		}
+	})
+	return h
+}
+
+type lockedWriter struct{ h *house }
+
+func (w lockedWriter) Write(p []byte) (int, error) {
+	w.h.mu.Lock()
+	defer w.h.mu.Unlock()
+	return w.h.log.Write(p)
+}
+
+func (h *house) call(ctx context.Context, server, tool string, arguments json.RawMessage) (json.RawMessage, error) {
+	h.mu.Lock()
+	h.calls = append(h.calls, call{server, tool, arguments})
+	h.mu.Unlock()
+	if tool == slowTool {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return json.RawMessage(`"an answer"`), nil
+}
+
+func (h *house) takeCalls() []call {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	calls := h.calls
+	h.calls = nil
+	return calls
+}
+
+// run runs code, which must come to an end in time, however it does.
+func (h *house) run(t testing.TB, timeout time.Duration, code string) bridge.Result {
+	t.Helper()
+	ctx, cancel := context.WithTimeoutCause(t.Context(), timeout+patience, errors.New("the test's patience is at its end"))
+	defer cancel()
+	start := time.Now()
+	res, err := h.Run(ctx, bridge.Request{Code: code}, bridge.Output{})
+	if err != nil {
+		t.Fatalf("the bridge cannot run it: %v", err)
+	}
+	// A run that is ended by its timeout needs a moment more, on a machine that the attack keeps busy.
+	if took := time.Since(start); took > timeout+10*time.Second {
+		t.Errorf("it took %v, with a timeout of %v", took, timeout)
+	}
+	if res.Limits != "" {
+		weak = true
+	}
+	return res
+}
+
+// next is the run after an attack: it works, and knows nothing of the one before.
+func (h *house) next(t testing.TB) {
+	t.Helper()
+	res := h.run(t, patience, `
+import os
+seen = [os.path.join(d, n) for d in ("/tmp", "/workspace", "/dev/shm") for n in os.listdir(d)]
+processes = sorted(int(p) for p in os.listdir("/proc") if p.isdigit())
+print("hello")
+[seen, len(processes), sum(range(10))]`)
+	if res.Status != bridge.StatusSuccess || !slices.Equal(res.Stdout, []string{"hello"}) || compact(res.Result) != "[[],2,45]" {
+		t.Errorf("the next run is not as it should be: %s", describe(res))
+	}
+}
+
+func compact(raw json.RawMessage) string {
+	var b bytes.Buffer
+	if err := json.Compact(&b, raw); err != nil {
+		return string(raw)
+	}
+	return b.String()
+}
+
+func describe(res bridge.Result) string {
+	b, err := json.Marshal(res)
+	if err != nil {
+		return err.Error()
+	}
+	return string(b[:min(len(b), 2000)])
+}
+
+// traces are what a run must not change on the host.
+type traces struct {
+	fds, goroutines, children int
+	available                 int64
+}
+
+func (h *house) traces(t testing.TB) traces {
+	return traces{entries(t, "/proc/self/fd"), goroutines(t), children(t), meminfo(t, "MemAvailable")}
+}
+
+// lost is what a host may be short of after a run, in bytes: others work on it too.
+const lost = 300 << 20
+
+// nothingLeft waits until everything is as it was before. What the kernel tears down has no event to wait for.
+func (h *house) nothingLeft(t testing.TB, before traces) {
+	t.Helper()
+	h.launcher.mu.Lock()
+	ids := slices.Clone(h.launcher.ids)
+	h.launcher.ids = nil
+	h.launcher.mu.Unlock()
+	debug.FreeOSMemory()
+	eventually(t, patience, func() string {
+		switch {
+		case len(processesWith(t, h.mark)) > 0:
+			return fmt.Sprintf("processes are left: %v", processesWith(t, h.mark))
+		case children(t) > before.children:
+			return fmt.Sprintf("%d child processes, %d before", children(t), before.children)
+		case len(cgroupsOf(t, ids)) > 0:
+			return fmt.Sprintf("cgroups are left: %v", cgroupsOf(t, ids))
+		case len(mountsBelow(t, h.tree.Path, h.state)) > 0:
+			return fmt.Sprintf("mounts are left: %v", mountsBelow(t, h.tree.Path, h.state))
+		case entries(t, "/proc/self/fd") > before.fds:
+			return fmt.Sprintf("%d descriptors, %d before", entries(t, "/proc/self/fd"), before.fds)
+		case runtime.NumGoroutine() > before.goroutines:
+			return fmt.Sprintf("%d goroutines, %d before", runtime.NumGoroutine(), before.goroutines)
+		case meminfo(t, "MemAvailable") < before.available-lost:
+			return fmt.Sprintf("the host is short of %d MiB", (before.available-meminfo(t, "MemAvailable"))>>20)
+		}
+		return ""
+	})
+}
+
+// eventually waits until ok says nothing is wrong any more.
+func eventually(t testing.TB, within time.Duration, wrong func() string) {
+	t.Helper()
+	deadline := time.After(within)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		what := wrong()
+		if what == "" {
+			return
+		}
+		select {
+		case <-deadline:
+			t.Fatalf("after %v: %s", within, what)
+		case <-tick.C:
+		}
+	}
+}
+
+func entries(t testing.TB, dir string) int {
+	t.Helper()
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(list)
+}
+
+// goroutines counts the goroutines when no more of them end by themselves.
+func goroutines(t testing.TB) int {
+	n, same := runtime.NumGoroutine(), 0
+	eventually(t, patience, func() string {
+		if now := runtime.NumGoroutine(); now != n {
+			n, same = now, 0
+		}
+		if same++; same > 5 {
+			return ""
+		}
+		return "the number of goroutines changes"
+	})
+	return n
+}
+
+// children counts the child processes, zombies included.
+func children(t testing.TB) int {
+	t.Helper()
+	n := 0
+	files, err := filepath.Glob("/proc/self/task/*/children")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		b, _ := os.ReadFile(f) // a thread may have ended
+		n += len(strings.Fields(string(b)))
+	}
+	return n
+}
+
+// processesWith are the processes that have mark in their environment, which a fork inherits.
+func processesWith(t testing.TB, mark string) (pids []string) {
+	t.Helper()
+	files, err := filepath.Glob("/proc/[0-9]*/environ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		if b, err := os.ReadFile(f); err == nil && bytes.Contains(b, []byte(mark)) {
+			pids = append(pids, filepath.Base(filepath.Dir(f)))
+		}
+	}
+	return pids
+}
+
+// cgroupsOf are the directories of containers in every hierarchy.
+func cgroupsOf(t testing.TB, ids []string) (found []string) {
+	t.Helper()
+	// Others make and remove cgroups meanwhile, so errors on the way say nothing.
+	_ = filepath.WalkDir("/sys/fs/cgroup", func(p string, d os.DirEntry, err error) error {
+		if err != nil || !d.IsDir() {
+			return nil //nolint:nilerr // see above
+		}
+		if id, ok := strings.CutPrefix(d.Name(), "mcp-bridge-"); ok && slices.Contains(ids, id) {
+			found = append(found, p)
+		}
+		return nil
+	})
+	return found
+}
+
+func mountsBelow(t testing.TB, dirs ...string) (found []string) {
+	t.Helper()
+	b, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if slices.ContainsFunc(dirs, func(dir string) bool { return strings.Contains(line, dir) }) {
+			found = append(found, strings.TrimSpace(line))
+		}
+	}
+	return found
+}
+
+// meminfo is a line of /proc/meminfo, in bytes.
+func meminfo(t testing.TB, name string) int64 { return kilobytes(t, "/proc/meminfo", name) << 10 }
+
+// peak is the most memory that this process has held since resetPeak, in bytes.
+func peak(t testing.TB) int64 { return kilobytes(t, "/proc/self/status", "VmHWM") << 10 }
+
+func resetPeak(t testing.TB) {
+	t.Helper()
+	debug.FreeOSMemory()
+	if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func kilobytes(t testing.TB, file, name string) int64 {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Fields(line); len(f) > 1 && f[0] == name+":" {
+			n, err := strconv.ParseInt(f[1], 10, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+	}
+	t.Fatalf("%s has no %s", file, name)
+	return 0
+}
