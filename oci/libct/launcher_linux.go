@@ -137,7 +137,7 @@ func (l *Launcher) Run(ctx context.Context, c oci.Container, s oci.Streams) (oci
 	}
 	exit.Limits = host.Limits
 	var start *oci.StartError
-	if errors.As(err, &start) && ctx.Err() == nil {
+	if errors.As(err, &start) && start.Step == stepStart && ctx.Err() == nil {
 		err = explain(start, c)
 	}
 	return exit, err
@@ -239,7 +239,7 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 		if ctx.Err() != nil {
 			return oci.Exit{}, context.Cause(ctx)
 		}
-		return oci.Exit{}, &oci.StartError{Step: "start", Err: err}
+		return oci.Exit{}, &oci.StartError{Step: stepStart, Err: err}
 	}
 	ps, werr := p.Wait()
 	exit, reported, err := readReport(statusPipe, r.command)
@@ -258,6 +258,9 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 	exit.OOM = oomKilled(r.cgroups)
 	return exit, err
 }
+
+// stepStart is libcontainer's part of a start, which is where what the host does not offer shows.
+const stepStart = "start"
 
 // maxStart is how long a cancel waits for a start that is under way.
 const maxStart = 5 * time.Second
