@@ -27,11 +27,10 @@ const (
 
 // The causes for which a run is stopped from outside of it.
 var (
-	errTimeout   = errors.New("timeout")
-	errStart     = fmt.Errorf("the sandbox was not ready within %v", startTimeout)
-	errProtocol  = errors.New("the script broke the protocol with the bridge")
-	errOutput    = errors.New("the output cannot be written")
-	errEndedRead = errors.New("ended")
+	errTimeout  = errors.New("timeout")
+	errStart    = fmt.Errorf("the sandbox was not ready within %v", startTimeout)
+	errProtocol = errors.New("the script broke the protocol with the bridge")
+	errOutput   = errors.New("the output cannot be written")
 )
 
 // Output takes a script's output as it comes. A nil writer drops it; the result has it in any case.
@@ -155,7 +154,7 @@ func (r *run) run(ctx context.Context) (Result, error) {
 	// The sandbox is gone: what it wrote is in the pipes, and nobody can write any more.
 	cause := context.Cause(ctx)
 	p.closeGuest()
-	cancel(errEndedRead)
+	cancel(nil)
 	readers.Wait()
 	if timeout != nil {
 		timeout.Stop()

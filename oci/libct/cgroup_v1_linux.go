@@ -3,8 +3,8 @@
 package libct
 
 import (
-	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -129,16 +129,8 @@ func (g cgroupV1) limit() error {
 }
 
 func (g cgroupV1) remove() error {
-	if g.paths == nil {
-		return nil
+	if err := cgroups.RemovePaths(maps.Clone(g.paths)); err != nil { // which empties what it gets
+		return fmt.Errorf("cannot remove cgroup: %w", err)
 	}
-	paths := make(map[string]string, len(g.paths)) // RemovePaths empties what it gets
-	for c, dir := range g.paths {
-		paths[c] = dir
-	}
-	var errs []error
-	if err := cgroups.RemovePaths(paths); err != nil {
-		errs = append(errs, fmt.Errorf("cannot remove cgroup: %w", err))
-	}
-	return errors.Join(errs...)
+	return nil
 }
