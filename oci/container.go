@@ -64,7 +64,8 @@ type Exit struct {
 	Code int
 	// Signal ended the command, if not 0.
 	Signal syscall.Signal
-	// OOM says that the kernel killed a process of the container because the memory limit was reached.
+	// OOM says that a process of the container was killed because the memory limit was reached, by the kernel or, where
+	// the limits are by rlimits, by the launcher.
 	OOM bool
 	// Limits names what enforced the limits of this container.
 	Limits Enforcement
@@ -73,7 +74,8 @@ type Exit struct {
 // Enforcement names what enforces the limits of a container.
 type Enforcement string
 
-// The ways to enforce limits. With rlimits, memory is bounded for each process and not for their sum.
+// The ways to enforce limits. By rlimits means that processes and address space are bounded by them, memory by a watchdog
+// that looks every now and then, and the share of CPU time not at all.
 const (
 	ByCgroup  Enforcement = "cgroup"
 	ByRlimits Enforcement = "rlimit"

@@ -2,6 +2,7 @@ package oci
 
 import (
 	"fmt"
+	"math"
 	"runtime"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -30,6 +31,8 @@ type Host struct {
 	Limits Enforcement
 	// HardLimits are the launcher's own hard rlimits, by name ("RLIMIT_CORE"): those that it may not be able to raise.
 	HardLimits map[string]uint64
+	// Unified says that the cgroups are of version 2 (cgroups(7)).
+	Unified bool
 	// SwapAccounting says that the kernel can limit swap too (memory.memsw on cgroup v1).
 	SwapAccounting bool
 }
@@ -44,7 +47,10 @@ const (
 	workspaceSize = "size=128m,nr_inodes=32k"
 	shmSize       = "size=32m,nr_inodes=1k"
 	maxFile       = 256 << 20 // RLIMIT_FSIZE: above any tmpfs here, so that a sparse file cannot be absurd
-	maxFiles      = 1024      // RLIMIT_NOFILE: bounds kernel memory held by pipes and files
+	// addressSpace times the memory limit is RLIMIT_AS where there is no cgroup. It is for the one absurd allocation; a
+	// watchdog sees to the rest. Threads take address space that is never memory: numpy starts one for each CPU.
+	addressSpace = 4
+	maxFiles     = 1024 // RLIMIT_NOFILE: bounds kernel memory held by pipes and files
 )
 
 // masked are the files of /proc that tell about the host, or let its kernel be probed. The list is Docker's and
@@ -199,7 +205,8 @@ func rlimits(l Limits, host Host) []specs.POSIXRlimit {
 	}
 	if host.Limits == ByRlimits {
 		if l.Memory > 0 {
-			r = append(r, specs.POSIXRlimit{Type: "RLIMIT_AS", Soft: uint64(l.Memory), Hard: uint64(l.Memory)})
+			space := uint64(min(l.Memory, math.MaxInt64/addressSpace) * addressSpace)
+			r = append(r, specs.POSIXRlimit{Type: "RLIMIT_AS", Soft: space, Hard: space})
 		}
 		if l.Pids > 0 { // counted for each user namespace since Linux 5.14
 			r = append(r, specs.POSIXRlimit{Type: "RLIMIT_NPROC", Soft: uint64(l.Pids), Hard: uint64(l.Pids)})
@@ -212,6 +219,10 @@ func resources(l Limits, host Host) *specs.LinuxResources {
 	r := &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}}
 	if l.Memory > 0 {
 		r.Memory = &specs.LinuxMemory{Limit: &l.Memory}
+		if host.Unified {
+			// All of its processes or none: what has lost a child or its parent goes on in a state that nobody thought of.
+			r.Unified = map[string]string{"memory.oom.group": "1"}
+		}
 		if host.SwapAccounting {
 			r.Memory.Swap = &l.Memory // memory and swap together: no swap
 		}

@@ -53,6 +53,7 @@ func TestSpecGolden(t *testing.T) {
 		{"cpu-limit", rootHost(), func(c *oci.Container, _ *oci.Host) { c.Limits.CPUs = 1.5 }},
 		{"no-limits", rootHost(), func(c *oci.Container, _ *oci.Host) { c.Limits = oci.Limits{} }},
 		{"no-limits-rlimits", userHost(), func(c *oci.Container, _ *oci.Host) { c.Limits = oci.Limits{} }},
+		{"unified", rootHost(), func(_ *oci.Container, h *oci.Host) { h.Unified = true }},
 		// Without swap accounting a limit of swap would be refused by the kernel; and a hard RLIMIT_NOFILE below ours
 		// cannot be raised by a user.
 		{"nested", userHost(), func(_ *oci.Container, h *oci.Host) { h.UIDMap, h.GIDMap, h.Nested = h.UIDMap[:1], h.GIDMap[:1], true }},

@@ -322,7 +322,7 @@ func (p place) sysctl(setting string) string {
 	return fmt.Sprintf("echo %s | %stee -a /etc/sysctl.d/60-mcp-bridge.conf && %ssysctl -p /etc/sysctl.d/60-mcp-bridge.conf", setting, p.sudo(), p.sudo())
 }
 
-const orWeak = "; or set " + config.EnvAllowWeakLimits + "=1 for per-process limits only"
+const orWeak = "; or set " + config.EnvAllowWeakLimits + "=1 for weaker limits (rlimits and a watchdog)"
 
 // fix is what mends a check in this place.
 func (p place) fix(c libct.Check) string {

@@ -172,13 +172,25 @@ func (d *diagnosis) idMaps() {
 		d.add("id maps", OK, fmt.Sprintf("a container's root is %d here", uid[0].Host), Unknown)
 		return
 	}
-	uid, _, nested := userMaps()
-	if !nested {
+	if uid, _, nested := userMaps(); !nested {
 		d.add("id maps", OK, fmt.Sprintf("a container's user is %d here, a subordinate id", uid[1].Host), Unknown)
 		return
 	}
-	why, detail := whyNoMaps() // it works, and a fix makes it better
-	d.add("id maps", OK, "a container's user is this user, in a second user namespace without any rights, because "+detail, why)
+	d.nested()
+}
+
+// nested says that a container's user is this user: it works, and a fix makes it better.
+func (d *diagnosis) nested() {
+	why, detail := whyNoMaps()
+	check := Check{
+		Step: "id maps", Status: OK, Cause: why,
+		Detail: oneLine("a container's user is this user, in a second user namespace without any rights, because " + detail),
+	}
+	if i := slices.IndexFunc(d.checks, func(c Check) bool { return c.Step == check.Step }); i >= 0 {
+		d.checks[i] = check
+		return
+	}
+	d.checks = append(d.checks, check)
 }
 
 // whyNoMaps tells why a user cannot map subordinate ids.
@@ -192,7 +204,7 @@ func whyNoMaps() (Cause, string) {
 			return WeakHelper, path + " is neither setuid root nor has it capabilities"
 		}
 	}
-	if n, err := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0); err == nil && n == 1 {
+	if noNewPrivs() {
 		return NoNewPrivs, "this process may not gain privileges (no_new_privs), which newuidmap has to"
 	}
 	if _, err := user.CurrentUser(); err != nil {
@@ -204,6 +216,12 @@ func whyNoMaps() (Cause, string) {
 		return NoSubIDs, "/etc/subuid or /etc/subgid has no line for this user"
 	}
 	return Unknown, "newuidmap failed"
+}
+
+// noNewPrivs says that no program this process starts gets privileges (prctl(2), PR_SET_NO_NEW_PRIVS).
+func noNewPrivs() bool {
+	n, err := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0)
+	return err == nil && n == 1
 }
 
 func privileged(path string) bool {
@@ -352,6 +370,9 @@ func (d *diagnosis) tryContainer(ctx context.Context, unfiltered bool) (err erro
 	}, oci.Streams{})
 	if cerr := l.Close(); cerr != nil {
 		return errors.Join(err, cerr)
+	}
+	if os.Geteuid() != 0 && l.host.Nested {
+		d.nested() // also where newuidmap looked fine, and refused
 	}
 	if start := (*oci.StartError)(nil); errors.As(err, &start) && strings.HasPrefix(start.Step, "exec ") && errors.Is(err, unix.ENOENT) {
 		return nil

@@ -66,6 +66,7 @@ func TestEffects(t *testing.T) {
 			{"effective capabilities", "r = int(status('CapEff')[0], 16)", "0"},
 			{"bounding capabilities", "r = int(status('CapBnd')[0], 16)", "0"},
 			{"ambient capabilities", "r = int(status('CapAmb')[0], 16)", "0"},
+			{"host paths in mountinfo", "r = [l for l in open('/proc/self/mountinfo') if '/rootfs' in l or '/home' in l or '/var' in l]", "[]"},
 			{"no new privileges", "r = status('NoNewPrivs')[0]", "1"},
 			{"setuid", "os.setuid(0); r = 'root'", "EPERM"},
 			{"setgid", "os.setgid(0); r = 'root'", "EPERM"},

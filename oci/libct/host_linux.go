@@ -36,8 +36,11 @@ func probe(ctx context.Context, allowWeak bool) (host oci.Host, cg cgroupParent,
 	cg, err = findCgroup(ctx)
 	switch {
 	case err == nil:
-		host.Limits, host.Cgroup, host.SwapAccounting = oci.ByCgroup, cg.parent+cgroupPrefix, cg.swap
+		host.Limits, host.Cgroup, host.SwapAccounting, host.Unified = oci.ByCgroup, cg.parent+cgroupPrefix, cg.swap, cg.v1 == nil
 	case allowWeak:
+		if err := watchable(); err != nil {
+			return oci.Host{}, cg, &oci.HostError{Missing: err.Error(), Fix: "start it where it has a cgroup (mcp-bridge doctor says how)"}
+		}
 		host.Limits = oci.ByRlimits
 	default:
 		return oci.Host{}, cg, &oci.HostError{
@@ -49,7 +52,7 @@ func probe(ctx context.Context, allowWeak bool) (host oci.Host, cg cgroupParent,
 }
 
 func weakFix() string {
-	weak := "or set MCP_BRIDGE_ALLOW_WEAK_LIMITS=1 to run with per-process limits only"
+	weak := "or set MCP_BRIDGE_ALLOW_WEAK_LIMITS=1 to run with weaker limits (rlimits and a watchdog)"
 	if os.Geteuid() != 0 && cgroups.IsCgroup2UnifiedMode() {
 		return "start it where systemd delegates a cgroup, for instance by \"systemd-run --user --scope -p Delegate=yes mcp-bridge\", " + weak
 	}
@@ -109,20 +112,20 @@ func rootMap(subids, current string) ([]oci.IDMap, error) {
 
 // userMaps maps a user's containers to the user for root, which is nothing but a name there, and to the first
 // subordinate id for everybody else, so that a guest is not even the user who started it. nested says that there is no
-// subordinate id, for want of newuidmap (which also fails for a user without a passwd entry) or of a line for the user:
-// then the guest is the user, in a second user namespace where that is no right over anything.
+// subordinate id, for want of newuidmap (which also fails for a user without a passwd entry), of its privileges or of a
+// line for the user: then the guest is the user, in a second user namespace where that is no right over anything.
 func userMaps() (uid, gid []oci.IDMap, nested bool) {
 	line := func(own int, ids func() ([]user.SubID, error), helper string) ([]oci.IDMap, bool) {
 		m := []oci.IDMap{{Container: 0, Host: uint32(own), Size: 1}}
 		sub, err := ids()
-		if _, herr := exec.LookPath(helper); err != nil || herr != nil || len(sub) == 0 {
+		if program, herr := exec.LookPath(helper); err != nil || herr != nil || len(sub) == 0 || !privileged(program) {
 			return m, false
 		}
 		return append(m, oci.IDMap{Container: 65534, Host: uint32(sub[0].SubID), Size: 1}), true
 	}
 	uid, uok := line(os.Geteuid(), user.CurrentUserSubUIDs, "newuidmap")
 	gid, gok := line(os.Getegid(), user.CurrentUserSubGIDs, "newgidmap")
-	if !uok || !gok {
+	if !uok || !gok || noNewPrivs() {
 		return uid[:1], gid[:1], true
 	}
 	return uid, gid, false

@@ -42,6 +42,7 @@ func Init() {
 			os.Exit(1)
 		}
 	}
+	coverRootfs()
 	libcontainer.Init()
 }
 

@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,8 +17,6 @@ import (
 
 	_ "github.com/opencontainers/cgroups/devices" // without it: "cgroup manager is not configured to set device rules"
 	"github.com/opencontainers/runc/libcontainer"
-	"github.com/opencontainers/runc/libcontainer/configs"
-	"github.com/opencontainers/runc/libcontainer/specconv"
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
 
@@ -98,6 +95,24 @@ func (l *Launcher) Run(ctx context.Context, c oci.Container, s oci.Streams) (oci
 	if err != nil {
 		return oci.Exit{}, err
 	}
+	exit, err := l.launch(ctx, c, s, host, cg, st)
+	var start *oci.StartError
+	if !errors.As(err, &start) || ctx.Err() != nil {
+		return exit, err
+	}
+	if host, cg, again := l.reconsider(ctx, start, host); again {
+		if exit, err = l.launch(ctx, c, s, host, cg, st); !errors.As(err, &start) {
+			return exit, err
+		}
+	}
+	if start.Step == stepStart {
+		err = explain(start, c)
+	}
+	return exit, err
+}
+
+// launch is one try of Run.
+func (l *Launcher) launch(ctx context.Context, c oci.Container, s oci.Streams, host oci.Host, cg cgroupParent, st *state) (oci.Exit, error) {
 	host.UIDMap, host.GIDMap = mapsFor(host, c.User)
 	config, weak, err := configFor(c, host)
 	if err != nil {
@@ -136,10 +151,6 @@ func (l *Launcher) Run(ctx context.Context, c oci.Container, s oci.Streams) (oci
 		st.forget(c.ID)
 	}
 	exit.Limits = host.Limits
-	var start *oci.StartError
-	if errors.As(err, &start) && start.Step == stepStart && ctx.Err() == nil {
-		err = explain(start, c)
-	}
 	return exit, err
 }
 
@@ -154,10 +165,6 @@ type run struct {
 	cgroup    cgroupV1          // if we made it
 	cgroups   map[string]string // all of the container's, by controller
 }
-
-// weakLimits are those that bind the command only. stage0 sets them, because libcontainer's init is a Go program that
-// needs more address space and threads than a small limit leaves.
-type weakLimits struct{ memory, pids uint64 }
 
 func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit, error) {
 	lifeline, holdLifeline, err := os.Pipe()
@@ -178,6 +185,11 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 		return oci.Exit{}, fmt.Errorf("cannot make a pipe: %w", err)
 	}
 	defer filter.Close()
+	rootfs, err := openRootfs(c.Rootfs)
+	if err != nil {
+		return oci.Exit{}, err
+	}
+	defer rootfs.Close()
 
 	user := c.User
 	if r.nested != (oci.User{}) {
@@ -187,7 +199,7 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 		Init: true, LogLevel: strconv.Itoa(int(logrus.ErrorLevel)), // else its C half sends some thirty debug messages
 		Args: stage0Args(len(s.Extra), r.weak, len(r.filter), r.nested, c.Args), Env: c.Env, Cwd: oci.Workspace,
 		UID: int(user.UID), GID: int(user.GID),
-		ExtraFiles: append([]*os.File{lifeline, reportStatus, filter}, s.Extra...),
+		ExtraFiles: append([]*os.File{lifeline, reportStatus, filter, rootfs}, s.Extra...),
 	}
 	// A nil *os.File in an interface is not a nil interface.
 	if s.Stdin != nil {
@@ -241,7 +253,9 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 		}
 		return oci.Exit{}, &oci.StartError{Step: stepStart, Err: err}
 	}
+	stopWatch := r.watch(p)
 	ps, werr := p.Wait()
+	overLimit := stopWatch()
 	exit, reported, err := readReport(statusPipe, r.command)
 	if !reported {
 		if ps == nil {
@@ -255,103 +269,12 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 		}
 		exit = oci.Exit{Code: 128 + int(unix.SIGKILL), Signal: unix.SIGKILL}
 	}
-	exit.OOM = oomKilled(r.cgroups)
+	exit.OOM = overLimit || oomKilled(r.cgroups)
 	return exit, err
 }
 
-// stepStart is libcontainer's part of a start, which is where what the host does not offer shows.
-const stepStart = "start"
-
 // maxStart is how long a cancel waits for a start that is under way.
 const maxStart = 5 * time.Second
-
-var specconvMu sync.Mutex
-
-// configFor is the one way from a Container to libcontainer: through the OCI specification.
-func configFor(c oci.Container, host oci.Host) (*configs.Config, weakLimits, error) {
-	var weak weakLimits
-	spec, err := oci.Spec(c, host)
-	if err != nil {
-		return nil, weak, fmt.Errorf("internal error: %w", err)
-	}
-	rootless := os.Geteuid() != 0
-	// specconv hands out pointers into a table of its own, and writes to it.
-	specconvMu.Lock()
-	defer specconvMu.Unlock()
-	config, err := specconv.CreateLibcontainerConfig(&specconv.CreateOpts{
-		CgroupName: c.ID, Spec: spec, RootlessEUID: rootless,
-		// It forgives a missing cgroup only where the specification names none, which Spec does only without limits to
-		// enforce; and it forgives that a user may not load the BPF program of a device list, in a user namespace
-		// where no device can be made.
-		RootlessCgroups: rootless || host.Limits != oci.ByCgroup,
-	})
-	if err != nil {
-		return nil, weak, fmt.Errorf("internal error: cannot convert the OCI specification: %w", err)
-	}
-	for i, d := range config.Devices {
-		own := *d
-		config.Devices[i] = &own
-	}
-	// specconv leaves these to the runc command.
-	for _, l := range spec.Process.Rlimits {
-		switch l.Type {
-		case "RLIMIT_AS":
-			weak.memory = l.Hard
-		case "RLIMIT_NPROC":
-			weak.pids = l.Hard
-		default:
-			config.Rlimits = append(config.Rlimits, configs.Rlimit{Type: rlimitNumbers[l.Type], Soft: l.Soft, Hard: l.Hard})
-		}
-	}
-	config.Labels = nil // "bundle=" and the current directory, which is nobody's business
-	return config, weak, nil
-}
-
-var rlimitNumbers = map[string]int{
-	"RLIMIT_CORE": unix.RLIMIT_CORE, "RLIMIT_FSIZE": unix.RLIMIT_FSIZE, "RLIMIT_NOFILE": unix.RLIMIT_NOFILE,
-}
-
-// explain adds to a failed start what the host's settings say about its cause.
-func explain(start *oci.StartError, c oci.Container) error {
-	text := start.Err.Error()
-	if err := traversable(c.Rootfs); err != nil && os.Geteuid() == 0 {
-		return &oci.HostError{Missing: err.Error(), Fix: "set MCP_BRIDGE_CACHE_DIR to a directory that every user may enter, such as /var/cache/mcp-bridge"}
-	}
-	for _, s := range []struct{ file, bad, fix string }{
-		{"/proc/sys/user/max_user_namespaces", "0", "sudo sysctl -w user.max_user_namespaces=15000"},
-		{"/proc/sys/kernel/unprivileged_userns_clone", "0", "sudo sysctl -w kernel.unprivileged_userns_clone=1"},
-		{
-			"/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1",
-			"sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, or give this program an AppArmor profile with \"userns,\"",
-		},
-	} {
-		if b, err := os.ReadFile(s.file); err == nil && strings.TrimSpace(string(b)) == s.bad &&
-			(os.Geteuid() != 0 || !strings.HasPrefix(filepath.Base(s.file), "unprivileged_") && !strings.HasPrefix(filepath.Base(s.file), "apparmor_")) {
-			return &oci.HostError{Missing: fmt.Sprintf("%v; user namespaces are not available (%s is %s)", start, s.file, s.bad), Fix: s.fix}
-		}
-	}
-	if strings.Contains(text, `mounting "proc"`) && strings.Contains(text, "operation not permitted") {
-		return &oci.HostError{
-			Missing: fmt.Sprintf("%v; this looks like the inside of a container whose /proc is masked", start),
-			Fix:     "run the outer container with --security-opt unmask=ALL (podman) or --security-opt systempaths=unconfined (docker)",
-		}
-	}
-	return start
-}
-
-// traversable tells which directory on the way to p a user without rights may not enter.
-func traversable(p string) error {
-	for d := p; d != "/"; d = filepath.Dir(d) {
-		st, err := os.Stat(d)
-		if err != nil {
-			return fmt.Errorf("cannot reach the image: %w", err)
-		}
-		if st.Mode().Perm()&1 == 0 {
-			return fmt.Errorf("cannot reach the image at %s from inside a container, because %s may not be entered by others (mode %04o)", p, d, st.Mode().Perm())
-		}
-	}
-	return nil
-}
 
 // oomKilled reads the kernel's own count.
 func oomKilled(paths map[string]string) bool {
@@ -402,17 +325,4 @@ func readSmall(name string) ([]byte, error) {
 	}
 	defer f.Close()
 	return io.ReadAll(io.LimitReader(f, 1<<16))
-}
-
-// mapsFor narrows the maps of a host to what a container with this user needs.
-func mapsFor(host oci.Host, u oci.User) (uid, gid []oci.IDMap) {
-	pick := func(m []oci.IDMap, id uint32) []oci.IDMap {
-		// A non-root user's map names its own id for 0, and a subordinate one that the container's user gets.
-		m = slices.Clone(m)
-		if len(m) == 2 && m[1].Size == 1 {
-			m[1].Container = id
-		}
-		return m
-	}
-	return pick(host.UIDMap, u.UID), pick(host.GIDMap, u.GID)
 }

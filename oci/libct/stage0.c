@@ -8,7 +8,7 @@
 //
 //	/proc/self/exe stage0 EXTRA MEMORY PIDS FILTER UID GID COMMAND [ARG...]
 //
-// It runs COMMAND with descriptors 0, 1, 2 and EXTRA more (6, 7, ... here become 3, 4, ... there), with RLIMIT_AS
+// It runs COMMAND with descriptors 0, 1, 2 and EXTRA more (7, 8, ... here become 3, 4, ... there), with RLIMIT_AS
 // MEMORY and RLIMIT_NPROC PIDS if these are not 0 (set here and not by libcontainer, whose Go code would not start
 // within them), under the system call filter that it reads from descriptor 5, FILTER bytes of struct sock_filter, and,
 // if UID is not 0, in a user namespace of its own as UID and GID: where a user has but one id to map, libcontainer maps
@@ -38,7 +38,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { LIFELINE = 3, STATUS = 4, FILTER = 5, FIRST_EXTRA = 6, PRIVATE = 64 };
+enum { LIFELINE = 3, STATUS = 4, FILTER = 5, FIRST_EXTRA = 7, PRIVATE = 64 };
 // The kinds of report; the numbers are repeated in stage0_linux.go.
 enum { EXITED = 1, NO_EXEC = 2, FAILED = 3 };
 

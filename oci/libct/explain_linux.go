@@ -1,0 +1,89 @@
+//go:build linux && cgo
+
+package libct
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/mcp-bridge/mcp-bridge/oci"
+)
+
+// stepStart is libcontainer's part of a start, which is where what the host does not offer shows.
+const stepStart = "start"
+
+// reconsider finds out what has changed on a host where a start failed that was to be expected to work. Nothing of the
+// container has run, so it may be tried again.
+func (l *Launcher) reconsider(ctx context.Context, failed *oci.StartError, used oci.Host) (oci.Host, cgroupParent, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	host, cg := l.host, l.cgroup
+	switch stepOf(failed.Error()) {
+	case "id maps":
+		// newuidmap is there and refuses: a line in /etc/subuid may be for ids that this user namespace does not have.
+		if os.Geteuid() == 0 || used.Nested {
+			return host, cg, false
+		}
+		host.UIDMap, host.GIDMap, host.Nested = host.UIDMap[:1], host.GIDMap[:1], true
+	case "cgroup":
+		// Somebody removed it, moved this process elsewhere, or took a controller away (systemd does on daemon-reload).
+		if used.Limits != oci.ByCgroup {
+			return host, cg, false
+		}
+		var err error
+		if cg, err = findCgroup(ctx); err != nil {
+			return host, cg, false
+		}
+		host.Cgroup, host.SwapAccounting, host.Unified = cg.parent+cgroupPrefix, cg.swap, cg.v1 == nil
+	default:
+		return host, cg, false
+	}
+	l.opts.Logger.Warn("a container did not start as this host was; trying another way", "error", failed)
+	l.host, l.cgroup = host, cg
+	return host, cg, true
+}
+
+// explain adds to a failed start what the host's settings say about its cause.
+func explain(start *oci.StartError, c oci.Container) error {
+	text := start.Err.Error()
+	if err := traversable(c.Rootfs); err != nil && os.Geteuid() == 0 {
+		return &oci.HostError{Missing: err.Error(), Fix: "set MCP_BRIDGE_CACHE_DIR to a directory that every user may enter, such as /var/cache/mcp-bridge"}
+	}
+	for _, s := range []struct{ file, bad, fix string }{
+		{"/proc/sys/user/max_user_namespaces", "0", "sudo sysctl -w user.max_user_namespaces=15000"},
+		{"/proc/sys/kernel/unprivileged_userns_clone", "0", "sudo sysctl -w kernel.unprivileged_userns_clone=1"},
+		{
+			"/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1",
+			"sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, or give this program an AppArmor profile with \"userns,\"",
+		},
+	} {
+		if b, err := os.ReadFile(s.file); err == nil && strings.TrimSpace(string(b)) == s.bad &&
+			(os.Geteuid() != 0 || !strings.HasPrefix(filepath.Base(s.file), "unprivileged_") && !strings.HasPrefix(filepath.Base(s.file), "apparmor_")) {
+			return &oci.HostError{Missing: fmt.Sprintf("%v; user namespaces are not available (%s is %s)", start, s.file, s.bad), Fix: s.fix}
+		}
+	}
+	if strings.Contains(text, `mounting "proc"`) && strings.Contains(text, "operation not permitted") {
+		return &oci.HostError{
+			Missing: fmt.Sprintf("%v; this looks like the inside of a container whose /proc is masked", start),
+			Fix:     "run the outer container with --security-opt unmask=ALL (podman) or --security-opt systempaths=unconfined (docker)",
+		}
+	}
+	return start
+}
+
+// traversable tells which directory on the way to p a user without rights may not enter.
+func traversable(p string) error {
+	for d := p; d != "/"; d = filepath.Dir(d) {
+		st, err := os.Stat(d)
+		if err != nil {
+			return fmt.Errorf("cannot reach the image: %w", err)
+		}
+		if st.Mode().Perm()&1 == 0 {
+			return fmt.Errorf("cannot reach the image at %s from inside a container, because %s may not be entered by others (mode %04o)", p, d, st.Mode().Perm())
+		}
+	}
+	return nil
+}

@@ -1,0 +1,148 @@
+//go:build linux && cgo
+
+package libct_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/opencontainers/cgroups"
+
+	"github.com/mcp-bridge/mcp-bridge/oci"
+	"github.com/mcp-bridge/mcp-bridge/oci/libct"
+)
+
+const fallbackEnv = "LIBCT_TEST_FALLBACK"
+
+// TestNestedInstead runs as a user whose newuidmap does not work, in TestHelpersWithoutEffect: twice, because what the
+// first container found out is for all.
+func TestNestedInstead(t *testing.T) {
+	if os.Getenv(fallbackEnv) == "" {
+		t.Skip("only with the user that TestHelpersWithoutEffect makes")
+	}
+	l := newLauncher(t)
+	for range 2 {
+		out := mustRun(t, l, "import os; print(os.getuid(), open('/proc/self/uid_map').read().split())", "")
+		if want := "65534 ['65534', '0', '1']\n"; out != want {
+			t.Errorf("a container of a user with one id says %q, want %q", out, want)
+		}
+	}
+	for _, c := range libct.Diagnose(t.Context(), tree.Path, oci.Limits{}) {
+		if c.Status == libct.Failed || c.Step == "id maps" && !strings.Contains(c.Detail, "second user namespace") {
+			t.Errorf("the doctor says %+v", c)
+		}
+	}
+}
+
+// TestHelpersWithoutEffect: there is a line in /etc/subuid and a newuidmap, and no use in either. A container has one id
+// then, as where there is neither.
+func TestHelpersWithoutEffect(t *testing.T) {
+	uid, gid, name := subordinate()
+	if os.Geteuid() != 0 || name == "" {
+		t.Skip("only root can make a user's newuidmap fail")
+	}
+	tmp, err := os.MkdirTemp("/var/tmp", "mcp-bridge-libct-helper-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(tmp)
+	no, err := exec.LookPath("false")
+	if err != nil {
+		t.Fatal(err)
+	}
+	copyFile := func(from, to string, mode os.FileMode) {
+		b, err := os.ReadFile(from)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(tmp, to), b, 0o755)
+		}
+		if err == nil {
+			err = os.Chmod(filepath.Join(tmp, to), mode)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	copyFile("/proc/self/exe", "libct.test", 0o755)
+	for _, helper := range []string{"newuidmap", "newgidmap"} {
+		copyFile(no, helper, 0o755|os.ModeSetuid)
+	}
+	home := filepath.Join(tmp, "home")
+	if err := os.Mkdir(home, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for path, owner := range map[string][2]int{tmp: {0, 0}, home: {int(uid), int(gid)}} {
+		if err := os.Chown(path, owner[0], owner[1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(tmp, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	test := []string{filepath.Join(tmp, "libct.test"), "-test.v", "-test.run=^TestNestedInstead$"}
+	for how, tt := range map[string]struct {
+		args []string
+		path string
+	}{
+		"they refuse":            {test, tmp + ":" + os.Getenv("PATH")},
+		"they get no privileges": {append([]string{"setpriv", "--no-new-privs"}, test...), os.Getenv("PATH")},
+	} {
+		t.Run(how, func(t *testing.T) {
+			cmd := exec.Command(tt.args[0], tt.args[1:]...)
+			cmd.Dir = home
+			cmd.Env = selfEnv("", "TMPDIR="+home, "HOME="+home, "USER="+name, "PATH="+tt.path, fallbackEnv+"=1", "GOCOVERDIR=")
+			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: gid, Groups: []uint32{gid}}}
+			var out bytes.Buffer
+			cmd.Stdout, cmd.Stderr = &out, &out
+			if err := cmd.Run(); err != nil || !strings.Contains(out.String(), "--- PASS: TestNestedInstead") {
+				t.Errorf("%v\n%s", err, out.String())
+			}
+		})
+	}
+}
+
+// TestCgroupThatVanishes: what the first container was put below is no longer there for the second.
+func TestCgroupThatVanishes(t *testing.T) {
+	if os.Geteuid() != 0 || cgroups.IsCgroup2UnifiedMode() {
+		t.Skip("it is done on cgroup v1 only, where root can move this process")
+	}
+	var away []string
+	move := func(to string) {
+		if err := os.WriteFile(filepath.Join(to, "cgroup.procs"), fmt.Append(nil, os.Getpid()), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	back := func() {
+		for _, dir := range away {
+			move(filepath.Dir(dir))
+			if err := os.Remove(dir); err != nil {
+				t.Error(err)
+			}
+		}
+		away = nil
+	}
+	defer back()
+	for _, c := range []string{"memory", "pids", "devices", "cpu"} {
+		own, err := cgroups.GetOwnCgroupPath(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := filepath.Join(own, "away-"+idPrefix)
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		away = append(away, dir)
+		move(dir)
+	}
+	l := newLauncher(t)
+	mustRun(t, l, "print(1)", "")
+	back()
+	if o := run(t, t.Context(), l, python("print(2)"), ""); o.err != nil || o.stdout != "2\n" || o.Limits != oci.ByCgroup {
+		t.Errorf("%v", o)
+	}
+}

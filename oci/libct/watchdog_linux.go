@@ -1,0 +1,160 @@
+//go:build linux && cgo
+
+package libct
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/runc/libcontainer"
+	"golang.org/x/sys/unix"
+)
+
+// A watchdog ends a container that takes more memory than its limit, where no cgroup does so: rlimits bound each process
+// and not their sum, and do not count files in a tmpfs. It looks twenty times a second, so a script can be over the
+// limit by what it touches in that time: the weak mode is weak.
+type watchdog struct {
+	pid   int      // of the container's first process, here
+	limit int64    // bytes
+	tmpfs []string // mount points in the container
+	page  int64
+}
+
+const watchEvery = 50 * time.Millisecond
+
+// watch starts a watchdog, if the container needs one. stop ends it and says whether it has killed the container.
+func (r run) watch(p *libcontainer.Process) (stop func() bool) {
+	if r.weak.total == 0 {
+		return func() bool { return false }
+	}
+	pid, _ := p.Pid() // of a process that has started
+	w := watchdog{pid: pid, limit: r.weak.total, tmpfs: r.weak.tmpfs, page: int64(os.Getpagesize())}
+	done, over := make(chan struct{}), make(chan bool)
+	go func() {
+		over <- w.watch(done, func() { _ = r.container.Signal(unix.SIGKILL) })
+	}()
+	return func() bool {
+		close(done)
+		return <-over
+	}
+}
+
+// watch calls kill when the limit is reached, and returns whether it was, when done is closed.
+func (w watchdog) watch(done <-chan struct{}, kill func()) (over bool) {
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-done:
+			return over
+		case <-tick.C:
+			if !over && w.memory() > w.limit {
+				over = true
+				kill()
+			}
+		}
+	}
+}
+
+// memory is what the container holds, in bytes. Pages of the image's files are not counted: they are the host's cache.
+func (w watchdog) memory() int64 {
+	files := w.files()
+	pids := w.processes()
+	most := files
+	for _, pid := range pids {
+		most += w.resident(pid)
+	}
+	if most <= w.limit {
+		return most // an upper bound that costs next to nothing
+	}
+	exact := files
+	for _, pid := range pids {
+		exact += w.private(pid)
+	}
+	return exact
+}
+
+// processes are the container's: the descendants of its first process, because that one is the parent of all orphans.
+func (w watchdog) processes() []int {
+	pids := []int{w.pid}
+	for i := 0; i < len(pids) && len(pids) < maxWatched; i++ {
+		for _, task := range names(fmt.Sprintf("/proc/%d/task", pids[i])) {
+			b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/children", pids[i], task)) // gone is none
+			for _, child := range strings.Fields(string(b)) {
+				if pid, err := strconv.Atoi(child); err == nil {
+					pids = append(pids, pid)
+				}
+			}
+		}
+	}
+	return pids
+}
+
+// maxWatched bounds the work where no limit of processes is set.
+const maxWatched = 4096
+
+// resident is a process's resident set with all it shares with others (proc_pid_statm(5)).
+func (w watchdog) resident(pid int) int64 {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+	if f := bytes.Fields(b); len(f) > 1 {
+		pages, _ := strconv.ParseInt(string(f[1]), 10, 64)
+		return pages * w.page
+	}
+	return 0
+}
+
+// private is a process's share of memory that is no file's, swapped out or not: what a fork shares with its parent
+// counts once (proc_pid_smaps(5)).
+func (w watchdog) private(pid int) (bytes int64) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	if errors.Is(err, fs.ErrPermission) {
+		return w.resident(pid)
+	}
+	for line := range strings.Lines(string(b)) {
+		f := strings.Fields(line)
+		if len(f) != 3 {
+			continue
+		}
+		switch f[0] {
+		case "Pss_Anon:", "Pss_Shmem:", "SwapPss:":
+			kb, _ := strconv.ParseInt(f[1], 10, 64)
+			bytes += kb << 10
+		}
+	}
+	return bytes
+}
+
+// files is the size of all files in the container's tmpfs mounts.
+func (w watchdog) files() (bytes int64) {
+	for _, dir := range w.tmpfs {
+		var st unix.Statfs_t
+		if unix.Statfs(fmt.Sprintf("/proc/%d/root%s", w.pid, dir), &st) == nil && st.Type == unix.TMPFS_MAGIC {
+			bytes += int64(st.Blocks-st.Bfree) * st.Bsize //nolint:gosec,unconvert // of a tmpfs with a size; differs by architecture
+		}
+	}
+	return bytes
+}
+
+func names(dir string) []string {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	n, _ := f.Readdirnames(-1)
+	return n
+}
+
+// watchable says whether this kernel shows what a watchdog has to see.
+func watchable() error {
+	if _, err := os.Stat("/proc/thread-self/children"); err != nil {
+		return fmt.Errorf("cannot see the processes of a container (a kernel without CONFIG_PROC_CHILDREN?): %w", err)
+	}
+	return nil
+}
