@@ -450,5 +450,8 @@ func (p place) fixImage(err error) string {
 				", or set " + config.EnvImage + " to an image with python3 3.9 or newer"
 		}
 	}
+	if errors.Is(err, fs.ErrPermission) {
+		return "set " + config.EnvCacheDir + " to a directory that this user may write to, or give the user the one above"
+	}
 	return "set " + config.EnvImage + " to an image with python3 3.9 or newer (host: this host's own)"
 }

@@ -89,7 +89,7 @@ func runScript(c *cobra.Command, f runFlags, args []string) error {
 	}
 	var out bridge.Output
 	if mode == "" {
-		out = bridge.Output{Stdout: os.Stdout, Stderr: os.Stderr}
+		out = bridge.Output{Stdout: forTerminal(os.Stdout), Stderr: forTerminal(os.Stderr)}
 	}
 	req := bridge.Request{Code: code, Servers: f.servers, Timeout: time.Duration(f.timeout)}
 	if len(args) > 0 && args[0] != "-" {
