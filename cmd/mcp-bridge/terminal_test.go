@@ -8,13 +8,13 @@ import (
 
 func TestEscaper(t *testing.T) {
 	for in, want := range map[string]string{
-		"plain\ttext\r\n":           "plain\ttext\r\n",
-		"Grüße, 世界 👋\u00a0.":        "Grüße, 世界 👋\u00a0.",
-		"\x1b]52;c;cm0=\x07":        `\x1b]52;c;cm0=\x07`,
-		"a\x00\x7f\b":               `a\x00\x7f\x08`,
-		"\u009b31m":                 `\u009b31m`,
-		"user\u202enimda\u2066":     `user\u202enimda\u2066`,
-		"\U000e0041":                `\U000e0041`,
+		"plain\ttext\r\n":            "plain\ttext\r\n",
+		"Grüße, 世界 👋\u00a0.":         "Grüße, 世界 👋\u00a0.",
+		"\x1b]52;c;cm0=\x07":         `\x1b]52;c;cm0=\x07`,
+		"a\x00\x7f\b":                `a\x00\x7f\x08`,
+		"\u009b31m":                  `\u009b31m`,
+		"user\u202enimda\u2066":      `user\u202enimda\u2066`,
+		"\U000e0041":                 `\U000e0041`,
 		"bad \xff\xc3( and \xe2\x82": `bad \xff\xc3( and `, // the last may still become a character
 	} {
 		var whole, bytewise bytes.Buffer

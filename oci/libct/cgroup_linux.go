@@ -20,6 +20,7 @@ type cgroupParent struct {
 	parent string            // cgroup v2: prefix of linux.cgroupsPath, absolute within the tree
 	v1     map[string]string // cgroup v1: the directory of the own cgroup, by controller
 	swap   bool              // the kernel counts swap
+	cpu    bool              // the cpu controller is there
 }
 
 // controllers are what the limits need. cpu is wanted as well, but a host that delegates only these two is common
@@ -49,11 +50,12 @@ func findUnified() (cgroupParent, error) {
 	}
 	var errs []error
 	for _, dir := range candidates(own) {
-		if err := prepareUnified(filepath.Join(unifiedRoot, dir)); err != nil {
+		cpu, err := prepareUnified(filepath.Join(unifiedRoot, dir))
+		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		return cgroupParent{parent: strings.TrimSuffix(dir, "/") + "/", swap: true}, nil
+		return cgroupParent{parent: strings.TrimSuffix(dir, "/") + "/", swap: true, cpu: cpu}, nil
 	}
 	return cgroupParent{}, errors.Join(errs...)
 }
@@ -76,7 +78,7 @@ func findCgroupV1() (cgroupParent, error) {
 		own[c] = dir
 	}
 	swap := cgroups.PathExists(filepath.Join(own["memory"], "memory.memsw.limit_in_bytes"))
-	return cgroupParent{v1: own, swap: swap}, nil
+	return cgroupParent{v1: own, swap: swap, cpu: true}, nil
 }
 
 func ownUnified() (string, error) {
@@ -116,26 +118,26 @@ func delegated(dir string) bool {
 }
 
 // prepareUnified makes dir fit to hold containers: its controllers are on for its children, and, as a cgroup with
-// such children may hold no process itself, the processes in it move to a child.
-func prepareUnified(dir string) error {
+// such children may hold no process itself, the processes in it move to a child. It says whether cpu is among them.
+func prepareUnified(dir string) (cpu bool, err error) {
 	for _, f := range []string{"cgroup.procs", "cgroup.subtree_control", "."} {
 		if err := unix.Access(filepath.Join(dir, f), unix.W_OK); err != nil {
-			return fmt.Errorf("cgroup %s: %w", filepath.Join(dir, f), err)
+			return false, fmt.Errorf("cgroup %s: %w", filepath.Join(dir, f), err)
 		}
 	}
 	have, err := readSmall(filepath.Join(dir, "cgroup.controllers"))
 	if err != nil {
-		return fmt.Errorf("cgroup %s: %w", dir, err)
+		return false, fmt.Errorf("cgroup %s: %w", dir, err)
 	}
 	available := strings.Fields(string(have))
 	for _, c := range controllers {
 		if !slices.Contains(available, c) {
-			return fmt.Errorf("cgroup %s: controller %s is not delegated", dir, c)
+			return false, fmt.Errorf("cgroup %s: controller %s is not delegated", dir, c)
 		}
 	}
 	on, err := readSmall(filepath.Join(dir, "cgroup.subtree_control"))
 	if err != nil {
-		return fmt.Errorf("cgroup %s: %w", dir, err)
+		return false, fmt.Errorf("cgroup %s: %w", dir, err)
 	}
 	for _, c := range append([]string{"cpu"}, controllers...) {
 		if slices.Contains(strings.Fields(string(on)), c) || !slices.Contains(available, c) {
@@ -148,10 +150,10 @@ func prepareUnified(dir string) error {
 			}
 		}
 		if err != nil {
-			return fmt.Errorf("cgroup %s: controller %s: %w", dir, c, err)
+			return false, fmt.Errorf("cgroup %s: controller %s: %w", dir, c, err)
 		}
 	}
-	return nil
+	return slices.Contains(available, "cpu"), nil
 }
 
 func enable(dir, controller string) error {

@@ -95,6 +95,12 @@ func (l *Launcher) Run(ctx context.Context, c oci.Container, s oci.Streams) (oci
 	if err != nil {
 		return oci.Exit{}, err
 	}
+	if host.Limits == oci.ByCgroup && c.Limits.CPUs > 0 && !cg.cpu {
+		return oci.Exit{}, &oci.HostError{
+			Missing: "cannot enforce the limit of CPU time (MCP_BRIDGE_CPUS): the cpu controller is not delegated below " + cg.parent,
+			Fix:     "have it delegated (mcp-bridge doctor says how), or unset MCP_BRIDGE_CPUS",
+		}
+	}
 	exit, err := l.launch(ctx, c, s, host, cg, st)
 	var start *oci.StartError
 	if !errors.As(err, &start) || ctx.Err() != nil {

@@ -65,6 +65,8 @@ func play(m *testing.M) int {
 		}
 	}
 	switch os.Getenv(roleEnv) {
+	case "denied":
+		return denied()
 	case "victim":
 		return victim()
 	default:

@@ -41,8 +41,10 @@
 enum { LIFELINE = 3, STATUS = 4, FILTER = 5, FIRST_EXTRA = 7, PRIVATE = 64 };
 // The kinds of report; the numbers are repeated in stage0_linux.go.
 enum { EXITED = 1, NO_EXEC = 2, FAILED = 3 };
+// What stage0 is at, for the report of a failure; the names are in stage0_linux.go, in this order.
+enum { AT_START, AT_READ_FILTER, AT_NESTING, AT_CAPABILITIES, AT_DUMPABLE, AT_FILTER, AT_FORK, AT_DESCRIPTORS, AT_LIMITS };
 
-static int lifeline, status;
+static int lifeline, status, at;
 
 static void report(uint32_t kind, uint32_t value)
 {
@@ -54,7 +56,7 @@ static void report(uint32_t kind, uint32_t value)
 
 static void fail(void)
 {
-	report(FAILED, errno);
+	report(FAILED | at << 8, errno);
 	_exit(125);
 }
 
@@ -89,6 +91,7 @@ static size_t filter_size;
 
 static void read_filter(size_t size)
 {
+	at = AT_READ_FILTER;
 	errno = EINVAL;
 	if (size > sizeof filter || size % sizeof *filter)
 		fail();
@@ -102,6 +105,7 @@ static void read_filter(size_t size)
 
 static void load_filter(void)
 {
+	at = AT_FILTER;
 	struct sock_fprog program = { filter_size / sizeof *filter, filter };
 	if (filter_size > 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
 		fail();
@@ -110,6 +114,7 @@ static void load_filter(void)
 // drop_capabilities leaves none in any set, the bounding set included.
 static void drop_capabilities(void)
 {
+	at = AT_CAPABILITIES;
 	struct __user_cap_header_struct header = { _LINUX_CAPABILITY_VERSION_3, 0 };
 	struct __user_cap_data_struct none[2] = { { 0 } };
 	for (int cap = 0; prctl(PR_CAPBSET_READ, cap) >= 0; cap++)
@@ -136,6 +141,7 @@ static pid_t fork_nested(const char *uid, const char *gid)
 {
 	int ready[2], mapped[2];
 	char byte = 0;
+	at = AT_NESTING;
 	if (pipe2(ready, O_CLOEXEC) || pipe2(mapped, O_CLOEXEC))
 		fail();
 	pid_t child = fork();
@@ -179,18 +185,22 @@ static void run(char **argv, char **env)
 	read_filter(strtoul(argv[5], NULL, 10));
 	int nested = strcmp(argv[6], "0") != 0;
 	pid_t child = nested ? fork_nested(argv[6], argv[7]) : -1; // whose maps could not be written if it were not dumpable
+	at = AT_DUMPABLE;
 	if (prctl(PR_SET_DUMPABLE, 0))
 		fail();
 	load_filter();
+	at = AT_FORK;
 	if (!nested)
 		child = vfork();
 	if (child < 0)
 		fail();
 	if (child == 0) {
+		at = AT_DESCRIPTORS;
 		for (int i = 0; i < extra; i++)
 			if (dup2(FIRST_EXTRA + i, 3 + i) < 0)
 				fail();
 		close_from(3 + extra, PRIVATE - 1); // what is above closes itself at exec
+		at = AT_LIMITS;
 		limit(RLIMIT_AS, argv[3]);
 		limit(RLIMIT_NPROC, argv[4]);
 		act.sa_handler = SIG_DFL;

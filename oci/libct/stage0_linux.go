@@ -21,8 +21,14 @@ import (
 const (
 	exited = 1 // value: a wait status
 	noExec = 2 // value: errno
-	failed = 3 // value: errno
+	failed = 3 // value: errno; above the first byte of the kind, an index in stage0Steps
 )
+
+// stage0Steps are the steps at which stage0 can fail.
+var stage0Steps = []string{
+	"start", "read the system call filter", "nest a user namespace", "drop capabilities", "be not dumpable",
+	"load the system call filter (seccomp)", "fork", "arrange descriptors", "set rlimits",
+}
 
 // stage0Args is the command line of pid 1: how many extra descriptors there are, the limits by rlimit, how many bytes
 // of filter it has to read, and who the command is to be in a user namespace of its own, if it gets one.
@@ -54,7 +60,8 @@ func readReport(r io.Reader, command string) (exit oci.Exit, ok bool, err error)
 		return oci.Exit{}, false, nil //nolint:nilerr // no report is an answer: stage0 was killed
 	}
 	kind, value := binary.NativeEndian.Uint32(words[:4]), binary.NativeEndian.Uint32(words[4:])
-	switch kind {
+	step := int(kind >> 8)
+	switch kind & 0xff {
 	case exited:
 		ws := syscall.WaitStatus(value)
 		if ws.Signaled() {
@@ -67,7 +74,9 @@ func readReport(r io.Reader, command string) (exit oci.Exit, ok bool, err error)
 			Err:  &os.PathError{Op: "exec", Path: command, Err: syscall.Errno(value)},
 		}
 	case failed:
-		return oci.Exit{}, true, &oci.StartError{Step: "stage0", Err: syscall.Errno(value)}
+		if step < len(stage0Steps) {
+			return oci.Exit{}, true, &oci.StartError{Step: "stage0", Err: fmt.Errorf("cannot %s: %w", stage0Steps[step], syscall.Errno(value))}
+		}
 	}
 	return oci.Exit{}, true, fmt.Errorf("internal error: stage0 reported %d, %d", kind, value)
 }

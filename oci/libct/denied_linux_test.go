@@ -1,0 +1,110 @@
+//go:build linux && cgo
+
+package libct_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mcp-bridge/mcp-bridge/oci"
+	"github.com/mcp-bridge/mcp-bridge/oci/libct"
+)
+
+const denyEnv = "LIBCT_TEST_DENY"
+
+// denied is a bridge on a host that answers EPERM to one system call, as an outer container's filter does. It says how a
+// container ends there.
+func denied() int {
+	var nr, arg uint32
+	if _, err := fmt.Sscanf(os.Getenv(denyEnv), "%d %d", &nr, &arg); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	l := libct.New(libct.Options{StateDir: os.Getenv(stateEnv)})
+	defer l.Close()
+	if err := deny(nr, arg); err != nil {
+		fmt.Fprintln(os.Stderr, "cannot load a filter:", err)
+		return 1
+	}
+	_, err := l.Run(context.Background(), python("print('it runs')"), oci.Streams{Stdout: os.Stdout})
+	var start *oci.StartError
+	var host *oci.HostError
+	fmt.Printf("%t %v\n", errors.As(err, &start) || errors.As(err, &host), err)
+	return 0
+}
+
+// deny makes a system call fail from now on, in this process and its children; with arg not 0 only if that is its
+// first argument.
+func deny(nr, arg uint32) error {
+	load := func(offset uint32) unix.SockFilter {
+		return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: offset}
+	}
+	differs := func(k uint32, skip uint8) unix.SockFilter {
+		return unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: k, Jf: skip}
+	}
+	ret := func(k uint32) unix.SockFilter { return unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: k} }
+	no := ret(unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM))
+	filter := []unix.SockFilter{load(0), differs(nr, 1), no, ret(unix.SECCOMP_RET_ALLOW)}
+	if arg != 0 {
+		const firstArgument = 16 // of struct seccomp_data, its low half
+		filter = []unix.SockFilter{load(0), differs(nr, 3), load(firstArgument), differs(arg, 1), no, ret(unix.SECCOMP_RET_ALLOW)}
+	}
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return err
+	}
+	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&program)))
+	runtime.KeepAlive(filter)
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// TestDeniedSteps: whatever a host does not allow, the start fails with an error that says so, which is the host's and not
+// a bug of ours, and nothing is left.
+func TestDeniedSteps(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("as a user the first of these make the host look like another")
+	}
+	for name, tt := range map[string]struct {
+		nr, arg uint32
+		want    string
+	}{
+		"user namespace":    {unix.SYS_UNSHARE, 0, "unshare"},
+		"mount":             {unix.SYS_MOUNT, 0, "mount"},
+		"pivot":             {unix.SYS_PIVOT_ROOT, 0, "pivot_root"},
+		"host name":         {unix.SYS_SETHOSTNAME, 0, "sethostname"},
+		"capabilities":      {unix.SYS_CAPSET, 0, "capabilit"},
+		"no new privileges": {unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, "no_new_privs"},
+		"filter":            {unix.SYS_PRCTL, unix.PR_SET_SECCOMP, "seccomp"},
+		"groups":            {unix.SYS_SETGROUPS, 0, "setgroups"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := ourCgroups(t)
+			cmd := exec.Command("/proc/self/exe")
+			cmd.Env = selfEnv("denied", stateEnv+"="+t.TempDir(), denyEnv+"="+strconv.Itoa(int(tt.nr))+" "+strconv.Itoa(int(tt.arg)))
+			var stdout, stderr bytes.Buffer
+			cmd.Stdout, cmd.Stderr = &stdout, &stderr
+			err := cmd.Run()
+			ok, text, _ := strings.Cut(strings.ToLower(stdout.String()), " ")
+			if err != nil || ok != "true" || !strings.Contains(text, "operation not permitted") || !strings.Contains(text, tt.want) {
+				t.Errorf("%v: %q\n%s\nwant an error about %q", err, stdout.String(), stderr.String(), tt.want)
+			}
+			if after := ourCgroups(t); len(after) != len(before) {
+				t.Errorf("cgroups are left: %v", after)
+			}
+		})
+	}
+}
