@@ -6,7 +6,6 @@ import (
 	"debug/elf"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -172,17 +171,5 @@ func writeNote(c *cache, path string, s *snapshot) error {
 	if err != nil {
 		return err
 	}
-	// By rename, so that a reader sees the old one or the new one. Its name in tmp has no lock's name: removed here.
-	tmp, err := os.CreateTemp(filepath.Join(c.dir, refsDir), ".note-*")
-	if err != nil {
-		return err
-	}
-	_, err = tmp.Write(b)
-	if err = errors.Join(err, tmp.Close()); err == nil {
-		err = os.Rename(tmp.Name(), path)
-	}
-	if err != nil {
-		os.Remove(tmp.Name()) //nolint:errcheck // the first error counts
-	}
-	return err
+	return c.writeRef(filepath.Base(path), b)
 }

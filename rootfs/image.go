@@ -22,17 +22,47 @@ type image struct {
 	ref      string
 	manifest ispec.Descriptor
 	src      types.ImageSource
+	remote   bool // its blobs are downloaded
 }
 
 // ensureImage makes the tree of an image.
 func ensureImage(ctx context.Context, c *cache, im image) (entry, error) {
 	e, err := c.populate(ctx, im.manifest.Digest, func(ctx context.Context, root string) (entry, error) {
+		if m := meterOf(ctx); m != nil {
+			m.phase(im.phase(), im.size(ctx))
+			im.src = meteredSource{im.src, m}
+		}
 		return im.unpack(ctx, c, root)
 	})
 	if err != nil {
 		return entry{}, fmt.Errorf("cannot unpack image %s: %w", im.ref, err)
 	}
 	return e, nil
+}
+
+// phase is what reading the blobs is called.
+func (im image) phase() Phase {
+	if im.remote {
+		return Downloading
+	}
+	return Unpacking
+}
+
+// size is how many bytes unpack will read, or 0 if the manifest cannot be read: unpack says why.
+func (im image) size(ctx context.Context) int64 {
+	b, err := im.blob(ctx, im.manifest, maxManifest)
+	if err != nil {
+		return 0
+	}
+	m, err := parseManifest(b)
+	if err != nil {
+		return 0
+	}
+	total := im.manifest.Size + m.Config.Size
+	for _, l := range m.Layers {
+		total += max(l.Size, 0)
+	}
+	return total
 }
 
 // unpack fills root. Manifest and config are verified before anything of them is used, layers while they are written:
