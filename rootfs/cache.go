@@ -259,24 +259,17 @@ func writeNew(path string, b []byte) error {
 	return errors.Join(err, f.Close())
 }
 
-// readBounded reads a regular file of at most limit bytes. O_NONBLOCK keeps a FIFO from blocking us for ever.
+// readBounded reads a regular file of at most limit bytes.
 func readBounded(path string, limit int64) ([]byte, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	f, size, err := openRegular(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	fi, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !fi.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a regular file", path)
-	}
-	if fi.Size() > limit {
+	if size > limit {
 		return nil, fmt.Errorf("%s is larger than %d bytes", path, limit)
 	}
-	b := make([]byte, fi.Size())
+	b := make([]byte, size)
 	_, err = io.ReadFull(f, b)
 	return b, err
 }

@@ -13,6 +13,7 @@ import (
 const (
 	dockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
 	dockerIndex    = "application/vnd.docker.distribution.manifest.list.v2+json"
+	dockerSchema1  = "application/vnd.docker.distribution.manifest.v1" // or …v1+prettyjws
 	dockerConfig   = "application/vnd.docker.container.image.v1+json"
 	foreignLayer   = "application/vnd.oci.image.layer.nondistributable.v1.tar"
 	dockerLayer    = "application/vnd.docker.image.rootfs.diff.tar"
@@ -36,6 +37,9 @@ var plainVariants = map[string][]string{
 // choosePlatform picks the manifest for containers on this machine: Linux on the architecture we were built for.
 // Build attestations are in the index too, with an unknown platform.
 func choosePlatform(manifests []ispec.Descriptor) (ispec.Descriptor, error) {
+	if len(manifests) == 1 && manifests[0].Platform == nil {
+		return manifests[0], nil // its config has the last word
+	}
 	variants := plainVariants[runtime.GOARCH]
 	best, rank := -1, 0
 	var offered []string
@@ -55,6 +59,9 @@ func choosePlatform(manifests []ispec.Descriptor) (ispec.Descriptor, error) {
 		if best < 0 || r < rank {
 			best, rank = i, r
 		}
+	}
+	if best < 0 && len(offered) == 0 {
+		return ispec.Descriptor{}, fmt.Errorf("no image for linux/%s: of %d in the index, none says what it is for", runtime.GOARCH, len(manifests))
 	}
 	if best < 0 {
 		return ispec.Descriptor{}, fmt.Errorf("no image for linux/%s among %d: %s",

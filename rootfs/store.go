@@ -1,6 +1,6 @@
-// Package rootfs turns an image reference into a cached, read-only directory: resolve, verify, unpack (DESIGN.md
+// Package rootfs turns an image reference into a cached, read-only directory: resolve, pull, verify, unpack (DESIGN.md
 // section 2). It knows nothing of containers: what it hands out is a directory, the interpreter inside it and the
-// environment the image asks for. It never runs anything of an image, and it is not a registry client.
+// environment the image asks for. It never runs anything of an image. Registries are spoken to by containers/image.
 //
 // # What is trusted
 //
@@ -16,7 +16,6 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
-	"strings"
 	"sync"
 )
 
@@ -36,7 +35,10 @@ type Store struct {
 	// Logger gets what a person may want to know (entries left out, leftovers removed). Nil: nothing is logged.
 	Logger *slog.Logger
 
-	swept sync.Once
+	swept    sync.Once
+	flights  flights
+	patience patience // for tests
+	etc      string   // instead of /etc; for tests
 }
 
 // A Tree is a root directory in the cache. Trees are immutable; nothing is removed from them while the entry exists.
@@ -51,19 +53,33 @@ type Tree struct {
 
 // Supported says whether ref is of a kind that Ensure knows, without looking for the image.
 func Supported(ref string) error {
-	if dir, ok := strings.CutPrefix(ref, "oci:"); ref == "host" || ok && dir != "" {
-		return nil
-	}
-	return fmt.Errorf("%w: allowed are oci:DIR[:TAG] and host", ErrUnsupportedRef)
+	_, err := parseRef(ref)
+	return err
 }
 
 // Ensure returns the tree of ref, making it first when it is not in the cache. ref is one of
 //
-//	oci:DIR[:TAG]  an OCI image layout in a directory
-//	host           a snapshot of this machine's Python
+//	NAME[:TAG], NAME@DIGEST    an image in a registry, as podman and docker write it; docker:// may stand before it
+//	oci:DIR[:TAG]              an OCI image layout in a directory
+//	oci-archive:FILE[:TAG]     one in a tar archive (podman save --format oci-archive)
+//	docker-archive:FILE[:REF]  what docker save makes
+//	host                       a snapshot of this machine's Python
 //
-// What fails half-way leaves nothing. Cancelling ctx ends the work.
+// A registry's image that is in the cache is taken from there without asking the registry: what a tag stands for is
+// asked once, and again by Refresh. What policy.json does not allow is refused, in the cache or not.
+//
+// Calls for the same ref at the same time share the work. What fails half-way leaves nothing. Cancelling ctx ends the
+// call, and the work if nobody else waits for it.
 func (s *Store) Ensure(ctx context.Context, ref string) (Tree, error) {
+	return s.ensure(ctx, ref, false)
+}
+
+// Refresh is Ensure, but asks the registry what a tag stands for now. It fails if the registry cannot be asked.
+func (s *Store) Refresh(ctx context.Context, ref string) (Tree, error) {
+	return s.ensure(ctx, ref, true)
+}
+
+func (s *Store) ensure(ctx context.Context, text string, refresh bool) (Tree, error) {
 	if err := ctx.Err(); err != nil {
 		return Tree{}, err
 	}
@@ -73,18 +89,46 @@ func (s *Store) Ensure(ctx context.Context, ref string) (Tree, error) {
 	}
 	s.swept.Do(c.sweep) // once here, so that leftovers go even where every tree is warm
 
-	var e entry
-	if err := Supported(ref); err != nil {
-		return Tree{}, fmt.Errorf("cannot use image %q: %w", ref, err)
+	ref, err := parseRef(text)
+	if err == nil {
+		err = checkPolicy(s.etcDir(), ref)
 	}
-	if ref == "host" {
-		e, err = ensureHost(ctx, c)
-	} else {
-		e, err = ensureLayout(ctx, c, ref, strings.TrimPrefix(ref, "oci:"))
+	if err != nil {
+		return Tree{}, fmt.Errorf("cannot use image %q: %w", text, err)
 	}
+	if ref.kind == kindRegistry && !refresh {
+		if e, ok := c.remembered(ref.name); ok {
+			return e.tree(text), nil
+		}
+	}
+	key := text
+	if refresh {
+		key = "refresh " + text
+	}
+	e, err := s.flights.do(ctx, key, func(ctx context.Context) (entry, error) { return s.make(ctx, c, ref) })
 	if err != nil {
 		return Tree{}, err
 	}
+	return e.tree(text), nil
+}
+
+func (s *Store) make(ctx context.Context, c *cache, ref reference) (entry, error) {
+	switch ref.kind {
+	case kindHost:
+		return ensureHost(ctx, c)
+	case kindLayout:
+		return ensureLayout(ctx, c, ref)
+	case kindArchive:
+		return ensureArchive(ctx, c, ref)
+	case kindDockerArchive:
+		return ensureDockerArchive(ctx, c, ref)
+	case kindRegistry:
+		return s.ensureRegistry(ctx, c, ref)
+	}
+	return entry{}, fmt.Errorf("internal error: a reference of kind %q", ref.kind)
+}
+
+func (e entry) tree(ref string) Tree {
 	return Tree{
 		Ref:    ref,
 		Digest: e.Digest,
@@ -92,7 +136,14 @@ func (s *Store) Ensure(ctx context.Context, ref string) (Tree, error) {
 		Python: e.Python,
 		Env:    e.Env,
 		Aux:    filepath.Join(e.dir, "aux"),
-	}, nil
+	}
+}
+
+func (s *Store) etcDir() string {
+	if s.etc == "" {
+		return defaultEtc
+	}
+	return s.etc
 }
 
 func (s *Store) cache() (*cache, error) {
