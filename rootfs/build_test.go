@@ -282,3 +282,10 @@ func listing(t testing.TB, root string) map[string]string {
 	}
 	return got
 }
+
+func writeTestFile(path, body string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(path, []byte(body), 0o644)
+}
