@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/mcp-bridge/mcp-bridge/bridge"
 	"github.com/mcp-bridge/mcp-bridge/internal/config"
@@ -28,6 +29,8 @@ type images struct {
 
 	mu      sync.Mutex
 	said    bool
+	failed  error             // why ref could not be had
+	again   time.Time         // until then it is not tried again, if something stands in for it
 	warmed  map[string]bool   // trees that have been seen to, by digest
 	runners map[string][]byte // compiled runners, by digest of the tree
 }
@@ -44,7 +47,10 @@ func newImages(cfg config.Config, log *slog.Logger) *images {
 
 func (i *images) image(ctx context.Context) (bridge.Image, error) {
 	note := ""
-	tree, err := i.store.Ensure(ctx, i.ref)
+	tree, err := rootfs.Tree{}, i.lately()
+	if err == nil {
+		tree, err = i.store.Ensure(ctx, i.ref)
+	}
 	if err != nil && i.fallback != "" && ctx.Err() == nil {
 		cause := err
 		if tree, err = i.store.Ensure(ctx, i.fallback); err != nil {
@@ -75,9 +81,26 @@ func (i *images) warm(tree rootfs.Tree) {
 	i.jobs.Go(func() { i.compile(tree) })
 }
 
+// askAgain is how long a registry that could not be reached is left alone: no call should wait for the same timeout
+// as the one before it.
+const askAgain = time.Minute
+
+// lately returns why the image could not be had, if that was a short while ago and something stands in for it.
+func (i *images) lately() error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.fallback == "" || time.Now().After(i.again) {
+		return nil
+	}
+	return i.failed
+}
+
 func (i *images) sayOnce(cause error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	if time.Now().After(i.again) {
+		i.failed, i.again = cause, time.Now().Add(askAgain)
+	}
 	if !i.said {
 		i.said = true
 		i.log.Warn("scripts run with a copy of this host's Python, because "+i.ref+" cannot be had; set "+config.EnvImage+" to choose an image (host: this one, without a warning)", "cause", cause)
