@@ -31,10 +31,9 @@ type tree struct {
 	// layers only, wherever it stands in the archive. Nil in the first layer, which has nothing below it.
 	upper map[slot]struct{}
 
-	buf       []byte
-	bytes     int64 // charged so far
-	limit     int64 // what bytes may become with this layer
-	entries   int
+	// quota is what the layer that is being applied may still add.
+	quota     *quota
+	files     *fileWriter
 	noOpenat2 bool // test only: as on a kernel without it
 
 	skipped int // devices, FIFOs: what a container may not get from an image
@@ -74,9 +73,8 @@ func openTree(path string) (*tree, error) {
 		root: root,
 		dirs: map[uint64]dirInfo{root.ino: {parent: root.ino}},
 		open: map[string]*dir{},
-		buf:  make([]byte, 256<<10),
-
-		limit: maxBytes,
+		quota: newQuota(&budget{}, maxBytes),
+		files: newFileWriter(false),
 	}, nil
 }
 
@@ -170,7 +168,7 @@ func (t *tree) walk(path string, create bool) (*dir, error) {
 		next, err := openRetry(d.fd, name, dirFlags, 0)
 		if create && (errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ENOENT)) {
 			if err = t.remove(d, name); err == nil {
-				if err = t.charge(0); err == nil {
+				if err = t.quota.charge(0); err == nil {
 					err = t.mkdir(d, name, 0o755)
 				}
 			}
@@ -283,28 +281,6 @@ func (t *tree) mark(dir uint64, name string) {
 		}
 		dir, name = info.parent, info.name
 	}
-}
-
-// charge counts one entry and the bytes it is going to write, before it writes them.
-func (t *tree) charge(size int64) error {
-	if t.entries++; t.entries > maxEntries {
-		return fmt.Errorf("%w: more than %d entries", errBound, maxEntries)
-	}
-	if size < 0 || size > t.limit-t.bytes {
-		return fmt.Errorf("%w: %d bytes of content, %d are left", errBound, size, t.limit-t.bytes)
-	}
-	t.bytes += size
-	return nil
-}
-
-// limitLayer sets how much a layer of this compressed size may add, and returns it: see maxRatio.
-func (t *tree) limitLayer(compressed int64) int64 {
-	n := int64(maxBytes) - t.bytes
-	if compressed < maxBytes { // no overflow; above, maxRatio cannot bind
-		n = min(n, ratioFree+maxRatio*compressed)
-	}
-	t.limit = t.bytes + n
-	return n
 }
 
 // mountPoints makes the directories that a sandbox mounts something on, because it cannot make them in a read-only

@@ -27,9 +27,10 @@ func applyAll(t testing.TB, root string, noOpenat2 bool, layers ...[]byte) (*tre
 	}
 	t.Cleanup(tr.close)
 	tr.noOpenat2 = noOpenat2
+	var b budget
 	for i, l := range layers {
-		tr.limitLayer(int64(len(l)))
-		if err := tr.apply(context.Background(), bytes.NewReader(l), i > 0); err != nil {
+		tr.begin(newQuota(&b, int64(len(l))), i > 0)
+		if err := tr.apply(context.Background(), bytes.NewReader(l)); err != nil {
 			return tr, err
 		}
 	}
@@ -283,10 +284,12 @@ func TestApplyHostile(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer tr.close()
-				tr.noOpenat2, tr.entries = slow, tt.entries
+				tr.noOpenat2 = slow
+				var b budget
+				b.entries.Store(int64(tt.entries))
 				for i, l := range tt.layers {
-					tr.limitLayer(int64(len(l)))
-					if err = tr.apply(context.Background(), bytes.NewReader(l), i > 0); err != nil {
+					tr.begin(newQuota(&b, int64(len(l))), i > 0)
+					if err = tr.apply(context.Background(), bytes.NewReader(l)); err != nil {
 						break
 					}
 				}
@@ -346,7 +349,7 @@ func TestApplyCancelled(t *testing.T) {
 	defer tr.close()
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if err := tr.apply(ctx, bytes.NewReader(archive(t, file("a", "1"))), false); !errors.Is(err, context.Canceled) {
+	if err := tr.apply(ctx, bytes.NewReader(archive(t, file("a", "1")))); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -380,9 +383,9 @@ func FuzzApply(f *testing.F) {
 				t.Fatal(err)
 			}
 			tr.noOpenat2 = slow
-			tr.limit = 1 << 20 // the fuzzer loves sparse files
 			for i, l := range [][]byte{lower, upper} {
-				if err := tr.apply(t.Context(), bytes.NewReader(l), i > 0); err != nil {
+				tr.begin(&quota{budget: &budget{}, left: 1 << 20}, i > 0) // the fuzzer loves sparse files
+				if err := tr.apply(t.Context(), bytes.NewReader(l)); err != nil {
 					break // either way
 				}
 			}

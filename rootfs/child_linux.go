@@ -1,0 +1,132 @@
+package rootfs
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+const canReexec = true
+
+// pipeSize holds some 50 ms of a fast network. It is the most that a user gets.
+const pipeSize = 1 << 20
+
+func growPipe(w *os.File) {
+	// As much as the kernel gives: with less it is only slower.
+	_, _ = unix.FcntlInt(w.Fd(), unix.F_SETPIPE_SZ, pipeSize)
+	_ = unix.SetNonblock(int(w.Fd()), true) // Fd has made it a blocking one, and a blocked write could not be cancelled
+}
+
+// limitChild takes from this process, the child, what it does not need.
+func limitChild() error {
+	unix.Umask(0)
+	// Garbage is a fifth of what it needs: it decodes into buffers that it keeps.
+	debug.SetGCPercent(50)
+	for what, n := range map[int]uint64{
+		unix.RLIMIT_CORE:   0,
+		unix.RLIMIT_FSIZE:  maxBytes,
+		unix.RLIMIT_NOFILE: 256,
+		unix.RLIMIT_CPU:    uint64(maxCPU.Seconds()),
+	} {
+		var now unix.Rlimit
+		if err := unix.Getrlimit(what, &now); err != nil {
+			return err
+		}
+		n = min(n, now.Max)
+		if err := unix.Setrlimit(what, &unix.Rlimit{Cur: n, Max: n}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// startChild starts the unpacker as a process that may write below the job's directories only. It starts it from a
+// thread of its own, which has given up everything that the child must not have, because that is inherited, and which
+// then ends with the child, because a parent death signal means the death of the thread.
+func startChild(ctx context.Context, j job, streams []*os.File, lock *os.File) (wait func() (jobResult, error), err error) {
+	stdin, err := json.Marshal(order{Job: j, Streams: len(streams)})
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	cmd := exec.CommandContext(ctx, "/proc/self/exe")
+	cmd.Args, cmd.Env, cmd.Dir = []string{unpackName}, []string{}, "/"
+	cmd.ExtraFiles = append([]*os.File{lock}, streams...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Pdeathsig: syscall.SIGKILL,
+		Setpgid:   true, // ctrl-C is for the bridge, which ends it in order
+	}
+	var stdout, stderr boundedBuffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+
+	started, ended := make(chan error, 1), make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with this function
+		err := confine(j.Root, j.Scratch)
+		if err == nil {
+			err = cmd.Start()
+		}
+		started <- err
+		if err == nil {
+			ended <- cmd.Wait()
+		}
+	}()
+	if err := <-started; err != nil {
+		cancel()
+		return nil, fmt.Errorf("cannot start the unpacker: %w", err)
+	}
+	closeAll(streams)
+	wrote := make(chan struct{})
+	go func() { // a job of many layers may not fit into the pipe; a child that does not read it is one that dies
+		_, _ = in.Write(stdin)
+		close(wrote)
+	}()
+	return func() (jobResult, error) {
+		err := <-ended
+		in.Close()
+		<-wrote
+		defer cancel()
+		if ctx.Err() != nil {
+			return jobResult{}, context.Cause(ctx)
+		}
+		var a answer
+		if err == nil {
+			err = json.Unmarshal(stdout.Bytes(), &a)
+		}
+		if err != nil {
+			return jobResult{}, fmt.Errorf("internal error: the unpacker died: %w%s", err, stderr.tail())
+		}
+		return a.check(j)
+	}, nil
+}
+
+// A boundedBuffer keeps the first bytes of what a process says.
+type boundedBuffer struct{ bytes.Buffer }
+
+func (b *boundedBuffer) Write(p []byte) (int, error) {
+	b.Buffer.Write(p[:min(len(p), maxAnswer-b.Len())])
+	return len(p), nil
+}
+
+func (b *boundedBuffer) tail() string {
+	if b.Len() == 0 {
+		return ""
+	}
+	s := b.String()
+	return ": " + strings.TrimSpace(s[:min(len(s), 4000)])
+}
+
