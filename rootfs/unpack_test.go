@@ -6,14 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/opencontainers/umoci/oci/layer"
 )
 
 // unpackers are the two ways a path is resolved.
@@ -53,91 +51,6 @@ func newRoot(t testing.TB) string {
 		t.Fatal(err)
 	}
 	return root
-}
-
-// TestApplyAsUmoci makes random layers and compares the tree with umoci's.
-func TestApplyAsUmoci(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("umoci gives a directory the mode of the file that it replaces, and without root cannot enter it then")
-	}
-	compared := 0
-	for seed := range uint64(60) {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			rnd := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // reproducible
-			opt := &layer.UnpackOptions{OnDiskFormat: layer.DirRootfs{}}
-			scratch, want := newRoot(t), newRoot(t)
-			var layers [][]byte
-			var all []string
-			for n := range 1 + rnd.IntN(4) {
-				te := layer.NewTarExtractor(opt)
-				var hdrs []tar.Header
-				for range 5 + rnd.IntN(30) {
-					h := randomEntry(rnd)
-					body := h.PAXRecords["TEST.body"]
-					use := h
-					use.PAXRecords, use.ModTime = nil, testTime
-					// Entries that umoci refuses (a link loop on the way, a hard link to nothing) are left out.
-					if err := te.UnpackEntry(scratch, &use, strings.NewReader(body)); err != nil {
-						continue
-					}
-					hdrs = append(hdrs, h)
-					all = append(all, fmt.Sprintf("%d: %c %s -> %s", n, h.Typeflag, h.Name, h.Linkname))
-				}
-				layers = append(layers, archive(t, hdrs...))
-			}
-			for _, l := range layers {
-				// Again without them, because what umoci refuses may have removed something before.
-				if err := layer.UnpackLayer(want, bytes.NewReader(l), opt); err != nil {
-					return
-				}
-			}
-			compared++
-			expected := listing(t, want)
-			for p, s := range expected {
-				// Where a directory replaces a file on the way, umoci gives it the file's mode: its parent "restored".
-				if s == "drw-r--r--" {
-					expected[p] = "drwxr-xr-x"
-				}
-			}
-			for name, slow := range unpackers {
-				got := newRoot(t)
-				if err := applyAll(t, got, slow, layers...); err != nil {
-					t.Fatalf("%s: %v\n%s", name, err, strings.Join(all, "\n"))
-				}
-				if diff := cmp.Diff(expected, listing(t, got)); diff != "" {
-					t.Errorf("%s: (-umoci +ours)\n%s\n%s", name, diff, strings.Join(all, "\n"))
-				}
-			}
-		})
-	}
-	if compared < 30 {
-		t.Errorf("only %d sets of layers were compared", compared)
-	}
-}
-
-func randomEntry(rnd *rand.Rand) tar.Header {
-	name := func() string {
-		parts := make([]string, 1+rnd.IntN(3))
-		for i := range parts {
-			parts[i] = string(rune('a' + rnd.IntN(4)))
-		}
-		return strings.Join(parts, "/")
-	}
-	switch rnd.IntN(10) {
-	case 0, 1, 2:
-		return file(name(), name())
-	case 3, 4:
-		return folder(name(), []int64{0o755, 0o711, 0o700}[rnd.IntN(3)])
-	case 5:
-		return link(name(), []string{"", "/", "../"}[rnd.IntN(3)]+name())
-	case 6:
-		return hard(name(), name())
-	case 7:
-		return file(name()+"/"+whOpaque, "")
-	default:
-		dir, base := split(name())
-		return file(strings.TrimPrefix(dir+"/"+whPrefix+base, "/"), "")
-	}
 }
 
 // TestApply has what the random layers leave to chance, and what differs from umoci on purpose.

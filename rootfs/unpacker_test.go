@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -16,14 +17,16 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 )
 
 // randomLayers makes layers of few names, so that they meet often: files, directories, links (absolute, relative, out of
 // the root, through those of lower layers), hard links within and across layers, whiteouts before and after what they
 // could hide, opaque directories, devices, files in place of directories and the other way round. Entries that the
 // sequential unpacker refuses (a link loop on the way, a hard link to nothing) are left out, and so are the few sets of
-// layers that cannot be unpacked without them (what is refused may have removed something before): those are nil.
-func randomLayers(t testing.TB, seed uint64) (layers [][]byte, said string) {
+// layers that cannot be unpacked without them (what is refused may have removed something before): those are nil. If
+// strict, so are entries below something that is no directory.
+func randomLayers(t testing.TB, seed uint64, strict bool) (layers [][]byte, said string) {
 	t.Helper()
 	rnd := rand.New(rand.NewPCG(seed, 2)) //nolint:gosec // reproducible
 	scratch, err := openTree(newRoot(t))
@@ -41,6 +44,11 @@ func randomLayers(t testing.TB, seed uint64) (layers [][]byte, said string) {
 				h = node(h.Name, tar.TypeFifo)
 			}
 			h.ModTime = testTime.Add(time.Duration(rnd.IntN(1000)) * time.Hour)
+			if parent, _ := split(h.Name); strict {
+				if _, err := scratch.dir(parent, false); err != nil && !errors.Is(err, unix.ENOENT) {
+					continue
+				}
+			}
 			if scratch.apply(t.Context(), bytes.NewReader(archive(t, h))) != nil {
 				continue
 			}
@@ -53,6 +61,31 @@ func randomLayers(t testing.TB, seed uint64) (layers [][]byte, said string) {
 		layers = nil
 	}
 	return layers, fmt.Sprintf("seed %d:\n%s", seed, strings.Join(all, "\n"))
+}
+
+func randomEntry(rnd *rand.Rand) tar.Header {
+	name := func() string {
+		parts := make([]string, 1+rnd.IntN(3))
+		for i := range parts {
+			parts[i] = string(rune('a' + rnd.IntN(4)))
+		}
+		return strings.Join(parts, "/")
+	}
+	switch rnd.IntN(10) {
+	case 0, 1, 2:
+		return file(name(), name())
+	case 3, 4:
+		return folder(name(), []int64{0o755, 0o711, 0o700}[rnd.IntN(3)])
+	case 5:
+		return link(name(), []string{"", "/", "../"}[rnd.IntN(3)]+name())
+	case 6:
+		return hard(name(), name())
+	case 7:
+		return file(name()+"/"+whOpaque, "")
+	default:
+		dir, base := split(name())
+		return file(strings.TrimPrefix(dir+"/"+whPrefix+base, "/"), "")
+	}
 }
 
 // seeds are enough to see what goes wrong in one of some hundred images.
@@ -68,7 +101,7 @@ func seeds() uint64 {
 func TestUnpackerAsSequential(t *testing.T) {
 	staged, switched := 0, 0
 	for seed := range seeds() {
-		layers, said := randomLayers(t, seed)
+		layers, said := randomLayers(t, seed, false)
 		if layers == nil {
 			continue
 		}
@@ -179,7 +212,7 @@ func newJob(t testing.TB, layers [][]byte) job {
 // TestUnpackerStreams has whole streams, compressed, in goroutines: also for the race detector.
 func TestUnpackerStreams(t *testing.T) {
 	for seed := range seeds() / 3 {
-		plain, said := randomLayers(t, 1000+seed)
+		plain, said := randomLayers(t, 1000+seed, false)
 		if plain == nil {
 			continue
 		}
