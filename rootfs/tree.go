@@ -36,6 +36,7 @@ type tree struct {
 	files     *fileWriter
 	noOpenat2 bool // test only: as on a kernel without it
 
+	moves   int // directories that came with all that is in them
 	skipped int // devices, FIFOs: what a container may not get from an image
 }
 
@@ -142,6 +143,35 @@ func (t *tree) dir(path string, create bool) (*dir, error) {
 	return d, nil
 }
 
+// existing opens the directory at path if the kernel finds it with nothing missing on the way. release it.
+func (t *tree) existing(path string) (*dir, error) {
+	if path == "" {
+		return t.root, nil
+	}
+	if t.noOpenat2 {
+		return nil, unix.ENOSYS
+	}
+	fd, err := openInRoot(t.root.fd, path)
+	if err != nil {
+		return nil, err
+	}
+	d, err := newDir(fd)
+	if err != nil {
+		return nil, err
+	}
+	if _, ok := t.dirs[d.ino]; !ok {
+		unix.Close(fd)
+		return nil, unix.ENOENT
+	}
+	return d, nil
+}
+
+func (t *tree) release(d *dir) {
+	if d != t.root {
+		unix.Close(d.fd)
+	}
+}
+
 // walk is dir without openat2: the links are resolved by securejoin, and the result is then opened component by
 // component without following any.
 func (t *tree) walk(path string, create bool) (*dir, error) {
@@ -202,12 +232,12 @@ func (t *tree) mkdir(parent *dir, name string, mode uint32) error {
 	}
 	t.dirs[uint64(st.Ino)] = dirInfo{parent: parent.ino, name: name, depth: depth} //nolint:unconvert // differs by OS
 	t.mark(parent.ino, name)
-	return t.chmodDir(parent, name, mode)
+	return chmodDir(parent, name, mode)
 }
 
 // chmodDir sets the mode of what is known to be a directory. The owner (whoever runs us) always keeps access: it has
 // to put files there and to remove them one day.
-func (t *tree) chmodDir(parent *dir, name string, mode uint32) error {
+func chmodDir(parent *dir, name string, mode uint32) error {
 	return unix.Fchmodat(parent.fd, name, mode&0o1777|0o700, 0)
 }
 

@@ -144,7 +144,7 @@ func (t *tree) make(it item, parent *dir, name string, file func(parent *dir, na
 	case tar.TypeDir:
 		st, err := lstat(parent, name)
 		if err == nil && isDir(st) {
-			return t.chmodDir(parent, name, it.mode)
+			return chmodDir(parent, name, it.mode)
 		}
 		if err := t.remove(parent, name); err != nil {
 			return err

@@ -38,11 +38,21 @@ func randomLayers(t testing.TB, seed uint64, strict bool) (layers [][]byte, said
 	for n := range 2 + rnd.IntN(4) {
 		var hdrs []tar.Header
 		scratch.begin(newQuota(&budget{}, 0), n > 0)
+		var some []tar.Header
 		for range 3 + rnd.IntN(25) {
 			h := randomEntry(rnd)
 			if rnd.IntN(30) == 0 {
 				h = node(h.Name, tar.TypeFifo)
 			}
+			some = append(some, h)
+		}
+		if rnd.IntN(3) > 0 { // as tar makes them: each directory before what is in it
+			some = some[:rnd.IntN(4)]
+			for range 1 + rnd.IntN(2) {
+				some = randomDir(rnd, some, randomName(rnd), 0)
+			}
+		}
+		for _, h := range some {
 			h.ModTime = testTime.Add(time.Duration(rnd.IntN(1000)) * time.Hour)
 			if parent, _ := split(h.Name); strict {
 				if _, err := scratch.dir(parent, false); err != nil && !errors.Is(err, unix.ENOENT) {
@@ -63,14 +73,41 @@ func randomLayers(t testing.TB, seed uint64, strict bool) (layers [][]byte, said
 	return layers, fmt.Sprintf("seed %d:\n%s", seed, strings.Join(all, "\n"))
 }
 
-func randomEntry(rnd *rand.Rand) tar.Header {
-	name := func() string {
-		parts := make([]string, 1+rnd.IntN(3))
-		for i := range parts {
-			parts[i] = string(rune('a' + rnd.IntN(4)))
-		}
-		return strings.Join(parts, "/")
+func randomName(rnd *rand.Rand) string {
+	parts := make([]string, 1+rnd.IntN(3))
+	for i := range parts {
+		parts[i] = string(rune('a' + rnd.IntN(4)))
 	}
+	return strings.Join(parts, "/")
+}
+
+// randomDir adds a directory and what is in it to the entries of a layer.
+func randomDir(rnd *rand.Rand, to []tar.Header, path string, depth int) []tar.Header {
+	to = append(to, folder(path, []int64{0o755, 0o711, 0o700}[rnd.IntN(3)]))
+	for range rnd.IntN(5) {
+		name := string(rune('a' + rnd.IntN(4)))
+		switch h := randomEntry(rnd); rnd.IntN(12) {
+		case 0, 1, 2, 3:
+			to = append(to, file(path+"/"+name, path))
+		case 4:
+			to = append(to, link(path+"/"+name, []string{"", "/", "../"}[rnd.IntN(3)]+randomName(rnd)))
+		case 5:
+			to = append(to, hard(path+"/"+name, path+"/"+string(rune('a'+rnd.IntN(4)))))
+		case 6:
+			if rnd.IntN(3) == 0 {
+				to = append(to, h)
+			}
+		default:
+			if depth < 3 {
+				to = randomDir(rnd, to, path+"/"+name, depth+1)
+			}
+		}
+	}
+	return to
+}
+
+func randomEntry(rnd *rand.Rand) tar.Header {
+	name := func() string { return randomName(rnd) }
 	switch rnd.IntN(10) {
 	case 0, 1, 2:
 		return file(name(), name())
@@ -99,7 +136,7 @@ func seeds() uint64 {
 // TestUnpackerAsSequential takes random layers apart and gives their entries to the unpacker in random turns; each
 // layer's own order is kept. The tree has to be that of one layer after the other.
 func TestUnpackerAsSequential(t *testing.T) {
-	staged, switched := 0, 0
+	staged, switched, moves := 0, 0, 0
 	for seed := range seeds() {
 		layers, said := randomLayers(t, seed, false)
 		if layers == nil {
@@ -169,6 +206,7 @@ func TestUnpackerAsSequential(t *testing.T) {
 				t.Fatalf("%s: %d layers of %d are in the tree", how, n, len(layers))
 			}
 			tree.close()
+			moves += tree.moves
 			if diff := cmp.Diff(listing(t, want), listing(t, root)); diff != "" {
 				t.Errorf("%s: (-sequential +parallel)\n%s\n%s", how, diff, said)
 			}
@@ -177,8 +215,8 @@ func TestUnpackerAsSequential(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d layers were staged to their end, %d until their turn came", staged, switched)
-	if staged < 30 || switched < 30 {
+	t.Logf("%d layers were staged to their end, %d until their turn came; %d directories moved as a whole", staged, switched, moves)
+	if staged < 30 || switched < 30 || moves < 30 {
 		t.Error("this tests too little")
 	}
 }
