@@ -74,8 +74,7 @@ func startChild(ctx context.Context, j job, streams []*os.File, lock *os.File) (
 	}
 
 	started, ended := make(chan error, 1), make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with this function
+	onOwnThread(func() {
 		err := confine(j.Root, j.Scratch)
 		if err == nil {
 			err = cmd.Start()
@@ -84,7 +83,7 @@ func startChild(ctx context.Context, j job, streams []*os.File, lock *os.File) (
 		if err == nil {
 			ended <- cmd.Wait()
 		}
-	}()
+	})
 	if err := <-started; err != nil {
 		cancel()
 		return nil, fmt.Errorf("cannot start the unpacker: %w", err)
@@ -114,6 +113,26 @@ func startChild(ctx context.Context, j job, streams []*os.File, lock *os.File) (
 	}, nil
 }
 
+// onOwnThread runs f in a goroutine on a thread that ends with it. That is never the first one, which cannot end, and
+// which stands for the whole process when another one asks what it may do to it.
+func onOwnThread(f func()) {
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() != unix.Getpid() {
+			f()
+			return // without unlocking
+		}
+		taken := make(chan struct{})
+		go func() {
+			runtime.LockOSThread()
+			close(taken)
+			f()
+		}()
+		<-taken
+		runtime.UnlockOSThread()
+	}()
+}
+
 // A boundedBuffer keeps the first bytes of what a process says.
 type boundedBuffer struct{ bytes.Buffer }
 
@@ -129,4 +148,3 @@ func (b *boundedBuffer) tail() string {
 	s := b.String()
 	return ": " + strings.TrimSpace(s[:min(len(s), 4000)])
 }
-

@@ -9,7 +9,7 @@ import (
 )
 
 // Landlock access rights by the ABI version that brought them. Reading is not among them: the child has to read itself,
-// and a thief cannot carry anything away.
+// and a thief who has no sockets cannot carry anything away.
 const (
 	fsWrites = unix.LANDLOCK_ACCESS_FS_WRITE_FILE | unix.LANDLOCK_ACCESS_FS_REMOVE_DIR | unix.LANDLOCK_ACCESS_FS_REMOVE_FILE |
 		unix.LANDLOCK_ACCESS_FS_MAKE_CHAR | unix.LANDLOCK_ACCESS_FS_MAKE_DIR | unix.LANDLOCK_ACCESS_FS_MAKE_REG |
@@ -34,7 +34,7 @@ func landlockABI() int {
 }
 
 // confine takes from this thread, and from the processes that it starts, the right to write outside of some directories,
-// to connect to anything and to gain privileges. A kernel without Landlock, or with its first version, which forbids
+// to make sockets, to look into other processes and to gain privileges. A kernel without Landlock, or with its first version, which forbids
 // every move from one directory to another, confines nothing: the unpacker resolves each path inside the root by itself.
 func confine(dirs ...string) error {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
@@ -42,7 +42,7 @@ func confine(dirs ...string) error {
 	}
 	abi := landlockABI()
 	if abi < 2 {
-		return nil
+		return refuse()
 	}
 	attr := unix.LandlockRulesetAttr{Handled_access_fs: fsWrites}
 	if abi >= 3 {
@@ -79,12 +79,11 @@ func confine(dirs ...string) error {
 		}
 	}
 	if _, _, errno := unix.Syscall(unix.SYS_LANDLOCK_RESTRICT_SELF, rules, 0, 0); errno != 0 {
-		if errors.Is(errno, unix.E2BIG) {
-			return nil // sixteen layers of it already: we are in somebody's sandbox
+		if !errors.Is(errno, unix.E2BIG) { // sixteen layers of it already: we are in somebody's sandbox
+			return fmt.Errorf("cannot confine a thread by Landlock: %w", errno)
 		}
-		return fmt.Errorf("cannot confine a thread by Landlock: %w", errno)
 	}
-	return nil
+	return refuse()
 }
 
 func allowBeneath(rules int, dir string) error {

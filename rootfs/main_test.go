@@ -24,6 +24,9 @@ func TestMain(m *testing.M) {
 	case "half":
 		os.Exit(childHalf())
 	}
+	if f := systemChildren[os.Getenv(childEnv)]; f != nil {
+		os.Exit(f())
+	}
 	os.Exit(m.Run())
 }
 

@@ -198,4 +198,3 @@ func renameByLink(from *dir, old string, to *dir, name string) error {
 	}
 	return unix.Unlinkat(from.fd, old, 0)
 }
-

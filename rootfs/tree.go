@@ -70,10 +70,10 @@ func openTree(path string) (*tree, error) {
 		return nil, fmt.Errorf("cannot open %s: %w", path, err)
 	}
 	return &tree{
-		path: path,
-		root: root,
-		dirs: map[uint64]dirInfo{root.ino: {parent: root.ino}},
-		open: map[string]*dir{},
+		path:  path,
+		root:  root,
+		dirs:  map[uint64]dirInfo{root.ino: {parent: root.ino}},
+		open:  map[string]*dir{},
 		quota: newQuota(&budget{}, maxBytes),
 		files: newFileWriter(false),
 	}, nil

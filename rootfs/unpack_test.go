@@ -124,12 +124,16 @@ func TestApply(t *testing.T) {
 	}
 }
 
-// TestApplyHostile has layers that want out, or want too much.
-func TestApplyHostile(t *testing.T) {
-	outside := t.TempDir() // also what absolute names point to
-	if err := os.WriteFile(filepath.Join(outside, "canary"), []byte("alive"), 0o644); err != nil {
-		t.Fatal(err)
-	}
+// A hostile image wants out, or wants too much.
+type hostile struct {
+	layers  [][]byte
+	entries int    // already there
+	err     string // "": the tree is made, and nothing is outside
+}
+
+// hostiles are such images; outside is where they want to.
+func hostiles(t testing.TB, outside string) map[string]hostile {
+	t.Helper()
 	up := strings.Repeat("../", 30)
 	out := strings.TrimPrefix(outside, "/")
 	many := make([]tar.Header, 30)
@@ -146,11 +150,7 @@ func TestApplyHostile(t *testing.T) {
 		chain = append(chain, folder(prefix+deep, 0o755), link(fmt.Sprint("l", i), prefix+deep))
 	}
 
-	tests := map[string]struct {
-		layers  [][]byte
-		entries int    // already there
-		err     string // "": the tree is made, and nothing is outside
-	}{
+	return map[string]hostile{
 		"a name with ..":                       {[][]byte{archive(t, file(up+out+"/pwn", "x"))}, 0, `".."`},
 		"a name with .. inside":                {[][]byte{archive(t, folder("a", 0o755), file("a/../../pwn", "x"))}, 0, `".."`},
 		"an absolute name":                     {[][]byte{archive(t, file(outside+"/pwn", "x"))}, 0, ""},
@@ -197,7 +197,46 @@ func TestApplyHostile(t *testing.T) {
 		"no archive":                           {[][]byte{bytes.Repeat([]byte("no tar "), 500)}, 0, "invalid tar header"},
 		"a NUL in a PAX name":                  {[][]byte{paxName("a\x00b")}, 0, "invalid tar header"},
 	}
-	for name, tt := range tests {
+}
+
+// newOutside makes a directory with a canary, and alive says if it is as it was.
+func newOutside(t testing.TB) (dir string, alive func(t testing.TB)) {
+	t.Helper()
+	dir = t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "canary"), []byte("alive"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return dir, func(t testing.TB) {
+		t.Helper()
+		if diff := cmp.Diff([]string{"canary"}, names(t, dir)); diff != "" {
+			t.Errorf("outside: %s", diff)
+		}
+		if b, err := os.ReadFile(filepath.Join(dir, "canary")); string(b) != "alive" {
+			t.Errorf("the canary: %q %v", b, err)
+		}
+	}
+}
+
+// TestApplyHostile has them one layer after the other, and with all but the first staged.
+func TestApplyHostile(t *testing.T) {
+	outside, alive := newOutside(t)
+	for name, tt := range hostiles(t, outside) {
+		check := func(t *testing.T, root string, err error) {
+			t.Helper()
+			switch {
+			case tt.err == "" && err != nil:
+				t.Errorf("got the error %q", err)
+			case tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)):
+				t.Errorf("got the error %v, want one with %q", err, tt.err)
+			}
+			if diff := cmp.Diff([]string{"root"}, names(t, filepath.Dir(root))); diff != "" {
+				t.Errorf("beside the root: %s", diff)
+			}
+			alive(t)
+			if err := os.RemoveAll(root); err != nil {
+				t.Errorf("the tree cannot be removed: %v", err)
+			}
+		}
 		for how, slow := range unpackers {
 			t.Run(name+"/"+how, func(t *testing.T) {
 				root := newRoot(t)
@@ -215,26 +254,24 @@ func TestApplyHostile(t *testing.T) {
 						break
 					}
 				}
-				switch {
-				case tt.err == "" && err != nil:
-					t.Errorf("got the error %q", err)
-				case tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)):
-					t.Errorf("got the error %v, want one with %q", err, tt.err)
-				}
-				if diff := cmp.Diff([]string{"root"}, names(t, filepath.Dir(root))); diff != "" {
-					t.Errorf("beside the root: %s", diff)
-				}
-				if diff := cmp.Diff([]string{"canary"}, names(t, outside)); diff != "" {
-					t.Errorf("outside: %s", diff)
-				}
-				if b, err := os.ReadFile(filepath.Join(outside, "canary")); string(b) != "alive" {
-					t.Errorf("the canary: %q %v", b, err)
-				}
-				if err := os.RemoveAll(root); err != nil {
-					t.Errorf("the tree cannot be removed: %v", err)
-				}
+				check(t, root, err)
 			})
 		}
+		if tt.entries > 0 {
+			continue
+		}
+		t.Run(name+"/staged", func(t *testing.T) {
+			layers := append([][]byte{archive(t, folder("first", 0o755))}, tt.layers...)
+			if tt.layers[0] == nil {
+				layers = tt.layers
+			}
+			j := newJob(t, layers)
+			_, err := j.run(t.Context(), feedLayers(t, layers, 1), false)
+			check(t, j.Root, err)
+			if err := os.RemoveAll(j.Scratch); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 
@@ -287,42 +324,4 @@ func names(t testing.TB, dir string) []string {
 		ns = append(ns, d.Name())
 	}
 	return ns
-}
-
-// FuzzApply feeds archives of two layers to the unpacker (run it with -fuzzminimizetime 5x: minimizing costs more than
-// it is worth here). Whatever they are, nothing appears beside the root, no
-// special file or setuid bit is in it, and it can be removed.
-func FuzzApply(f *testing.F) {
-	f.Add(archive(f, file("a", "1"), hard("b", "a")), archive(f, file(".wh.a", "")))
-	f.Add(archive(f, link("l", "/"), file("l/x", "1")), archive(f, folder("l", 0o7777), file("l/.wh..wh..opq", "")))
-	f.Add(sparseBomb("s", 1<<30), paxName("a/../b"))
-	f.Add(archive(f, node("n", tar.TypeChar), fileMode("s", 0o6755)), []byte("junk"))
-	f.Fuzz(func(t *testing.T, lower, upper []byte) {
-		for _, slow := range unpackers {
-			root := newRoot(t)
-			tr, err := openTree(root)
-			if err != nil {
-				t.Fatal(err)
-			}
-			tr.noOpenat2 = slow
-			for i, l := range [][]byte{lower, upper} {
-				tr.begin(&quota{budget: &budget{}, left: 1 << 20}, i > 0) // the fuzzer loves sparse files
-				if err := tr.apply(t.Context(), bytes.NewReader(l)); err != nil {
-					break // either way
-				}
-			}
-			tr.close()
-			if diff := cmp.Diff([]string{"root"}, names(t, filepath.Dir(root))); diff != "" {
-				t.Errorf("beside the root: %s", diff)
-			}
-			for name, s := range listing(t, root) {
-				if !strings.HasPrefix(s, "-> ") && (strings.ContainsAny(s[:1], "ugpSDc") || s[0] == 'L') {
-					t.Errorf("%q: %s", name, s)
-				}
-			}
-			if err := os.RemoveAll(root); err != nil {
-				t.Error(err)
-			}
-		}
-	})
 }

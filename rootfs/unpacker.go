@@ -20,6 +20,8 @@ type job struct {
 	Root    string     `json:"root"`    // an empty directory, to become the tree
 	Scratch string     `json:"scratch"` // another one in the same file system
 	Layers  []jobLayer `json:"layers"`
+
+	bytes int64 // test only: what a layer may add, if not 0
 }
 
 type jobLayer struct {
@@ -108,6 +110,9 @@ func (u *unpacker) stream(ctx context.Context, r io.Reader) error {
 			return fmt.Errorf("internal error: layer %d is not expected", n)
 		}
 		l := &layerWriter{u: u, n: int(n), quota: newQuota(&u.budget, u.job.Layers[n].Size), files: files}
+		if u.job.bytes > 0 {
+			l.quota.left = u.job.bytes
+		}
 		if err := u.read(ctx, l, io.LimitReader(r, u.job.Layers[n].Size)); err != nil {
 			l.abandon()
 			return &layerError{l.n, err}
