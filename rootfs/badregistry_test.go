@@ -19,7 +19,7 @@ import (
 )
 
 // answer is an instead that gives one answer to all requests whose path has a part.
-func answer(part string, status int, header ...string) func(http.ResponseWriter, *http.Request, int) bool {
+func respond(part string, status int, header ...string) func(http.ResponseWriter, *http.Request, int) bool {
 	return func(w http.ResponseWriter, r *http.Request, _ int) bool {
 		if !strings.Contains(r.URL.Path, part) {
 			return false
@@ -63,7 +63,7 @@ func TestRegistryStatus(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := newFake(t)
 			ref := f.ref()
-			f.instead = answer(tt.part, tt.status, tt.header...)
+			f.instead = respond(tt.part, tt.status, tt.header...)
 			s := registryStore(t)
 			_, err := s.Ensure(t.Context(), ref)
 			wantError(t, err, tt.want...)
@@ -91,11 +91,11 @@ func TestRegistryRecovers(t *testing.T) {
 	for name, instead := range map[string]func(f *fakeRegistry) request{
 		"429 twice": func(*fakeRegistry) request {
 			return func(w http.ResponseWriter, r *http.Request, n int) bool {
-				return n <= 2 && answer("/x/", 429, "Retry-After", "0")(w, r, n)
+				return n <= 2 && respond("/x/", 429, "Retry-After", "0")(w, r, n)
 			}
 		},
 		"503 twice": func(*fakeRegistry) request {
-			return func(w http.ResponseWriter, r *http.Request, n int) bool { return n <= 2 && answer("/x/", 503)(w, r, n) }
+			return func(w http.ResponseWriter, r *http.Request, n int) bool { return n <= 2 && respond("/x/", 503)(w, r, n) }
 		},
 		"no answer at all, twice": func(*fakeRegistry) request {
 			return func(_ http.ResponseWriter, r *http.Request, n int) bool {

@@ -57,7 +57,9 @@ func archive(t testing.TB, hdrs ...tar.Header) []byte {
 	for _, h := range hdrs {
 		body := h.PAXRecords["TEST.body"]
 		h.PAXRecords = nil
-		h.ModTime = testTime
+		if h.ModTime.IsZero() {
+			h.ModTime = testTime
+		}
 		if err := w.WriteHeader(&h); err != nil {
 			t.Fatalf("header %q: %v", h.Name, err)
 		}

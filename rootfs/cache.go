@@ -70,9 +70,16 @@ func (c *cache) lookup(d digest.Digest) (entry, bool) {
 	return e, true
 }
 
+// A staging is an entry that is being made.
+type staging struct {
+	dir  string   // tmp/<entry>.<random>
+	root string   // the empty directory in it that is to become the root
+	lock *os.File // whoever else writes to it has to hold this too
+}
+
 // populate returns the entry of d. When it is not there, fill makes its root in an empty directory and says what to
 // record; the entry appears only when fill succeeded.
-func (c *cache) populate(ctx context.Context, d digest.Digest, fill func(ctx context.Context, root string) (entry, error)) (entry, error) {
+func (c *cache) populate(ctx context.Context, d digest.Digest, fill func(ctx context.Context, st staging) (entry, error)) (entry, error) {
 	if e, ok := c.lookup(d); ok {
 		return e, nil
 	}
@@ -80,11 +87,11 @@ func (c *cache) populate(ctx context.Context, d digest.Digest, fill func(ctx con
 		return entry{}, err
 	}
 	name := entryName(d)
-	unlock, err := c.lock(ctx, name)
+	lock, err := c.lock(ctx, name)
 	if err != nil {
 		return entry{}, err
 	}
-	defer unlock()
+	defer lock.Close()
 	if e, ok := c.lookup(d); ok { // somebody else made it meanwhile
 		return e, nil
 	}
@@ -95,7 +102,7 @@ func (c *cache) populate(ctx context.Context, d digest.Digest, fill func(ctx con
 	if err != nil {
 		return entry{}, fmt.Errorf("cannot make a directory in the image cache: %w", err)
 	}
-	e, err := c.stage(ctx, d, stage, fill)
+	e, err := c.stage(ctx, d, staging{stage, filepath.Join(stage, "rootfs"), lock}, fill)
 	if err != nil {
 		if rerr := os.RemoveAll(stage); rerr != nil {
 			c.log.Warn("cannot remove an unfinished image", "path", stage, "error", rerr)
@@ -108,14 +115,13 @@ func (c *cache) populate(ctx context.Context, d digest.Digest, fill func(ctx con
 	return e, nil
 }
 
-func (c *cache) stage(ctx context.Context, d digest.Digest, stage string, fill func(ctx context.Context, root string) (entry, error)) (entry, error) {
-	root := filepath.Join(stage, "rootfs")
-	for dir, mode := range map[string]fs.FileMode{root: 0o755, filepath.Join(stage, "aux"): 0o700} {
+func (c *cache) stage(ctx context.Context, d digest.Digest, st staging, fill func(ctx context.Context, st staging) (entry, error)) (entry, error) {
+	for dir, mode := range map[string]fs.FileMode{st.root: 0o755, filepath.Join(st.dir, "aux"): 0o700} {
 		if err := mkdirMode(dir, mode); err != nil {
 			return entry{}, err
 		}
 	}
-	e, err := fill(ctx, root)
+	e, err := fill(ctx, st)
 	if err != nil {
 		return entry{}, err
 	}
@@ -124,23 +130,23 @@ func (c *cache) stage(ctx context.Context, d digest.Digest, stage string, fill f
 	if err != nil {
 		return entry{}, fmt.Errorf("internal error: cannot record an image: %w", err)
 	}
-	if err := writeNew(filepath.Join(stage, completeFn), b); err != nil {
+	if err := writeNew(filepath.Join(st.dir, completeFn), b); err != nil {
 		return entry{}, err
 	}
-	if err := os.Chmod(stage, 0o711); err != nil { //nolint:gosec // the container's user passes it, see above
+	if err := os.Chmod(st.dir, 0o711); err != nil { //nolint:gosec // the container's user passes it, see above
 		return entry{}, err
 	}
 	e.dir = filepath.Join(c.dir, entriesDir, entryName(d))
-	err = os.Rename(stage, e.dir)
+	err = os.Rename(st.dir, e.dir)
 	if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST) {
 		// Something that lookup does not accept is in the way (a damaged record). It gets a staging name first, so
 		// that the entry is at no moment half there.
-		trash := stage + ".trash"
+		trash := st.dir + ".trash"
 		if err := os.Rename(e.dir, trash); err != nil {
 			return entry{}, fmt.Errorf("cannot replace a damaged image: %w", err)
 		}
 		defer os.RemoveAll(trash) //nolint:errcheck // the next sweep gets it
-		err = os.Rename(stage, e.dir)
+		err = os.Rename(st.dir, e.dir)
 	}
 	if err != nil {
 		return entry{}, fmt.Errorf("cannot publish an image: %w", err)
@@ -184,12 +190,12 @@ func (c *cache) removeStaging(name string) {
 }
 
 // lock waits for an entry's lock. A blocked flock(2) could not be cancelled, so it is tried again and again.
-func (c *cache) lock(ctx context.Context, name string) (unlock func(), err error) {
+func (c *cache) lock(ctx context.Context, name string) (*os.File, error) {
 	wait := 2 * time.Millisecond
 	for {
 		f, err := c.tryLock(name)
 		if err == nil {
-			return func() { f.Close() }, nil
+			return f, nil
 		}
 		if !errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, fmt.Errorf("cannot lock the image cache: %w", err)

@@ -43,8 +43,8 @@ func ensureHost(ctx context.Context, c *cache) (entry, error) {
 	if err != nil {
 		return entry{}, fmt.Errorf("cannot make a snapshot of %s: %w", p.Executable, err)
 	}
-	e, err := c.populate(ctx, s.digest(), func(ctx context.Context, root string) (entry, error) {
-		if err := s.copy(ctx, root); err != nil {
+	e, err := c.populate(ctx, s.digest(), func(ctx context.Context, st staging) (entry, error) {
+		if err := s.copy(ctx, st.root); err != nil {
 			return entry{}, err
 		}
 		return entry{Python: s.python, Env: hostEnv(s.python)}, nil

@@ -12,7 +12,6 @@ import (
 
 	"github.com/containers/image/v5/pkg/blobinfocache/none"
 	"github.com/containers/image/v5/types"
-	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -27,12 +26,12 @@ type image struct {
 
 // ensureImage makes the tree of an image.
 func ensureImage(ctx context.Context, c *cache, im image) (entry, error) {
-	e, err := c.populate(ctx, im.manifest.Digest, func(ctx context.Context, root string) (entry, error) {
+	e, err := c.populate(ctx, im.manifest.Digest, func(ctx context.Context, st staging) (entry, error) {
 		if m := meterOf(ctx); m != nil {
 			m.phase(im.phase(), im.size(ctx))
 			im.src = meteredSource{im.src, m}
 		}
-		return im.unpack(ctx, c, root)
+		return im.unpack(ctx, c, st)
 	})
 	if err != nil {
 		return entry{}, fmt.Errorf("cannot unpack image %s: %w", im.ref, err)
@@ -65,9 +64,11 @@ func (im image) size(ctx context.Context) int64 {
 	return total
 }
 
-// unpack fills root. Manifest and config are verified before anything of them is used, layers while they are written:
-// the caller throws root away if this fails.
-func (im image) unpack(ctx context.Context, c *cache, root string) (entry, error) {
+// unpack makes the root. Manifest and config are verified before anything of them is used, layers while they are
+// written: the caller throws everything away if this fails.
+func (im image) unpack(ctx context.Context, c *cache, st staging) (entry, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, maxTime, fmt.Errorf("%w: it takes more than %v", errBound, maxTime))
+	defer cancel()
 	b, err := im.blob(ctx, im.manifest, maxManifest)
 	if err != nil {
 		return entry{}, fmt.Errorf("cannot read manifest %s: %w", im.manifest.Digest, err)
@@ -84,50 +85,27 @@ func (im image) unpack(ctx context.Context, c *cache, root string) (entry, error
 		return entry{}, fmt.Errorf("cannot use config %s: %w", manifest.Config.Digest, err)
 	}
 
-	t, err := openTree(root)
+	if err := im.unpackLayers(ctx, c, st, manifest.Layers, config.RootFS.DiffIDs); err != nil {
+		return entry{}, err
+	}
+	t, err := openTree(st.root)
 	if err != nil {
 		return entry{}, err
 	}
 	defer t.close()
-	for i, l := range manifest.Layers {
-		if err := im.layer(ctx, t, i, l, config.RootFS.DiffIDs[i]); err != nil {
-			return entry{}, fmt.Errorf("cannot unpack layer %s: %w", l.Digest, err)
-		}
-	}
-	if t.skipped > 0 {
-		c.log.Info("devices, FIFOs and the like of an image were left out", "image", im.ref, "count", t.skipped)
-	}
 	if err := t.mountPoints(); err != nil {
 		return entry{}, err
 	}
-	python, err := findPython(root, env)
+	python, err := findPython(st.root, env)
 	if err != nil {
 		return entry{}, err
 	}
 	return entry{Python: python, Env: env}, nil
 }
 
-// layer applies one layer on top of t.
-func (im image) layer(ctx context.Context, t *tree, i int, desc ispec.Descriptor, diffID digest.Digest) error {
-	rc, err := im.open(ctx, desc)
-	if err != nil {
-		return err
-	}
-	defer rc.Close()
-	l, err := newLayerReader(rc, desc, diffID, t.limitLayer(desc.Size))
-	if err != nil {
-		return err
-	}
-	defer l.close()
-	return l.finish(ctx, t.apply(ctx, l, i > 0))
-}
-
 func (im image) open(ctx context.Context, desc ispec.Descriptor) (io.ReadCloser, error) {
-	if err := desc.Digest.Validate(); err != nil {
+	if err := checkDescriptor(desc); err != nil {
 		return nil, err
-	}
-	if desc.Size < 0 {
-		return nil, fmt.Errorf("its descriptor says %d bytes", desc.Size)
 	}
 	// Never URLs: a "foreign" layer is taken from the same place as all others, or not at all.
 	rc, size, err := im.src.GetBlob(ctx, types.BlobInfo{Digest: desc.Digest, Size: desc.Size}, none.NoCache)

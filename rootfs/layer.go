@@ -13,42 +13,26 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
-	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// A layerReader is the uncompressed tar stream of a layer blob. It hashes both sides while it is read and stops at the
-// bounds. Decoding and hashing run in a goroutine of their own, one step ahead of whoever writes the files; that
-// goroutine is the only one to touch the fields up to ahead until it has ended.
+// A layerReader is the uncompressed tar stream of a layer blob. It counts and hashes what it gives, and stops at the
+// bounds. Decoding runs in a goroutine of its own, some steps ahead of whoever writes the files. That the blob is the one
+// that was asked for is checked by who reads it from its source (feed.go).
 type layerReader struct {
-	desc    ispec.Descriptor
-	diffID  digest.Digest
-	blob    *countReader // compressed side
-	plain   *countReader // uncompressed side
-	decoder func()       // frees what the decoder holds
-
-	ahead *readAhead
+	plain   *countReader
+	ahead   *readAhead
+	decoder func() // frees what the decoder holds
 }
 
-var errBound = errors.New("it is over the bounds")
-
-// newLayerReader makes a reader of a blob that may unpack to limit bytes.
-func newLayerReader(blob io.Reader, desc ispec.Descriptor, diffID digest.Digest, limit int64) (*layerReader, error) {
-	if err := checkLayerType(desc.MediaType); err != nil {
-		return nil, err
-	}
-	if err := diffID.Validate(); err != nil {
-		return nil, fmt.Errorf("its diff ID: %w", err)
-	}
-	l := &layerReader{desc: desc, diffID: diffID, decoder: func() {}}
-	// One byte more than announced, so that a blob which is too long is seen.
-	l.blob = &countReader{r: io.LimitReader(blob, desc.Size+1), hash: desc.Digest.Algorithm().Hash(), limit: desc.Size}
-	br := bufio.NewReaderSize(l.blob, 256<<10)
-	plain, err := l.decode(br)
+// newLayerReader makes a reader of a blob that may unpack to limit bytes, whose hash is wanted.
+func newLayerReader(blob io.Reader, algorithm digest.Algorithm, limit int64) (*layerReader, error) {
+	l := &layerReader{decoder: func() {}}
+	plain, err := l.decode(bufio.NewReaderSize(blob, 64<<10))
 	if err != nil {
-		return nil, l.blame(err)
+		return nil, damaged(err)
 	}
-	l.plain = &countReader{r: plain, hash: diffID.Algorithm().Hash(), limit: limit}
-	l.ahead = startReadAhead(l.plain)
+	l.ahead = startReadAhead(plain)
+	l.plain = newCountReader(l.ahead, algorithm, limit)
 	return l, nil
 }
 
@@ -72,32 +56,28 @@ func (l *layerReader) decode(br *bufio.Reader) (io.Reader, error) {
 	return br, nil
 }
 
-func (l *layerReader) Read(p []byte) (int, error) { return l.ahead.Read(p) }
+func (l *layerReader) Read(p []byte) (int, error) { return l.plain.Read(p) }
 
 func (l *layerReader) close() {
 	l.ahead.stop()
 	l.decoder()
 }
 
-// finish reads what apply left (padding), and compares sizes and digests. err is how apply ended.
-func (l *layerReader) finish(ctx context.Context, err error) error {
+// finish reads what the archive has behind its end (padding), and returns the digest of the whole. err is how unpacking
+// it ended.
+func (l *layerReader) finish(ctx context.Context, err error) (digest.Digest, error) {
 	if err == nil {
 		err = l.drain(ctx)
 	}
-	l.ahead.stop()
 	if err != nil {
-		if ctx.Err() != nil {
-			return err
+		// A reader that fails, or an archive that is none: perhaps the blob is not the one that was asked for.
+		if readErr := l.plain.err; readErr != nil && !errors.Is(readErr, io.EOF) && !errors.Is(readErr, errBound) ||
+			errors.Is(err, tar.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+			err = damaged(err)
 		}
-		return l.blame(err)
+		return "", err
 	}
-	if err := l.checkBlob(); err != nil {
-		return err
-	}
-	if d := l.plain.digest(l.diffID.Algorithm()); d != l.diffID {
-		return fmt.Errorf("its uncompressed content has the digest %s, the config says %s", d, l.diffID)
-	}
-	return nil
+	return l.plain.digest(), nil
 }
 
 func (l *layerReader) drain(ctx context.Context) error {
@@ -114,49 +94,35 @@ func (l *layerReader) drain(ctx context.Context) error {
 	}
 }
 
-// blame finds the cause of a stream that could not be read: if the blob is not the one that was asked for, that is it,
-// and not what the decoder or the tar reader stumbled over.
-func (l *layerReader) blame(err error) error {
-	if errors.Is(err, errBound) {
-		return err
-	}
-	damaged := errors.Is(err, tar.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) ||
-		l.plain == nil || l.plain.err != nil && !errors.Is(l.plain.err, io.EOF)
-	if !damaged {
-		return err
-	}
-	if _, cerr := io.Copy(io.Discard, l.blob); cerr != nil && !errors.Is(cerr, errBound) {
-		return err
-	}
-	if cerr := l.checkBlob(); cerr != nil {
-		return cerr
-	}
+// errDamaged marks errors that a wrong blob would explain.
+var errDamaged = errors.New("it is damaged")
+
+func damaged(err error) error {
 	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
-		return fmt.Errorf("its archive is cut short: %w", err)
+		err = fmt.Errorf("its archive is cut short: %w", noEOF(err))
 	}
-	return err
+	return &damagedError{err}
 }
 
-func (l *layerReader) checkBlob() error {
-	if l.blob.n != l.desc.Size {
-		if l.blob.n > l.desc.Size {
-			return fmt.Errorf("it has more than %d bytes, as its descriptor says", l.desc.Size)
-		}
-		return fmt.Errorf("it is truncated: %d bytes, its descriptor says %d", l.blob.n, l.desc.Size)
-	}
-	if d := l.blob.digest(l.desc.Digest.Algorithm()); d != l.desc.Digest {
-		return fmt.Errorf("its content has the digest %s", d)
-	}
-	return nil
-}
+// A damagedError is errDamaged without its words.
+type damagedError struct{ err error }
+
+func (e *damagedError) Error() string        { return e.err.Error() }
+func (e *damagedError) Unwrap() error        { return e.err }
+func (e *damagedError) Is(target error) bool { return target == errDamaged }
 
 // A countReader counts and hashes what passes, and fails above its limit. Its first error stays.
 type countReader struct {
-	r     io.Reader
-	hash  hash.Hash
-	n     int64
-	limit int64
-	err   error
+	r         io.Reader
+	algorithm digest.Algorithm
+	hash      hash.Hash
+	n         int64
+	limit     int64
+	err       error
+}
+
+func newCountReader(r io.Reader, algorithm digest.Algorithm, limit int64) *countReader {
+	return &countReader{r: r, algorithm: algorithm, hash: algorithm.Hash(), limit: limit}
 }
 
 func (c *countReader) Read(p []byte) (int, error) {
@@ -174,7 +140,7 @@ func (c *countReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (c *countReader) digest(a digest.Algorithm) digest.Digest { return digest.NewDigest(a, c.hash) }
+func (c *countReader) digest() digest.Digest { return digest.NewDigest(c.algorithm, c.hash) }
 
 // A readAhead reads in a goroutine. stop ends it and waits for it.
 type readAhead struct {

@@ -1,5 +1,12 @@
 package rootfs
 
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+)
+
 // Bounds on what an image may make us do. A bound that is hit is an error, never a silent cut.
 const (
 	// maxIndex, maxManifest and maxConfig: registries refuse manifests above 4 MiB; configs carry the build history.
@@ -35,6 +42,15 @@ const (
 	// Removing a tree holds a descriptor per level, so an unlimited depth could make a tree that nobody can delete.
 	maxDepth = 200
 
+	// maxTime is how long one image may take, the download of its layers included: the largest in use have 3 GiB, and
+	// 2 MB/s is a slow network. maxCPU bounds what the unpacker may compute: 8 GiB of gzip take less than a minute.
+	maxTime = 30 * time.Minute
+	maxCPU  = 10 * time.Minute
+
+	// maxStreams is how many layers are downloaded and unpacked at the same time: registries allow a client a handful
+	// of connections, and each layer costs a few MB of memory.
+	maxStreams = 4
+
 	// maxWindow is the memory a zstd frame may ask for: what `zstd --long` (27) makes.
 	maxWindow = 128 << 20
 
@@ -51,6 +67,41 @@ const (
 	maxHostFiles = 50_000
 	maxHostBytes = 1 << 30
 )
+
+var errBound = errors.New("it is over the bounds")
+
+// A budget is what the layers of an image use together. It is safe for concurrent use.
+type budget struct{ entries, bytes atomic.Int64 }
+
+// A quota is what one layer may add to an image's budget. It belongs to whoever unpacks the layer.
+type quota struct {
+	budget *budget
+	left   int64 // bytes
+}
+
+// newQuota makes the quota of a layer of this compressed size: see maxRatio.
+func newQuota(b *budget, compressed int64) *quota {
+	n := int64(maxBytes)
+	if compressed < maxBytes { // no overflow; above, maxRatio cannot bind
+		n = min(n, ratioFree+maxRatio*max(compressed, 0))
+	}
+	return &quota{budget: b, left: n}
+}
+
+// charge counts one entry and the bytes it is going to write, before it writes them.
+func (q *quota) charge(size int64) error {
+	if q.budget.entries.Add(1) > maxEntries {
+		return fmt.Errorf("%w: more than %d entries", errBound, maxEntries)
+	}
+	if left := min(q.left, maxBytes-q.budget.bytes.Load()); size < 0 || size > left {
+		return fmt.Errorf("%w: %d bytes of content, %d are left", errBound, size, left)
+	}
+	if q.budget.bytes.Add(size) > maxBytes { // another layer was quicker
+		return fmt.Errorf("%w: more than %d bytes of content", errBound, maxBytes)
+	}
+	q.left -= size
+	return nil
+}
 
 // unpackerVersion is a part of every entry's name: raise it when the unpacker makes a different tree of the same
 // image, and old entries are no longer found.

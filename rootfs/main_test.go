@@ -12,16 +12,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The test binary plays other processes: a user's Ensure, and one that is killed half-way.
+// The test binary plays other processes: the unpacker, a user's Ensure, and one that is killed half-way.
 const childEnv = "ROOTFS_TEST_CHILD"
 
 func TestMain(m *testing.M) {
+	Init(context.Background())
 	unix.Umask(0o022) // umoci, the oracle, makes some directories by it
 	switch os.Getenv(childEnv) {
 	case "ensure":
 		os.Exit(childEnsure())
 	case "half":
 		os.Exit(childHalf())
+	}
+	if f := systemChildren[os.Getenv(childEnv)]; f != nil {
+		os.Exit(f())
 	}
 	os.Exit(m.Run())
 }
@@ -45,8 +49,8 @@ func childHalf() int {
 	if err != nil {
 		return 1
 	}
-	_, err = c.populate(context.Background(), digest.Digest(os.Args[2]), func(_ context.Context, root string) (entry, error) {
-		if err := os.WriteFile(root+"/half", []byte("written"), 0o644); err != nil {
+	_, err = c.populate(context.Background(), digest.Digest(os.Args[2]), func(_ context.Context, st staging) (entry, error) {
+		if err := os.WriteFile(st.root+"/half", []byte("written"), 0o644); err != nil {
 			return entry{}, err
 		}
 		fmt.Println("half")

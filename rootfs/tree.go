@@ -31,12 +31,12 @@ type tree struct {
 	// layers only, wherever it stands in the archive. Nil in the first layer, which has nothing below it.
 	upper map[slot]struct{}
 
-	buf       []byte
-	bytes     int64 // charged so far
-	limit     int64 // what bytes may become with this layer
-	entries   int
+	// quota is what the layer that is being applied may still add.
+	quota     *quota
+	files     *fileWriter
 	noOpenat2 bool // test only: as on a kernel without it
 
+	moves   int // directories that came with all that is in them
 	skipped int // devices, FIFOs: what a container may not get from an image
 }
 
@@ -70,13 +70,12 @@ func openTree(path string) (*tree, error) {
 		return nil, fmt.Errorf("cannot open %s: %w", path, err)
 	}
 	return &tree{
-		path: path,
-		root: root,
-		dirs: map[uint64]dirInfo{root.ino: {parent: root.ino}},
-		open: map[string]*dir{},
-		buf:  make([]byte, 256<<10),
-
-		limit: maxBytes,
+		path:  path,
+		root:  root,
+		dirs:  map[uint64]dirInfo{root.ino: {parent: root.ino}},
+		open:  map[string]*dir{},
+		quota: newQuota(&budget{}, maxBytes),
+		files: newFileWriter(false),
 	}, nil
 }
 
@@ -144,6 +143,35 @@ func (t *tree) dir(path string, create bool) (*dir, error) {
 	return d, nil
 }
 
+// existing opens the directory at path if the kernel finds it with nothing missing on the way. release it.
+func (t *tree) existing(path string) (*dir, error) {
+	if path == "" {
+		return t.root, nil
+	}
+	if t.noOpenat2 {
+		return nil, unix.ENOSYS
+	}
+	fd, err := openInRoot(t.root.fd, path)
+	if err != nil {
+		return nil, err
+	}
+	d, err := newDir(fd)
+	if err != nil {
+		return nil, err
+	}
+	if _, ok := t.dirs[d.ino]; !ok {
+		unix.Close(fd)
+		return nil, unix.ENOENT
+	}
+	return d, nil
+}
+
+func (t *tree) release(d *dir) {
+	if d != t.root {
+		unix.Close(d.fd)
+	}
+}
+
 // walk is dir without openat2: the links are resolved by securejoin, and the result is then opened component by
 // component without following any.
 func (t *tree) walk(path string, create bool) (*dir, error) {
@@ -170,7 +198,7 @@ func (t *tree) walk(path string, create bool) (*dir, error) {
 		next, err := openRetry(d.fd, name, dirFlags, 0)
 		if create && (errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ENOENT)) {
 			if err = t.remove(d, name); err == nil {
-				if err = t.charge(0); err == nil {
+				if err = t.quota.charge(0); err == nil {
 					err = t.mkdir(d, name, 0o755)
 				}
 			}
@@ -204,12 +232,12 @@ func (t *tree) mkdir(parent *dir, name string, mode uint32) error {
 	}
 	t.dirs[uint64(st.Ino)] = dirInfo{parent: parent.ino, name: name, depth: depth} //nolint:unconvert // differs by OS
 	t.mark(parent.ino, name)
-	return t.chmodDir(parent, name, mode)
+	return chmodDir(parent, name, mode)
 }
 
 // chmodDir sets the mode of what is known to be a directory. The owner (whoever runs us) always keeps access: it has
 // to put files there and to remove them one day.
-func (t *tree) chmodDir(parent *dir, name string, mode uint32) error {
+func chmodDir(parent *dir, name string, mode uint32) error {
 	return unix.Fchmodat(parent.fd, name, mode&0o1777|0o700, 0)
 }
 
@@ -283,28 +311,6 @@ func (t *tree) mark(dir uint64, name string) {
 		}
 		dir, name = info.parent, info.name
 	}
-}
-
-// charge counts one entry and the bytes it is going to write, before it writes them.
-func (t *tree) charge(size int64) error {
-	if t.entries++; t.entries > maxEntries {
-		return fmt.Errorf("%w: more than %d entries", errBound, maxEntries)
-	}
-	if size < 0 || size > t.limit-t.bytes {
-		return fmt.Errorf("%w: %d bytes of content, %d are left", errBound, size, t.limit-t.bytes)
-	}
-	t.bytes += size
-	return nil
-}
-
-// limitLayer sets how much a layer of this compressed size may add, and returns it: see maxRatio.
-func (t *tree) limitLayer(compressed int64) int64 {
-	n := int64(maxBytes) - t.bytes
-	if compressed < maxBytes { // no overflow; above, maxRatio cannot bind
-		n = min(n, ratioFree+maxRatio*compressed)
-	}
-	t.limit = t.bytes + n
-	return n
 }
 
 // mountPoints makes the directories that a sandbox mounts something on, because it cannot make them in a read-only

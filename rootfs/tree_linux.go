@@ -2,6 +2,7 @@ package rootfs
 
 import (
 	"errors"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -27,4 +28,21 @@ func openInRoot(root int, path string) (int, error) {
 		return fd, err
 	}
 	return -1, unix.ENOSYS
+}
+
+// setTimes sets the times of an open file: without a name there is nothing to look up.
+func setTimes(fd int, _ *dir, _ string, ts []unix.Timespec) error {
+	if _, _, errno := unix.Syscall6(unix.SYS_UTIMENSAT, uintptr(fd), 0, uintptr(unsafe.Pointer(&ts[0])), 0, 0, 0); errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// renameNew renames unless the new name is taken, which is EEXIST.
+func renameNew(from *dir, old string, to *dir, name string) error {
+	err := unix.Renameat2(from.fd, old, to.fd, name, unix.RENAME_NOREPLACE)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) { // the file system cannot
+		return renameByLink(from, old, to, name)
+	}
+	return err
 }

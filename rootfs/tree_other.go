@@ -9,3 +9,12 @@ const dirFlags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLO
 
 // openInRoot says that there is no such call, so that the caller resolves links itself.
 func openInRoot(int, string) (int, error) { return -1, unix.ENOSYS }
+
+func setTimes(_ int, parent *dir, name string, ts []unix.Timespec) error {
+	return unix.UtimesNanoAt(parent.fd, name, ts, unix.AT_SYMLINK_NOFOLLOW)
+}
+
+// renameNew renames unless the new name is taken, which is EEXIST.
+func renameNew(from *dir, old string, to *dir, name string) error {
+	return renameByLink(from, old, to, name)
+}

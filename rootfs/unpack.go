@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strings"
 	"time"
 
@@ -19,15 +20,52 @@ const (
 	whOpaque = ".wh..wh..opq"
 )
 
-// apply unpacks the tar stream r into the tree. Owners, xattrs, setuid, setgid and devices are not taken over; modes
-// and the files' modification times are (a .pyc is valid only for its source's time).
-func (t *tree) apply(ctx context.Context, r io.Reader, lower bool) error {
-	t.upper = nil
-	if lower {
-		t.upper = map[slot]struct{}{}
+// An item is one entry of a layer, as far as it means anything here. Owners, xattrs, setuid and setgid do not; modes and
+// the files' modification times do (a .pyc is valid only for its source's time).
+type item struct {
+	typ   byte   // of archive/tar; TypeReg for everything that is a file
+	path  string // clean, below the root; empty for the root itself
+	link  string // the target of a hard or symbolic link
+	mode  uint32
+	mtime time.Time
+	size  int64 // of a file
+}
+
+// newItem says what a header means, and refuses what it may not.
+func newItem(hdr *tar.Header) (it item, err error) {
+	it = item{typ: hdr.Typeflag, link: hdr.Linkname, mode: uint32(hdr.Mode) & 0o7777, mtime: hdr.ModTime} //nolint:gosec // only these bits
+	if isFile(hdr) {                                                                                      // others may carry a size that means nothing
+		it.typ, it.size = tar.TypeReg, hdr.Size
 	}
+	if it.path, err = cleanPath(hdr.Name); err != nil {
+		return it, err
+	}
+	if it.path == "" && it.typ != tar.TypeDir {
+		return it, errors.New("it would replace the root directory")
+	}
+	switch it.typ {
+	case tar.TypeReg, tar.TypeDir, tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
+	case tar.TypeSymlink:
+		if it.link == "" || len(it.link) >= maxPath || strings.ContainsRune(it.link, 0) {
+			return it, fmt.Errorf("its target %.100q cannot be that of a symbolic link", it.link)
+		}
+	case tar.TypeLink:
+		if it.link, err = cleanPath(it.link); err != nil {
+			return it, fmt.Errorf("its target %.300q: %w", hdr.Linkname, err)
+		}
+		if it.link == "" {
+			return it, errors.New("its target is the root directory")
+		}
+	default:
+		return it, fmt.Errorf("its type %q is unknown", it.typ)
+	}
+	return it, nil
+}
+
+// eachItem calls f for every entry of the tar stream r, after it has been charged.
+func eachItem(ctx context.Context, r io.Reader, q *quota, f func(it item, body io.Reader) error) error {
 	tr := tar.NewReader(r)
-	for {
+	for n := 0; ; n++ {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -36,48 +74,61 @@ func (t *tree) apply(ctx context.Context, r io.Reader, lower bool) error {
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("cannot read its archive after %d entries: %w", t.entries, err)
+			return fmt.Errorf("cannot read its archive after %d entries: %w", n, err)
 		}
-		t.closeStale()
-		if err := t.entry(ctx, hdr, tr); err != nil {
-			return fmt.Errorf("cannot unpack entry %.300q: %w", hdr.Name, err)
+		// Before anything else: a header can declare a terabyte of nothing (a sparse file).
+		var size int64
+		if isFile(hdr) {
+			size = hdr.Size
+		}
+		if err = q.charge(size); err == nil && hdr.Typeflag != tar.TypeXGlobalHeader {
+			var it item
+			if it, err = newItem(hdr); err == nil {
+				err = f(it, tr)
+			}
+		}
+		if err != nil {
+			return entryError(hdr.Name, err)
 		}
 	}
 }
 
-func (t *tree) entry(ctx context.Context, hdr *tar.Header, r io.Reader) error {
-	if hdr.Typeflag == tar.TypeXGlobalHeader {
-		return t.charge(0)
+func entryError(name string, err error) error {
+	return fmt.Errorf("cannot unpack entry %.300q: %w", name, err)
+}
+
+// begin begins a layer that may add q. lower says that there are layers below it.
+func (t *tree) begin(q *quota, lower bool) {
+	t.quota, t.upper = q, nil
+	if lower {
+		t.upper = map[slot]struct{}{}
 	}
-	// Before anything else: a header can declare a terabyte of nothing (a sparse file).
-	var size int64
-	if isFile(hdr) { // others may carry a size that means nothing
-		size = hdr.Size
-	}
-	if err := t.charge(size); err != nil {
-		return err
-	}
-	path, err := cleanPath(hdr.Name)
-	if err != nil {
-		return err
-	}
-	if path == "" {
-		if hdr.Typeflag != tar.TypeDir {
-			return errors.New("it would replace the root directory")
-		}
+}
+
+// apply unpacks the tar stream r as the layer that has begun.
+func (t *tree) apply(ctx context.Context, r io.Reader) error {
+	return eachItem(ctx, r, t.quota, func(it item, body io.Reader) error {
+		return t.add(it, func(parent *dir, name string) error {
+			return t.put(parent, name, func() error { return t.files.write(ctx, parent, name, it, body) })
+		})
+	})
+}
+
+// add puts one entry into the tree. What a file consists of is for file to know.
+func (t *tree) add(it item, file func(parent *dir, name string) error) error {
+	t.closeStale()
+	if it.path == "" {
 		return nil // the root's mode is ours to choose
 	}
-	parentPath, name := split(path)
-	if strings.HasPrefix(name, whPrefix) || strings.Contains(parentPath, whPrefix) {
-		if done, err := t.whiteout(parentPath, name); done || err != nil {
-			return err
-		}
+	if done, err := t.whiteout(it.path); done || err != nil {
+		return err
 	}
+	parentPath, name := split(it.path)
 	parent, err := t.dir(parentPath, true)
 	if err != nil {
 		return err
 	}
-	if err := t.make(ctx, hdr, r, parent, name); err != nil {
+	if err := t.make(it, parent, name, file); err != nil {
 		return err
 	}
 	t.mark(parent.ino, name)
@@ -85,37 +136,29 @@ func (t *tree) entry(ctx context.Context, hdr *tar.Header, r io.Reader) error {
 }
 
 // make puts one entry into a directory.
-func (t *tree) make(ctx context.Context, hdr *tar.Header, r io.Reader, parent *dir, name string) error {
-	mode := uint32(hdr.Mode) & 0o7777 //nolint:gosec // only these bits
-	if isFile(hdr) {
-		return t.file(ctx, parent, name, mode, hdr, r)
-	}
-	switch hdr.Typeflag {
+func (t *tree) make(it item, parent *dir, name string, file func(parent *dir, name string) error) error {
+	switch it.typ {
+	case tar.TypeReg:
+		// Always a new inode, so that hard links to what was there before keep their content.
+		return file(parent, name)
 	case tar.TypeDir:
 		st, err := lstat(parent, name)
 		if err == nil && isDir(st) {
-			return t.chmodDir(parent, name, mode)
+			return chmodDir(parent, name, it.mode)
 		}
 		if err := t.remove(parent, name); err != nil {
 			return err
 		}
-		return t.mkdir(parent, name, mode)
-
+		return t.mkdir(parent, name, it.mode)
 	case tar.TypeSymlink:
-		if hdr.Linkname == "" || len(hdr.Linkname) >= maxPath || strings.ContainsRune(hdr.Linkname, 0) {
-			return fmt.Errorf("its target %.100q cannot be that of a symbolic link", hdr.Linkname)
-		}
 		// Whatever it points to: it is resolved inside the root only.
-		return t.put(parent, name, func() error { return unix.Symlinkat(hdr.Linkname, parent.fd, name) })
-
+		return t.put(parent, name, func() error { return unix.Symlinkat(it.link, parent.fd, name) })
 	case tar.TypeLink:
-		return t.hardLink(hdr.Linkname, parent, name)
-
-	case tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
+		return t.hardLink(it.link, parent, name)
+	default: // newItem: a device, a FIFO
 		t.skipped++
 		return t.remove(parent, name) // it would have replaced that
 	}
-	return fmt.Errorf("its type %q is unknown", hdr.Typeflag)
 }
 
 // isFile: archive/tar makes TypeReg of the old TypeRegA itself.
@@ -135,45 +178,52 @@ func (t *tree) put(parent *dir, name string, f func() error) error {
 	return f()
 }
 
-// file writes a regular file; always a new inode, so that hard links to what was there before keep their content.
-func (t *tree) file(ctx context.Context, parent *dir, name string, mode uint32, hdr *tar.Header, r io.Reader) (err error) {
-	var fd int
-	err = t.put(parent, name, func() (err error) {
-		fd, err = openRetry(parent.fd, name, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
-		return err
-	})
+// A fileWriter writes regular files. Each goroutine has its own.
+type fileWriter struct {
+	buf    []byte
+	umask0 bool // the process has no umask: modes need not be set once more
+}
+
+func newFileWriter(umask0 bool) *fileWriter {
+	return &fileWriter{buf: make([]byte, 256<<10), umask0: umask0}
+}
+
+// write makes a file whose name has to be free. What is half written when it fails is left to whoever removes the tree.
+func (w *fileWriter) write(ctx context.Context, parent *dir, name string, it item, r io.Reader) error {
+	mode := it.mode&0o777 | 0o600
+	fd, err := openRetry(parent.fd, name, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, fs.FileMode(mode))
 	if err != nil {
 		return err
 	}
-	err = t.copy(ctx, fd, r, hdr.Size)
+	err = w.copy(ctx, fd, r, it.size)
+	if err == nil && !w.umask0 {
+		err = unix.Fchmod(fd, mode)
+	}
 	if err == nil {
-		err = unix.Fchmod(fd, mode&0o777|0o600)
+		err = setTime(fd, parent, name, it.mtime)
 	}
 	if cerr := unix.Close(fd); err == nil {
 		err = cerr
 	}
-	if err != nil {
-		return err
-	}
-	return setTime(parent, name, hdr.ModTime)
+	return err
 }
 
-func (t *tree) copy(ctx context.Context, fd int, r io.Reader, size int64) error {
+func (w *fileWriter) copy(ctx context.Context, fd int, r io.Reader, size int64) error {
 	for size > 0 {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		n, err := io.ReadFull(r, t.buf[:min(size, int64(len(t.buf)))])
+		n, err := io.ReadFull(r, w.buf[:min(size, int64(len(w.buf)))])
 		if err != nil {
 			return fmt.Errorf("cannot read its content: %w", noEOF(err))
 		}
 		size -= int64(n)
-		for b := t.buf[:n]; len(b) > 0; {
-			w, err := unix.Write(fd, b)
+		for b := w.buf[:n]; len(b) > 0; {
+			m, err := unix.Write(fd, b)
 			if err != nil && !errors.Is(err, unix.EINTR) {
 				return err
 			}
-			b = b[max(w, 0):]
+			b = b[max(m, 0):]
 		}
 	}
 	return nil
@@ -186,8 +236,8 @@ func noEOF(err error) error {
 	return err
 }
 
-// setTime sets a modification time; times that the file system cannot hold are left at now.
-func setTime(parent *dir, name string, mtime time.Time) error {
+// setTime sets a file's modification time; times that the file system cannot hold are left at now.
+func setTime(fd int, parent *dir, name string, mtime time.Time) error {
 	if mtime.Unix() < 0 || mtime.Unix() > 1<<33 {
 		return nil
 	}
@@ -195,20 +245,13 @@ func setTime(parent *dir, name string, mtime time.Time) error {
 	if err != nil {
 		return nil //nolint:nilerr // a year that does not fit: as above
 	}
-	return unix.UtimesNanoAt(parent.fd, name, []unix.Timespec{ts, ts}, unix.AT_SYMLINK_NOFOLLOW)
+	return setTimes(fd, parent, name, []unix.Timespec{ts, ts})
 }
 
 // hardLink links to a file of this or a lower layer. The target is a path inside the root, like any other; there is
 // nothing to link to outside.
 func (t *tree) hardLink(target string, parent *dir, name string) error {
-	path, err := cleanPath(target)
-	if err != nil {
-		return fmt.Errorf("its target %.300q: %w", target, err)
-	}
-	if path == "" {
-		return errors.New("its target is the root directory")
-	}
-	toPath, toName := split(path)
+	toPath, toName := split(target)
 	to, err := t.dir(toPath, false)
 	if err != nil {
 		return fmt.Errorf("its target %.300q: %w", target, err)
@@ -226,31 +269,53 @@ func (t *tree) hardLink(target string, parent *dir, name string) error {
 	return t.put(parent, name, func() error { return unix.Linkat(to.fd, toName, parent.fd, name, 0) })
 }
 
-// whiteout removes what lower layers put there. done is false where the name is an ordinary one after all.
-func (t *tree) whiteout(parentPath, name string) (done bool, err error) {
-	for c := range strings.SplitSeq(parentPath, "/") {
+// A whiteKind says what a name that begins with .wh. means.
+type whiteKind int
+
+const (
+	ordinary    whiteKind = iota
+	bookkeeping           // AUFS's: nothing
+	hides                 // one name
+	opaque                // everything that lower layers have in its directory
+)
+
+// classify finds whiteouts by their path alone.
+func classify(path string) (whiteKind, error) {
+	if !strings.Contains(path, whPrefix) {
+		return ordinary, nil
+	}
+	parent, name := split(path)
+	for c := range strings.SplitSeq(parent, "/") {
 		if strings.HasPrefix(c, whMeta) {
-			return true, nil // AUFS's bookkeeping
+			return bookkeeping, nil
 		}
 		if strings.HasPrefix(c, whPrefix) {
-			return true, errors.New("a directory on its path is a whiteout")
+			return ordinary, errors.New("a directory on its path is a whiteout")
 		}
 	}
-	hidden, ok := strings.CutPrefix(name, whPrefix)
-	if !ok {
-		return false, nil
-	}
-	opaque := name == whOpaque
 	switch {
-	case opaque:
+	case !strings.HasPrefix(name, whPrefix):
+		return ordinary, nil
+	case name == whOpaque:
+		return opaque, nil
 	case strings.HasPrefix(name, whMeta):
-		return true, nil
-	case hidden == "", hidden == ".", hidden == "..":
-		return true, errors.New("it is a whiteout of nothing, of its own directory or of the one above")
+		return bookkeeping, nil
+	case name == whPrefix, name == whPrefix+".", name == whPrefix+"..":
+		return ordinary, errors.New("it is a whiteout of nothing, of its own directory or of the one above")
+	}
+	return hides, nil
+}
+
+// whiteout removes what lower layers put there. done is false where the name is an ordinary one.
+func (t *tree) whiteout(path string) (done bool, err error) {
+	kind, err := classify(path)
+	if err != nil || kind == ordinary || kind == bookkeeping {
+		return kind != ordinary, err
 	}
 	if t.upper == nil {
 		return true, nil // there is no lower layer
 	}
+	parentPath, name := split(path)
 	parent, err := t.dir(parentPath, false)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
 		return true, nil // no such directory, nothing to hide
@@ -258,10 +323,10 @@ func (t *tree) whiteout(parentPath, name string) (done bool, err error) {
 	if err != nil {
 		return true, err
 	}
-	if opaque {
+	if kind == opaque {
 		return true, t.eachChild(parent, ".", t.hide)
 	}
-	return true, t.hide(parent, hidden)
+	return true, t.hide(parent, strings.TrimPrefix(name, whPrefix))
 }
 
 // hide removes name unless this layer put it there; of a directory it then removes what this layer did not put there.

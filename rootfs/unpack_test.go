@@ -6,128 +6,51 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/opencontainers/umoci/oci/layer"
 )
 
 // unpackers are the two ways a path is resolved.
 var unpackers = map[string]bool{"openat2": false, "securejoin": true}
 
-func applyAll(t testing.TB, root string, noOpenat2 bool, layers ...[]byte) (*tree, error) {
+// applyAll applies layers one after the other.
+func applyAll(t testing.TB, root string, noOpenat2 bool, layers ...[]byte) error {
 	t.Helper()
 	tr, err := openTree(root)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(tr.close)
+	defer tr.close()
 	tr.noOpenat2 = noOpenat2
+	var b budget
 	for i, l := range layers {
-		tr.limitLayer(int64(len(l)))
-		if err := tr.apply(context.Background(), bytes.NewReader(l), i > 0); err != nil {
-			return tr, err
+		tr.begin(newQuota(&b, int64(len(l))), i > 0)
+		if err := tr.apply(context.Background(), bytes.NewReader(l)); err != nil {
+			return err
 		}
 	}
-	return tr, nil
+	return nil
 }
 
+// newRoot makes an empty directory "root" that is alone in its parent; in memory, where there is such a place, because
+// there are many.
 func newRoot(t testing.TB) string {
 	t.Helper()
-	root := filepath.Join(t.TempDir(), "root")
+	dir, err := os.MkdirTemp("/dev/shm", "rootfs-test-")
+	if err != nil {
+		dir = t.TempDir()
+	} else {
+		t.Cleanup(func() { os.RemoveAll(dir) }) //nolint:errcheck // best effort
+	}
+	root := filepath.Join(dir, "root")
 	if err := os.Mkdir(root, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	return root
-}
-
-// TestApplyAsUmoci makes random layers and compares the tree with umoci's.
-func TestApplyAsUmoci(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("umoci gives a directory the mode of the file that it replaces, and without root cannot enter it then")
-	}
-	compared := 0
-	for seed := range uint64(60) {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			rnd := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // reproducible
-			opt := &layer.UnpackOptions{OnDiskFormat: layer.DirRootfs{}}
-			scratch, want := newRoot(t), newRoot(t)
-			var layers [][]byte
-			var all []string
-			for n := range 1 + rnd.IntN(4) {
-				te := layer.NewTarExtractor(opt)
-				var hdrs []tar.Header
-				for range 5 + rnd.IntN(30) {
-					h := randomEntry(rnd)
-					body := h.PAXRecords["TEST.body"]
-					use := h
-					use.PAXRecords, use.ModTime = nil, testTime
-					// Entries that umoci refuses (a link loop on the way, a hard link to nothing) are left out.
-					if err := te.UnpackEntry(scratch, &use, strings.NewReader(body)); err != nil {
-						continue
-					}
-					hdrs = append(hdrs, h)
-					all = append(all, fmt.Sprintf("%d: %c %s -> %s", n, h.Typeflag, h.Name, h.Linkname))
-				}
-				layers = append(layers, archive(t, hdrs...))
-			}
-			for _, l := range layers {
-				// Again without them, because what umoci refuses may have removed something before.
-				if err := layer.UnpackLayer(want, bytes.NewReader(l), opt); err != nil {
-					return
-				}
-			}
-			compared++
-			expected := listing(t, want)
-			for p, s := range expected {
-				// Where a directory replaces a file on the way, umoci gives it the file's mode: its parent "restored".
-				if s == "drw-r--r--" {
-					expected[p] = "drwxr-xr-x"
-				}
-			}
-			for name, slow := range unpackers {
-				got := newRoot(t)
-				if _, err := applyAll(t, got, slow, layers...); err != nil {
-					t.Fatalf("%s: %v\n%s", name, err, strings.Join(all, "\n"))
-				}
-				if diff := cmp.Diff(expected, listing(t, got)); diff != "" {
-					t.Errorf("%s: (-umoci +ours)\n%s\n%s", name, diff, strings.Join(all, "\n"))
-				}
-			}
-		})
-	}
-	if compared < 30 {
-		t.Errorf("only %d sets of layers were compared", compared)
-	}
-}
-
-func randomEntry(rnd *rand.Rand) tar.Header {
-	name := func() string {
-		parts := make([]string, 1+rnd.IntN(3))
-		for i := range parts {
-			parts[i] = string(rune('a' + rnd.IntN(4)))
-		}
-		return strings.Join(parts, "/")
-	}
-	switch rnd.IntN(10) {
-	case 0, 1, 2:
-		return file(name(), name())
-	case 3, 4:
-		return folder(name(), []int64{0o755, 0o711, 0o700}[rnd.IntN(3)])
-	case 5:
-		return link(name(), []string{"", "/", "../"}[rnd.IntN(3)]+name())
-	case 6:
-		return hard(name(), name())
-	case 7:
-		return file(name()+"/"+whOpaque, "")
-	default:
-		dir, base := split(name())
-		return file(strings.TrimPrefix(dir+"/"+whPrefix+base, "/"), "")
-	}
 }
 
 // TestApply has what the random layers leave to chance, and what differs from umoci on purpose.
@@ -184,7 +107,7 @@ func TestApply(t *testing.T) {
 				for _, l := range tt.layers {
 					layers = append(layers, archive(t, l...))
 				}
-				if _, err := applyAll(t, root, slow, layers...); err != nil {
+				if err := applyAll(t, root, slow, layers...); err != nil {
 					t.Fatal(err)
 				}
 				got := listing(t, root)
@@ -201,12 +124,16 @@ func TestApply(t *testing.T) {
 	}
 }
 
-// TestApplyHostile has layers that want out, or want too much.
-func TestApplyHostile(t *testing.T) {
-	outside := t.TempDir() // also what absolute names point to
-	if err := os.WriteFile(filepath.Join(outside, "canary"), []byte("alive"), 0o644); err != nil {
-		t.Fatal(err)
-	}
+// A hostile image wants out, or wants too much.
+type hostile struct {
+	layers  [][]byte
+	entries int    // already there
+	err     string // "": the tree is made, and nothing is outside
+}
+
+// hostiles are such images; outside is where they want to.
+func hostiles(t testing.TB, outside string) map[string]hostile {
+	t.Helper()
 	up := strings.Repeat("../", 30)
 	out := strings.TrimPrefix(outside, "/")
 	many := make([]tar.Header, 30)
@@ -223,11 +150,7 @@ func TestApplyHostile(t *testing.T) {
 		chain = append(chain, folder(prefix+deep, 0o755), link(fmt.Sprint("l", i), prefix+deep))
 	}
 
-	tests := map[string]struct {
-		layers  [][]byte
-		entries int    // already there
-		err     string // "": the tree is made, and nothing is outside
-	}{
+	return map[string]hostile{
 		"a name with ..":                       {[][]byte{archive(t, file(up+out+"/pwn", "x"))}, 0, `".."`},
 		"a name with .. inside":                {[][]byte{archive(t, folder("a", 0o755), file("a/../../pwn", "x"))}, 0, `".."`},
 		"an absolute name":                     {[][]byte{archive(t, file(outside+"/pwn", "x"))}, 0, ""},
@@ -274,7 +197,46 @@ func TestApplyHostile(t *testing.T) {
 		"no archive":                           {[][]byte{bytes.Repeat([]byte("no tar "), 500)}, 0, "invalid tar header"},
 		"a NUL in a PAX name":                  {[][]byte{paxName("a\x00b")}, 0, "invalid tar header"},
 	}
-	for name, tt := range tests {
+}
+
+// newOutside makes a directory with a canary, and alive says if it is as it was.
+func newOutside(t testing.TB) (dir string, alive func(t testing.TB)) {
+	t.Helper()
+	dir = t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "canary"), []byte("alive"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return dir, func(t testing.TB) {
+		t.Helper()
+		if diff := cmp.Diff([]string{"canary"}, names(t, dir)); diff != "" {
+			t.Errorf("outside: %s", diff)
+		}
+		if b, err := os.ReadFile(filepath.Join(dir, "canary")); string(b) != "alive" {
+			t.Errorf("the canary: %q %v", b, err)
+		}
+	}
+}
+
+// TestApplyHostile has them one layer after the other, and with all but the first staged.
+func TestApplyHostile(t *testing.T) {
+	outside, alive := newOutside(t)
+	for name, tt := range hostiles(t, outside) {
+		check := func(t *testing.T, root string, err error) {
+			t.Helper()
+			switch {
+			case tt.err == "" && err != nil:
+				t.Errorf("got the error %q", err)
+			case tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)):
+				t.Errorf("got the error %v, want one with %q", err, tt.err)
+			}
+			if diff := cmp.Diff([]string{"root"}, names(t, filepath.Dir(root))); diff != "" {
+				t.Errorf("beside the root: %s", diff)
+			}
+			alive(t)
+			if err := os.RemoveAll(root); err != nil {
+				t.Errorf("the tree cannot be removed: %v", err)
+			}
+		}
 		for how, slow := range unpackers {
 			t.Run(name+"/"+how, func(t *testing.T) {
 				root := newRoot(t)
@@ -283,33 +245,33 @@ func TestApplyHostile(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer tr.close()
-				tr.noOpenat2, tr.entries = slow, tt.entries
+				tr.noOpenat2 = slow
+				var b budget
+				b.entries.Store(int64(tt.entries))
 				for i, l := range tt.layers {
-					tr.limitLayer(int64(len(l)))
-					if err = tr.apply(context.Background(), bytes.NewReader(l), i > 0); err != nil {
+					tr.begin(newQuota(&b, int64(len(l))), i > 0)
+					if err = tr.apply(context.Background(), bytes.NewReader(l)); err != nil {
 						break
 					}
 				}
-				switch {
-				case tt.err == "" && err != nil:
-					t.Errorf("got the error %q", err)
-				case tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)):
-					t.Errorf("got the error %v, want one with %q", err, tt.err)
-				}
-				if diff := cmp.Diff([]string{"root"}, names(t, filepath.Dir(root))); diff != "" {
-					t.Errorf("beside the root: %s", diff)
-				}
-				if diff := cmp.Diff([]string{"canary"}, names(t, outside)); diff != "" {
-					t.Errorf("outside: %s", diff)
-				}
-				if b, err := os.ReadFile(filepath.Join(outside, "canary")); string(b) != "alive" {
-					t.Errorf("the canary: %q %v", b, err)
-				}
-				if err := os.RemoveAll(root); err != nil {
-					t.Errorf("the tree cannot be removed: %v", err)
-				}
+				check(t, root, err)
 			})
 		}
+		if tt.entries > 0 {
+			continue
+		}
+		t.Run(name+"/staged", func(t *testing.T) {
+			layers := append([][]byte{archive(t, folder("first", 0o755))}, tt.layers...)
+			if tt.layers[0] == nil {
+				layers = tt.layers
+			}
+			j := newJob(t, layers)
+			_, err := j.run(t.Context(), feedLayers(t, layers, 1), false)
+			check(t, j.Root, err)
+			if err := os.RemoveAll(j.Scratch); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 
@@ -346,7 +308,7 @@ func TestApplyCancelled(t *testing.T) {
 	defer tr.close()
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if err := tr.apply(ctx, bytes.NewReader(archive(t, file("a", "1"))), false); !errors.Is(err, context.Canceled) {
+	if err := tr.apply(ctx, bytes.NewReader(archive(t, file("a", "1")))); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -362,42 +324,4 @@ func names(t testing.TB, dir string) []string {
 		ns = append(ns, d.Name())
 	}
 	return ns
-}
-
-// FuzzApply feeds archives of two layers to the unpacker (run it with -fuzzminimizetime 5x: minimizing costs more than
-// it is worth here). Whatever they are, nothing appears beside the root, no
-// special file or setuid bit is in it, and it can be removed.
-func FuzzApply(f *testing.F) {
-	f.Add(archive(f, file("a", "1"), hard("b", "a")), archive(f, file(".wh.a", "")))
-	f.Add(archive(f, link("l", "/"), file("l/x", "1")), archive(f, folder("l", 0o7777), file("l/.wh..wh..opq", "")))
-	f.Add(sparseBomb("s", 1<<30), paxName("a/../b"))
-	f.Add(archive(f, node("n", tar.TypeChar), fileMode("s", 0o6755)), []byte("junk"))
-	f.Fuzz(func(t *testing.T, lower, upper []byte) {
-		for _, slow := range unpackers {
-			root := newRoot(t)
-			tr, err := openTree(root)
-			if err != nil {
-				t.Fatal(err)
-			}
-			tr.noOpenat2 = slow
-			tr.limit = 1 << 20 // the fuzzer loves sparse files
-			for i, l := range [][]byte{lower, upper} {
-				if err := tr.apply(t.Context(), bytes.NewReader(l), i > 0); err != nil {
-					break // either way
-				}
-			}
-			tr.close()
-			if diff := cmp.Diff([]string{"root"}, names(t, filepath.Dir(root))); diff != "" {
-				t.Errorf("beside the root: %s", diff)
-			}
-			for name, s := range listing(t, root) {
-				if !strings.HasPrefix(s, "-> ") && (strings.ContainsAny(s[:1], "ugpSDc") || s[0] == 'L') {
-					t.Errorf("%q: %s", name, s)
-				}
-			}
-			if err := os.RemoveAll(root); err != nil {
-				t.Error(err)
-			}
-		}
-	})
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/mcp-bridge/mcp-bridge/internal/config"
 	"github.com/mcp-bridge/mcp-bridge/oci"
 	"github.com/mcp-bridge/mcp-bridge/oci/libct"
+	"github.com/mcp-bridge/mcp-bridge/rootfs"
 )
 
 // The exit codes of mcp-bridge; those of run are the script's own besides. See `mcp-bridge run --help`.
@@ -52,7 +53,8 @@ func (e *exitError) Error() string {
 func (e *exitError) Unwrap() error { return e.err }
 
 func main() {
-	libct.Init() // first: in a container this does not return
+	libct.Init()                      // first: in a container this does not return
+	rootfs.Init(context.Background()) // nor does this in an image's unpacker
 	os.Exit(run())
 }
 

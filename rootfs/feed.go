@@ -1,0 +1,188 @@
+package rootfs
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+
+	"github.com/opencontainers/go-digest"
+	ispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+)
+
+// unpackLayers makes the root of layers. Several are read at the same time, in their order, and verified here while they
+// go to the unpacker; what it finds inside of them is compared at the end.
+func (im image) unpackLayers(ctx context.Context, c *cache, st staging, layers []ispec.Descriptor, diffIDs []digest.Digest) error {
+	j := job{Root: st.root, Scratch: filepath.Join(st.dir, "layers")}
+	for i, l := range layers {
+		err := checkLayerType(l.MediaType)
+		if err == nil {
+			err = checkDescriptor(l)
+		}
+		if err == nil {
+			if err = diffIDs[i].Validate(); err != nil {
+				err = fmt.Errorf("its diff ID: %w", err)
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("cannot unpack layer %s: %w", l.Digest, err)
+		}
+		j.Layers = append(j.Layers, jobLayer{Size: l.Size, Algorithm: diffIDs[i].Algorithm()})
+	}
+	if err := mkdirMode(j.Scratch, 0o700); err != nil {
+		return err
+	}
+	result, err := im.feedAll(ctx, j, layers, st.lock)
+	if err != nil {
+		return err
+	}
+	for i, d := range result.DiffIDs {
+		if d != diffIDs[i] {
+			return fmt.Errorf("cannot unpack layer %s: its uncompressed content has the digest %.100s, the config says %s", layers[i].Digest, d, diffIDs[i])
+		}
+	}
+	if result.Skipped > 0 {
+		c.log.Info("devices, FIFOs and the like of an image were left out", "image", im.ref, "count", result.Skipped)
+	}
+	// Empty but for a compromised unpacker.
+	return os.RemoveAll(j.Scratch)
+}
+
+// feedAll runs an unpacker and gives it all layers.
+func (im image) feedAll(ctx context.Context, j job, layers []ispec.Descriptor, lock *os.File) (jobResult, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	streams, wait, err := startUnpacker(ctx, j, max(1, min(len(layers), maxStreams)), lock)
+	if err != nil {
+		return jobResult{}, err
+	}
+	f := &feeder{im: im, layers: layers, ended: make(chan struct{})}
+	g, gctx := errgroup.WithContext(ctx)
+	// An error of ours ends the unpacker; its end ends the writes to it.
+	defer context.AfterFunc(gctx, func() { cancel(context.Cause(gctx)) })()
+	for _, s := range streams {
+		g.Go(func() error {
+			defer s.Close()
+			return f.feed(gctx, s)
+		})
+	}
+	var result jobResult
+	result, f.unpackErr = wait()
+	close(f.ended)
+	if f.unpackErr != nil && !errors.Is(f.unpackErr, errDamaged) {
+		cancel(errUnpackerEnded) // nothing that is still to come would change this
+	}
+	// A blob that is not what it should be explains everything else.
+	if err := g.Wait(); err != nil && !errors.Is(err, errUnpackerEnded) {
+		if cause := context.Cause(ctx); ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+			err = cause
+		}
+		return jobResult{}, err
+	}
+	if err := f.unpackErr; err != nil {
+		var a *answerError
+		if errors.As(err, &a) && a.Layer >= 0 {
+			return jobResult{}, fmt.Errorf("cannot unpack layer %s: %w", layers[a.Layer].Digest, err)
+		}
+		return jobResult{}, err
+	}
+	return result, nil
+}
+
+// A feeder gives layers to an unpacker.
+type feeder struct {
+	im        image
+	layers    []ispec.Descriptor
+	next      atomic.Int64  // the layer that is to be read next
+	ended     chan struct{} // closed when the unpacker has ended
+	unpackErr error         // how; read it after ended
+}
+
+// feed writes layers to one stream until there are none left.
+func (f *feeder) feed(ctx context.Context, to *os.File) error {
+	buf := make([]byte, 256<<10)
+	for {
+		n := int(f.next.Add(1)) - 1
+		if n >= len(f.layers) {
+			return nil
+		}
+		if err := f.layer(ctx, to, n, buf); errors.Is(err, errUnpackerEnded) {
+			return nil
+		} else if err != nil {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			return fmt.Errorf("cannot unpack layer %s: %w", f.layers[n].Digest, err)
+		}
+	}
+}
+
+// errUnpackerEnded says that somebody else knows what happened.
+var errUnpackerEnded = errors.New("the unpacker has ended")
+
+func (f *feeder) layer(ctx context.Context, to *os.File, n int, buf []byte) error {
+	desc := f.layers[n]
+	rc, err := f.im.open(ctx, desc)
+	if err != nil {
+		return err
+	}
+	defer rc.Close()
+	// One byte more than announced, so that a blob which is too long is seen.
+	blob := newCountReader(io.LimitReader(rc, desc.Size+1), desc.Digest.Algorithm(), desc.Size+1)
+	head := binary.BigEndian.AppendUint32(nil, uint32(n)) //nolint:gosec // small
+	_, werr := to.Write(head)
+	for left := desc.Size; werr == nil && left > 0; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		m, err := blob.Read(buf[:min(left, int64(len(buf)))])
+		left -= int64(m)
+		if m > 0 {
+			_, werr = to.Write(buf[:m])
+		}
+		if err != nil {
+			break // said by check
+		}
+	}
+	if werr != nil {
+		if !errors.Is(werr, unix.EPIPE) {
+			return werr
+		}
+		<-f.ended
+		var a *answerError
+		if !errors.As(f.unpackErr, &a) || !a.Damaged || a.Layer != n {
+			return errUnpackerEnded
+		}
+	}
+	return checkBlob(blob, desc)
+}
+
+// checkBlob reads the rest of a blob, and says if it is the one that was asked for.
+func checkBlob(blob *countReader, desc ispec.Descriptor) error {
+	if _, err := io.Copy(io.Discard, blob); err != nil {
+		return err
+	}
+	if blob.n != desc.Size {
+		if blob.n > desc.Size {
+			return fmt.Errorf("it has more than %d bytes, as its descriptor says", desc.Size)
+		}
+		return fmt.Errorf("it is truncated: %d bytes, its descriptor says %d", blob.n, desc.Size)
+	}
+	if d := blob.digest(); d != desc.Digest {
+		return fmt.Errorf("its content has the digest %s", d)
+	}
+	return nil
+}
+
+func checkDescriptor(desc ispec.Descriptor) error {
+	if desc.Size < 0 {
+		return fmt.Errorf("its descriptor says %d bytes", desc.Size)
+	}
+	return desc.Digest.Validate()
+}

@@ -1,0 +1,5 @@
+//go:build !linux
+
+package rootfs
+
+var systemChildren map[string]func() int
