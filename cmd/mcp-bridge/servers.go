@@ -176,11 +176,11 @@ func (r serversReport) json(w io.Writer) error {
 
 func (r serversReport) text(w io.Writer) error {
 	home, _ := os.UserHomeDir()
-	tilde := func(file string) string {
-		if rest, ok := strings.CutPrefix(file, home+"/"); ok && home != "" {
-			return "~/" + rest
+	tilde := func(text string) string {
+		if home != "" && home != "/" {
+			text = strings.ReplaceAll(text, home+"/", "~/")
 		}
-		return file
+		return config.Printable(text)
 	}
 	var b strings.Builder
 	rows := [][]string{{"NAME", "HOST", "TRANSPORT", "STATE", "WHAT"}}
@@ -204,10 +204,10 @@ func (r serversReport) text(w io.Writer) error {
 		}
 		s := r.Servers[n-1]
 		if s.Reason != "" {
-			fmt.Fprintf(&b, "    %s\n", config.Printable(s.Reason))
+			fmt.Fprintf(&b, "    %s\n", tilde(s.Reason))
 		}
 		if s.State != stateOK {
-			fmt.Fprintf(&b, "    in %s\n", config.Printable(tilde(s.File)))
+			fmt.Fprintf(&b, "    in %s\n", tilde(s.File))
 		}
 	}
 	if len(r.Servers) == 0 {
@@ -215,7 +215,7 @@ func (r serversReport) text(w io.Writer) error {
 		b.WriteString("No MCP servers were found; docs/servers.md says where they are looked for.\n")
 	}
 	for _, p := range r.Problems {
-		fmt.Fprintf(&b, "\nproblem: %s\n", config.Printable(tilde(p)))
+		fmt.Fprintf(&b, "\nproblem: %s\n", tilde(p))
 	}
 	if r.Project.Command != "" {
 		fmt.Fprintf(&b, "\nThe servers of %s are passed over, because its files are %s. If you know what they start: %s\n",

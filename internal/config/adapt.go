@@ -181,7 +181,7 @@ func zed(_ *importer, _ string, t object, x *extra) error {
 
 func continueEntry(_ *importer, _ string, t object, _ *extra) error {
 	if t["uses"] != nil {
-		return errors.New(`Continue fetches it from its hub ("uses"): write out what it is`)
+		return errors.New(`it is fetched from Continue's hub ("uses"): write out what it is`)
 	}
 	if o, ok := t["requestOptions"].(object); ok && o["headers"] != nil && t["headers"] == nil {
 		t["headers"] = o["headers"]

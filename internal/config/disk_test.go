@@ -174,13 +174,38 @@ func TestTrust(t *testing.T) {
 
 // TestProjectThatIsHome: there the user's files are the user's, and the rest is a project's as anywhere.
 func TestProjectThatIsHome(t *testing.T) {
-	h := onDisk(t, map[string]string{".cursor/mcp.json": entryA, ".mcp.json": `{"mcpServers": {"b": {"command": "x"}}}`})
+	h := onDisk(t, map[string]string{".continue/mcpServers/a.json": entryA, ".mcp.json": `{"mcpServers": {"b": {"command": "x"}}}`})
 	h.Cwd = h.Home
 	if d := Discover(h, Config{}); len(d.Servers) != 1 || len(d.Passed) != 1 || len(d.Project.Files) != 1 {
 		t.Errorf("%+v", d)
 	}
 	if p, _ := ProjectAt(h, h.Home); len(p.Files) != 1 || !strings.HasSuffix(p.Files[0], "/.mcp.json") {
 		t.Errorf("%+v", p)
+	}
+}
+
+// TestProjectFileThatIsGiven: MCP_SERVERS_CONFIG needs no trust, and does not change what is trusted.
+func TestProjectFileThatIsGiven(t *testing.T) {
+	h := onDisk(t, map[string]string{"project/.mcp.json": entryA, "project/.cursor/mcp.json": `{"mcpServers": {"b": {"command": "x"}}}`})
+	c := Config{ServersConfig: []string{h.Cwd + "/.mcp.json"}}
+	if d := Discover(h, c); len(d.Servers) != 1 || len(d.Passed) != 1 || d.Project.Trust != Untrusted {
+		t.Errorf("%+v", d)
+	}
+	p, _ := ProjectAt(h, h.real(h.Cwd))
+	if err := UpdateTrusted(h, func(l Trusted) error { l[p.Dir] = p.Fingerprint; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if d := Discover(h, c); len(d.Servers) != 2 || len(d.Passed) != 0 || d.Project.Trust != Granted {
+		t.Errorf("%+v", d)
+	}
+}
+
+func TestClaudeFileThatIsGiven(t *testing.T) {
+	h := onDisk(t, nil)
+	file := h.Home + "/.claude.json"
+	put(t, file, `{"mcpServers": {"a": {"command": "x"}}, "projects": {"`+h.Cwd+`": {"mcpServers": {"b": {"command": "x"}}}}}`)
+	if d := Discover(h, Config{ServersConfig: []string{file}}); len(d.Servers) != 2 || len(d.Passed) != 0 || d.Servers[0].Name != "a" {
+		t.Errorf("%+v", d)
 	}
 }
 

@@ -51,7 +51,7 @@ const (
 	lenient               // JSON with comments and trailing commas
 )
 
-// parse reads a file. Of the keys at the top, only those that keep wants are kept; nil wants all. Notes are what is
+// parse reads a file, and may change b. Of the keys at the top, only those that keep wants are kept; nil wants all. Notes are what is
 // not an error but should be known.
 func parse(name string, b []byte, f format, keep func(key ...string) bool) (doc any, notes []string, err error) {
 	b = bytes.TrimPrefix(b, []byte("\ufeff"))
@@ -103,6 +103,9 @@ func prune(doc any, keep func(key ...string) bool) {
 }
 
 func parseJSON(b []byte, f format, keep func(key ...string) bool) (doc any, notes []string, err error) {
+	if keep != nil {
+		thin(b, keep)
+	}
 	if at := tooDeep(b); at >= 0 {
 		return nil, nil, wrong(b, at, "it is nested too deeply")
 	}
@@ -152,20 +155,9 @@ func tooDeep(b []byte) int {
 				}
 			}
 		case '/':
-			end := -1
-			if bytes.HasPrefix(b[i:], []byte("//")) {
-				end = bytes.IndexByte(b[i:], '\n')
-			} else if bytes.HasPrefix(b[i:], []byte("/*")) {
-				if end = bytes.Index(b[i+2:], []byte("*/")); end >= 0 {
-					end += 3
-				}
-			} else {
-				continue // an error, but not ours
+			if n := comment(b[i:]); n > 0 {
+				i += n - 1
 			}
-			if end < 0 {
-				return -1
-			}
-			i += end
 		}
 	}
 	return -1

@@ -56,7 +56,7 @@ func (p Problem) String() string {
 // Discover reads the configurations of all programs that it knows. It starts nothing and changes nothing, and never
 // fails as a whole: what is wrong with one file or entry is told of that file or entry.
 func Discover(h Host, c Config) Discovery {
-	i := &importer{h: h, c: c, names: make(map[string]int), read: make(map[string]bool)}
+	i := &importer{h: h, c: c, names: make(map[string]int), read: make(map[string]bool), given: make(map[string]bool)}
 	if h.Getenv(EnvGuard) != "" && !c.AllowSelfServer {
 		i.d.Problems = append(i.d.Problems, Problem{Text: EnvGuard + " is set: this bridge was started by an MCP server of another bridge, and uses none itself; " + EnvAllowSelfServer + "=1 changes that"})
 		return i.d
@@ -83,6 +83,7 @@ type importer struct {
 	project, real string         // the project's directory, as it was given and without links
 	names         map[string]int // indices into d.Servers
 	read          map[string]bool
+	given         map[string]bool // files of MCP_SERVERS_CONFIG
 
 	claude  any    // what Claude Code's own file says
 	managed string // the file that forbids all other servers to Claude Code
@@ -172,7 +173,14 @@ func (i *importer) named(name string) {
 			if n != "" && path.Ext(n) == "" {
 				continue
 			}
-			if f, ok := i.load(anySource(), path.Join(name, n), true); ok {
+			file := path.Join(name, n)
+			if i.given[file] {
+				continue
+			}
+			f, ok := i.load(anySource(), file, true)
+			i.given[file] = true
+			delete(i.read, file) // there may be more in it for its own program; and as a project's it is a part of what is trusted
+			if ok {
 				i.use(f)
 			}
 		}
@@ -323,6 +331,7 @@ func (i *importer) add(s Server) {
 		first := i.d.Servers[n]
 		i.d.Passed = append(i.d.Passed, Passed{first, first.Unavailable + "; the one in " + s.File + " is used"})
 		i.d.Servers[n] = s
+	case i.given[s.File] && i.d.Servers[n].File == s.File: // the same, read once more
 	default:
 		i.d.Passed = append(i.d.Passed, Passed{s, "shadowed by the one in " + i.d.Servers[n].File})
 	}

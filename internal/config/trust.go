@@ -58,12 +58,15 @@ func (h Host) real(dir string) string {
 
 // ProjectAt reads what the files of a directory say, without making servers of it.
 func ProjectAt(h Host, dir string) (Project, []Problem) {
-	i := &importer{h: h, names: make(map[string]int), read: make(map[string]bool), project: dir, real: h.real(dir)}
+	i := &importer{h: h, names: make(map[string]int), read: make(map[string]bool), given: make(map[string]bool), project: dir, real: h.real(dir)}
 	all := sources()
 	for _, s := range all { // what is the user's is not the project's
 		for _, pattern := range s.user {
 			for _, p := range h.place(pattern, dir) {
-				i.read[p] = true
+				names, _ := glob(h.Files, p) // what cannot be listed cannot be read either
+				for _, name := range names {
+					i.read[name] = true
+				}
 			}
 		}
 	}
@@ -122,6 +125,9 @@ func (i *importer) useProject(all []source) {
 		p.Trust = trusted.state(p.Dir, p.Fingerprint)
 	}
 	for _, f := range list {
+		if i.given[f.file] {
+			continue // its servers are there already
+		}
 		i.f, i.mine = f.loaded, false
 		if p.Trust.Used() {
 			i.useItems(f.items)
