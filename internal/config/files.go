@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -84,11 +85,12 @@ func readFile(files fs.FS, name string, most int64) ([]byte, fs.FileInfo, error)
 	if st.Size() > most {
 		return nil, nil, tooBig(most)
 	}
-	b, err := io.ReadAll(io.LimitReader(f, most+1))
-	if err == nil && int64(len(b)) > most {
+	b := bytes.NewBuffer(make([]byte, 0, st.Size()+bytes.MinRead))
+	_, err = b.ReadFrom(io.LimitReader(f, most+1))
+	if err == nil && int64(b.Len()) > most {
 		err = tooBig(most)
 	}
-	return b, st, err
+	return b.Bytes(), st, err
 }
 
 func tooBig(most int64) error {
