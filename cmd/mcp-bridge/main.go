@@ -12,12 +12,10 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"github.com/mcp-bridge/mcp-bridge/internal/config"
 	"github.com/mcp-bridge/mcp-bridge/oci"
@@ -103,7 +101,7 @@ func command() *cobra.Command {
 		Use: "serve", Short: "Serve MCP on standard input and output (what mcp-bridge does without a command)", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return serve(c.Context()) },
 	}, runCommand(), versionCommand())
-	root.AddCommand(doctorCommand())
+	root.AddCommand(doctorCommand(), serversCommand(), trustCommand())
 	return root
 }
 
@@ -122,15 +120,11 @@ func variables() string {
 
 // load reads the environment and makes the logger that it asks for.
 func load(stderr io.Writer) (config.Config, *slog.Logger, error) {
-	home, _ := os.UserHomeDir() // empty is allowed: nothing needs it if the variables say more
-	cwd, err := os.Getwd()
+	host, err := thisHost()
 	if err != nil {
-		return config.Config{}, nil, &exitError{exitUsage, fmt.Errorf("cannot find the current directory: %w", err)}
+		return config.Config{}, nil, &exitError{exitUsage, err}
 	}
-	cfg, err := config.Load(config.Host{
-		Getenv: os.Getenv, Home: home, Cwd: cwd, Root: os.Geteuid() == 0, CPUs: runtime.NumCPU(),
-		Writable: func(dir string) bool { return unix.Access(dir, unix.W_OK) == nil },
-	})
+	cfg, err := config.Load(host)
 	if err != nil {
 		return config.Config{}, nil, &exitError{exitUsage, err}
 	}

@@ -2,12 +2,16 @@
 // its name and what it may be. The table of variables ([Variables]) is the one source of the help text, the README and
 // the error messages.
 //
-// The package decides and does nothing else: it opens no file, asks the system nothing and creates no directory. What
-// depends on the machine comes in by [Host]. All functions are safe for concurrent use.
+// It also knows where the programs that use MCP keep their servers, and makes of all those files one list of [Server]
+// ([Discover]), and which directories the user has trusted with that ([Trusted]).
+//
+// The package decides and does nothing else: what depends on the machine, its files included, comes in by [Host]. Only
+// [Disk], which is such files, and [UpdateTrusted] touch the system. All functions are safe for concurrent use.
 package config
 
 import (
 	"errors"
+	"io/fs"
 	"log/slog"
 	"strings"
 	"time"
@@ -37,7 +41,8 @@ type Config struct {
 	MaxConcurrency  int // runs at once
 	AllowWeakLimits bool
 
-	ServersConfig   string // absolute, or empty
+	ServersConfig   []string // absolute
+	UseDisabled     bool     // use servers that are disabled in their own programs
 	TrustProject    bool
 	AllowSelfServer bool
 }
@@ -47,11 +52,18 @@ type User struct {
 	UID, GID uint32
 }
 
-// Host is what [Load] has to know about the machine and the process.
+// Host is what [Load] and [Discover] have to know about the machine and the process.
 type Host struct {
 	Getenv func(string) string // os.Getenv
 	Home   string              // the user's home directory; may be empty
 	Cwd    string              // absolute
+
+	// The rest of these is for Discover only.
+	OS      string                       // runtime.GOOS
+	UID     int                          // os.Geteuid
+	Program string                       // the path of this program; may be empty
+	Files   fs.FS                        // from the root; see [Disk]
+	Real    func(string) (string, error) // filepath.EvalSymlinks; nil: there are no links
 
 	// Root says that the effective user id is 0.
 	Root bool

@@ -119,7 +119,10 @@ func TestLoadGood(t *testing.T) {
 		{EnvTrustProject, "no", func(*Config) {}},
 		{EnvAllowSelfServer, "TRUE", func(c *Config) { c.AllowSelfServer = true }},
 		{EnvAllowSelfServer, "on", func(c *Config) { c.AllowSelfServer = true }},
-		{EnvServersConfig, "mcp.json", func(c *Config) { c.ServersConfig = "/home/ann/project/mcp.json" }},
+		{EnvServersConfig, "mcp.json", func(c *Config) { c.ServersConfig = []string{"/home/ann/project/mcp.json"} }},
+		{EnvServersConfig, "~/a.json: /b.toml :", func(c *Config) { c.ServersConfig = []string{"/home/ann/a.json", "/b.toml"} }},
+		{EnvDisabledServers, "Use", func(c *Config) { c.UseDisabled = true }},
+		{EnvDisabledServers, "skip", func(*Config) {}},
 	} {
 		t.Run(tt.name+"="+tt.value, func(t *testing.T) {
 			want := defaults()
@@ -153,7 +156,8 @@ func TestLoadBad(t *testing.T) {
 		EnvPool:            {"-1", "65", "1.0", "yes"},
 		EnvMaxConcurrency:  {"0", "1025", "-1"},
 		EnvAllowWeakLimits: {"2", "maybe", "y"},
-		EnvServersConfig:   {"a\x00b"},
+		EnvServersConfig:   {"a\x00b", "a:b\x00"},
+		EnvDisabledServers: {"1", "no"},
 		EnvTrustProject:    {"2", "t"},
 		EnvAllowSelfServer: {"-1", "enabled"},
 	}
@@ -170,7 +174,7 @@ func TestLoadBad(t *testing.T) {
 				if got := err.Error(); !strings.HasPrefix(got, v.Name+"=\"") || !strings.HasSuffix(got, "allowed are "+v.Allowed) || strings.Contains(got, "\n") {
 					t.Errorf("error does not name variable, value and what is allowed: %s", got)
 				}
-				if c != (Config{}) {
+				if !cmp.Equal(c, Config{}) {
 					t.Errorf("a half-read Config comes with the error: %+v", c)
 				}
 			})
@@ -333,8 +337,8 @@ func TestVariables(t *testing.T) {
 		}
 		seen[v.Name] = true
 	}
-	if len(seen) != 19 {
-		t.Errorf("%d variables; the plan has 19", len(seen))
+	if len(seen) != 20 {
+		t.Errorf("%d variables; the plan has 19, and %s", len(seen), EnvDisabledServers)
 	}
 }
 

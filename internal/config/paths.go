@@ -25,6 +25,20 @@ func (h Host) path(s string) (string, error) {
 	return filepath.Join(h.Cwd, s), nil
 }
 
+// paths reads a list of paths.
+func (h Host) paths(s string) (list []string, err error) {
+	for p := range strings.SplitSeq(s, string(filepath.ListSeparator)) {
+		if p = strings.TrimSpace(p); p == "" {
+			continue
+		}
+		if p, err = h.path(p); err != nil {
+			return nil, err
+		}
+		list = append(list, p)
+	}
+	return list, nil
+}
+
 func (h Host) stateDir() (string, error) {
 	if h.Writable == nil || h.Writable(h.Cwd) {
 		return filepath.Join(h.Cwd, ".mcp-bridge"), nil

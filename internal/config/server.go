@@ -38,6 +38,12 @@ type Server struct {
 
 	// Unavailable says why this server cannot be used, and what the user can do; empty if it can.
 	Unavailable string
+	// Disabled says that it is so because its own program does not use it.
+	Disabled bool
+
+	// Shown is the command line or the URL for people: as it is written, without secrets. It may have characters that a
+	// terminal obeys; see [Printable].
+	Shown string
 }
 
 // OAuth is what an entry says about authorization beyond headers.

@@ -17,7 +17,7 @@ func Unknown(environ []string) []string {
 		if len(name) < len(prefix) || !strings.EqualFold(name[:len(prefix)], prefix) {
 			continue
 		}
-		if slices.ContainsFunc(known, func(v Variable) bool { return v.Name == name }) {
+		if name == EnvGuard || slices.ContainsFunc(known, func(v Variable) bool { return v.Name == name }) {
 			continue
 		}
 		shown := strings.Trim(fmt.Sprintf("%+q", name[:min(len(name), 100)]), `"`)

@@ -30,6 +30,7 @@ const (
 	EnvServersConfig   = "MCP_SERVERS_CONFIG"
 	EnvTrustProject    = "MCP_BRIDGE_TRUST_PROJECT"
 	EnvAllowSelfServer = "MCP_BRIDGE_ALLOW_SELF_SERVER"
+	EnvDisabledServers = "MCP_BRIDGE_DISABLED_SERVERS"
 )
 
 // Variable describes one environment variable to people.
@@ -221,9 +222,12 @@ func table() []variable {
 			set:      func(c *Config, _ Host, v string) (err error) { c.AllowWeakLimits, err = parseBool(v); return err },
 		},
 		{
-			Variable: Variable{EnvServersConfig, "", pathWords, "one more file with MCP servers"},
-			set:      func(c *Config, h Host, v string) (err error) { c.ServersConfig, err = h.path(v); return err },
-			unset:    nothing,
+			Variable: Variable{
+				EnvServersConfig, "", "paths with a : between them; a relative one starts at the current directory",
+				"more files with MCP servers, or directories of such files; these come before all others",
+			},
+			set:   func(c *Config, h Host, v string) (err error) { c.ServersConfig, err = h.paths(v); return err },
+			unset: nothing,
 		},
 		{
 			Variable: Variable{
@@ -238,6 +242,16 @@ func table() []variable {
 				"use MCP server entries that start the bridge itself, which are skipped otherwise",
 			},
 			set: func(c *Config, _ Host, v string) (err error) { c.AllowSelfServer, err = parseBool(v); return err },
+		},
+		{
+			Variable: Variable{
+				EnvDisabledServers, "skip", "skip, use", "what becomes of MCP servers that are disabled in their own program",
+			},
+			set: func(c *Config, _ Host, v string) error {
+				word, err := parseWord(v, "skip", "use")
+				c.UseDisabled = word == "use"
+				return err
+			},
 		},
 	}
 }
