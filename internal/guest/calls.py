@@ -293,9 +293,9 @@ def parse(text, server, tool):
     )  # fmt: skip
 
 
-def bridge_sync(method, **arguments):
+def bridge_sync(method, /, **arguments):
     return parse(ask_sync(BRIDGE, method, arguments), BRIDGE, method)
 
 
-async def bridge(method, **arguments):
+async def bridge(method, /, **arguments):
     return parse(await ask(BRIDGE, method, arguments), BRIDGE, method)
