@@ -5,7 +5,6 @@ package bridge
 
 import (
 	"context"
-	"encoding/json"
 	"log/slog"
 	"sync"
 	"time"
@@ -31,10 +30,8 @@ type Options struct {
 	MaxConcurrency int
 	OutputMode     Mode
 
-	// Servers are the names of the MCP servers that scripts may call, and Call calls a tool of one. Call must be safe
-	// for concurrent use. Both may be nil.
-	Servers func() []string
-	Call    func(ctx context.Context, server, tool string, arguments json.RawMessage) (json.RawMessage, error)
+	Servers Servers // MCP servers that scripts may use; may be nil
+	Tools   Tools   // functions that scripts have saved; may be nil
 
 	Logger *slog.Logger // nil discards
 }
@@ -72,10 +69,3 @@ func New(opts Options) *Bridge {
 
 // Wait returns when no run is going on any more.
 func (b *Bridge) Wait() { b.runs.Wait() }
-
-func (b *Bridge) servers() []string {
-	if b.opts.Servers == nil {
-		return nil
-	}
-	return b.opts.Servers()
-}

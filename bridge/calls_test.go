@@ -10,14 +10,22 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mcp-bridge/mcp-bridge/internal/upstream"
 	"github.com/mcp-bridge/mcp-bridge/oci"
 )
 
 // withTools gives a bridge two servers, whose tools are a function.
 func withTools(call func(ctx context.Context, server, tool string, arguments json.RawMessage) (json.RawMessage, error)) func(*Options) {
 	return func(o *Options) {
-		o.Servers = func() []string { return []string{"files", "web-search"} }
-		o.Call = call
+		f := newFake()
+		for _, server := range []string{"files", "web-search"} {
+			f.add(server)
+			for _, tool := range []string{"echo", "big", "invalid", "deep", "t", "started"} {
+				f.add(server, upstream.Tool{Name: tool})
+			}
+		}
+		f.call = call
+		o.Servers = f
 	}
 }
 
@@ -39,8 +47,8 @@ func TestCalls(t *testing.T) {
 	}))
 	for _, tt := range []struct{ name, code, want string }{ // want: result, or the error
 		{"value", "call_tool_sync('files', 'echo', {'a': [1, None, 'é']})", `{"arguments":{"a":[1,null,"é"]},"server":"files"}`},
-		{"error", "try: await call_tool('files', 'missing')\nexcept MCPError as e: r = str(e)\nr", `"there is no tool \"missing\""`},
-		{"uncaught error", "await call_tool('files', 'missing')", `mcp.runtime.MCPError: there is no tool "missing" (line 3)`},
+		{"error", "try: await call_tool('files', 'missing')\nexcept MCPError as e: r = str(e)\nr", `"the MCP server \"files\" has no tool \"missing\"; there are echo, big, invalid, deep, t, started"`},
+		{"uncaught error", "await call_tool('files', 'missing')", `mcp.runtime.MissingError: the MCP server "files" has no tool "missing"; there are echo, big, invalid, deep, t, started (line 3)`},
 		{"unknown server", "try: await call_tool('file', 'echo')\nexcept Exception as e: r = str(e)\nr", `"there is no MCP server \"file\"; did you mean files?"`},
 		{"unknown server without a match", "try: await call_tool('zzz', 'echo')\nexcept Exception as e: r = str(e)\nr", `"there is no MCP server \"zzz\"; there are files, web-search"`},
 		{"10 MB", "len(await call_tool('files', 'big'))", "10485760"},

@@ -55,11 +55,10 @@ func TestHostileFrames(t *testing.T) {
 				go func() { _, _ = io.WriteString(g.out, tt.bytes) }() // blocks when the bridge has read enough
 				return killed(g)
 			}, func(o *Options) {
-				o.Servers = func() []string { return []string{"s"} }
-				o.Call = func(context.Context, string, string, json.RawMessage) (json.RawMessage, error) {
+				o.Servers = fakeCall("s", func(context.Context, string, string, json.RawMessage) (json.RawMessage, error) {
 					called.Store(true)
 					return json.RawMessage("1"), nil
-				}
+				})
 			})
 			r, err := b.Run(t.Context(), Request{Code: "pass"}, Output{})
 			if err != nil || r.Status != StatusError || !strings.Contains(r.Error, "broke the protocol") || !strings.Contains(r.Error, tt.want) {
@@ -105,11 +104,10 @@ func TestHostileFlood(t *testing.T) {
 			go g.flood(20_000)
 			return killed(g)
 		}, func(o *Options) {
-			o.Servers = func() []string { return []string{"s"} }
-			o.Call = func(context.Context, string, string, json.RawMessage) (json.RawMessage, error) {
+			o.Servers = fakeCall("s", func(context.Context, string, string, json.RawMessage) (json.RawMessage, error) {
 				calls.Add(1)
 				return json.RawMessage("1"), nil
-			}
+			})
 		})
 		r, err := b.Run(t.Context(), Request{Code: "pass"}, Output{})
 		if err != nil || r.Status != StatusError || !strings.Contains(r.Error, "calls in one run") || calls.Load() > guest.MaxCalls {
@@ -123,11 +121,10 @@ func TestHostileFlood(t *testing.T) {
 			go g.flood(1000)
 			return killed(g)
 		}, func(o *Options) {
-			o.Servers = func() []string { return []string{"s"} }
-			o.Call = func(context.Context, string, string, json.RawMessage) (json.RawMessage, error) {
+			o.Servers = fakeCall("s", func(context.Context, string, string, json.RawMessage) (json.RawMessage, error) {
 				most.Store(max(most.Load(), calls.Add(1)))
 				return json.RawMessage(`"` + strings.Repeat("x", 1<<20) + `"`), nil
-			}
+			})
 		})
 		r, err := b.Run(t.Context(), Request{Code: "pass", Timeout: time.Second}, Output{})
 		if err != nil || r.Status != StatusTimeout {
@@ -144,15 +141,14 @@ func TestHostileFlood(t *testing.T) {
 			go g.flood(1000)
 			return killed(g)
 		}, func(o *Options) {
-			o.Servers = func() []string { return []string{"s"} }
-			o.Call = func(ctx context.Context, _, _ string, _ json.RawMessage) (json.RawMessage, error) {
+			o.Servers = fakeCall("s", func(ctx context.Context, _, _ string, _ json.RawMessage) (json.RawMessage, error) {
 				n := inFlight.Add(1)
 				defer inFlight.Add(-1)
 				for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
 				}
 				<-ctx.Done()
 				return nil, ctx.Err()
-			}
+			})
 		})
 		r, err := b.Run(t.Context(), Request{Code: "pass", Timeout: time.Second}, Output{})
 		if err != nil || r.Status != StatusTimeout || inFlight.Load() != 0 || most.Load() != maxInFlight {

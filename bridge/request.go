@@ -86,7 +86,7 @@ func (b *Bridge) check(req *Request) (note string, err error) {
 	case !utf8.ValidString(req.Code):
 		return "", fmt.Errorf("code is not valid UTF-8 (byte %d)", invalidAt(req.Code))
 	}
-	known := b.servers()
+	_, known := b.servers()
 	req.Servers = slices.Compact(slices.Sorted(slices.Values(req.Servers)))
 	for _, name := range req.Servers {
 		if !slices.Contains(known, name) {
@@ -108,15 +108,23 @@ func unknownServer(name string, known []string) error {
 	if len(known) == 0 {
 		return fmt.Errorf("there is no MCP server %s: none is configured", quote(name))
 	}
+	return unknown("there is no MCP server", name, known)
+}
+
+// unknown says what else there is.
+func unknown(what, name string, known []string) error {
 	if near := closeMatches(name, known); len(near) > 0 {
-		return fmt.Errorf("there is no MCP server %s; did you mean %s?", quote(name), strings.Join(near, " or "))
+		return fmt.Errorf("%s %s; did you mean %s?", what, quote(name), strings.Join(near, " or "))
+	}
+	if len(known) == 0 {
+		return fmt.Errorf("%s %s; there are none", what, quote(name))
 	}
 	const most = 20
 	more := ""
 	if len(known) > most {
 		known, more = known[:most], fmt.Sprintf(" and %d more", len(known)-most)
 	}
-	return fmt.Errorf("there is no MCP server %s; there are %s%s", quote(name), strings.Join(known, ", "), more)
+	return fmt.Errorf("%s %s; there are %s%s", what, quote(name), clip(strings.Join(known, ", "), 1000), more)
 }
 
 // closeMatches are up to three of the known names that share most with name: the same but for case and punctuation, a

@@ -69,7 +69,7 @@ func TestBadArguments(t *testing.T) {
 	for _, tt := range badArguments {
 		t.Run(tt.name, func(t *testing.T) {
 			var r Result
-			if err := json.Unmarshal(b.call(t.Context(), json.RawMessage(tt.raw)).StructuredContent.(json.RawMessage), &r); err != nil {
+			if err := json.Unmarshal(b.call(t.Context(), json.RawMessage(tt.raw), nil).StructuredContent.(json.RawMessage), &r); err != nil {
 				t.Fatal(err)
 			}
 			if r.Status != StatusValidationError || r.Error != tt.want {

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
 // Status is how a call of run_python ended.
@@ -42,8 +44,12 @@ type Result struct {
 	Image          string `json:"image,omitempty"`          // what Python ran, when it is not the one to be expected
 	Limits         string `json:"limits,omitempty"`         // what enforced the limits, when it was not a cgroup
 
-	note string // a sentence on what else the caller should know; a part of the summary
+	content []mcp.Content // what the script has shown besides
+	note    string        // a sentence on what else the caller should know; a part of the summary
 }
+
+// Content is the images, sounds and resources that the script has shown, for the content of a tool's result.
+func (r Result) Content() []mcp.Content { return r.content }
 
 // Note is what else the caller should know, such as a timeout that was out of range; empty if there is nothing.
 func (r Result) Note() string { return r.note }

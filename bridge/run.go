@@ -7,11 +7,12 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 
 	"github.com/mcp-bridge/mcp-bridge/internal/guest"
 	"github.com/mcp-bridge/mcp-bridge/oci"
@@ -21,8 +22,11 @@ const (
 	// startTimeout bounds the time from launch to a ready runner. A cold start takes some 50 ms; a machine that swaps
 	// may take seconds.
 	startTimeout = 30 * time.Second
-	// maxInFlight is how many calls of one run are answered at once. More wait in the pipe.
+	// maxInFlight is how many calls of one run are answered at once. More wait here, as long as they have no more than
+	// maxQueued bytes, each with callCost for its keeping; and beyond that in the pipe.
 	maxInFlight = 32
+	maxQueued   = 32 << 20
+	callCost    = 4 << 10
 )
 
 // The causes for which a run is stopped from outside of it.
@@ -34,7 +38,12 @@ var (
 )
 
 // Output takes a script's output as it comes. A nil writer drops it; the result has it in any case.
-type Output struct{ Stdout, Stderr io.Writer }
+type Output struct {
+	Stdout, Stderr io.Writer
+	// Progress, if not nil, is told how the run goes on; n increases with each call. It must not block. No call comes
+	// after Run has returned.
+	Progress func(n int, message string)
+}
 
 // Run runs a script in a sandbox of its own and says how it went. An error means that the bridge could not run it, for
 // a reason of the host or of ours; the Result then says the same, for those who only show it. Cancelling ctx stops the
@@ -46,10 +55,19 @@ func (b *Bridge) Run(ctx context.Context, req Request, out Output) (Result, erro
 	if err != nil {
 		return Result{Status: StatusValidationError, Error: err.Error()}, nil
 	}
-	if err := b.slots.Acquire(ctx, 1); err != nil {
-		return Result{Status: StatusCancelled}, nil
+	var say *progress
+	if out.Progress != nil {
+		say = &progress{notify: out.Progress}
+		defer say.end()
+	}
+	if !b.slots.TryAcquire(1) {
+		say.phase("waiting for other runs to end")
+		if err := b.slots.Acquire(ctx, 1); err != nil {
+			return Result{Status: StatusCancelled}, nil
+		}
 	}
 	defer b.slots.Release(1)
+	say.phase("starting")
 	image, err := b.opts.Image(ctx)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -57,19 +75,21 @@ func (b *Bridge) Run(ctx context.Context, req Request, out Output) (Result, erro
 		}
 		return Result{Status: StatusError, Error: err.Error()}, err
 	}
-	r := &run{b: b, req: req, image: image, out: out}
+	r := &run{b: b, req: req, image: image, out: out, broker: b.newBroker(say)}
 	result, err := r.run(ctx)
 	result.Servers, result.Image = req.Servers, image.Note
-	result.note = note
+	result.content = r.broker.display.blocks
+	result.note = strings.TrimSpace(note + " " + r.broker.display.note())
 	return result, err
 }
 
 // run is one script in one sandbox.
 type run struct {
-	b     *Bridge
-	req   Request
-	image Image
-	out   Output
+	b      *Bridge
+	req    Request
+	image  Image
+	out    Output
+	broker *broker
 
 	stdout, stderr capture
 	done           *guest.Done // what the runner said last, if it did
@@ -141,8 +161,8 @@ func (r *run) run(ctx context.Context) (Result, error) {
 	readers.Go(func() { _ = copyStream(p.stderr, &r.stderr, r.out.Stderr, stop) })
 	var timeout *time.Timer
 	readers.Go(func() {
-		r.protocol = r.converse(ctx, p, func() {
-			started.Stop()
+		r.protocol = r.converse(ctx, p, started, func() {
+			r.broker.say.phase("running")
 			timeout = time.AfterFunc(r.req.Timeout, func() { cancel(errTimeout) })
 		})
 		if r.protocol != nil {
@@ -268,9 +288,9 @@ func (r *run) reason(exit oci.Exit) string {
 	return text
 }
 
-// converse is the host's half of the frame protocol, until the guest's end closes. running is called when the script
-// starts. A nil error means that nothing was wrong with the frames; that they ended early is for the exit to judge.
-func (r *run) converse(ctx context.Context, p *pipes, running func()) error {
+// converse is the host's half of the frame protocol, until the guest's end closes. It stops started when the guest is
+// ready; running is called when the script starts, which may have to wait for servers. A nil error means that nothing was wrong with the frames; that they ended early is for the exit to judge.
+func (r *run) converse(ctx context.Context, p *pipes, started *time.Timer, running func()) error {
 	// A guest that does not read must not hold the bridge: the end of the run closes what a write hangs on.
 	unblock := context.AfterFunc(ctx, func() { p.stdin.Close() })
 	defer unblock()
@@ -280,7 +300,10 @@ func (r *run) converse(ctx context.Context, p *pipes, running func()) error {
 	defer cancel()
 
 	reader, writer := guest.NewReader(p.frames), guest.NewWriter(p.stdin)
-	slots := make(chan struct{}, maxInFlight)
+	slots, queue := make(chan struct{}, maxInFlight), semaphore.NewWeighted(maxQueued)
+	// Servers start while the sandbox does.
+	servers := make(chan []guest.Server, 1)
+	calls.Go(func() { servers <- r.broker.run(ctx, r.req.Servers) })
 	if err := guest.Boot(p.stdin, r.image.Runner); err != nil {
 		return nil //nolint:nilerr // the container did not come up; its exit says why
 	}
@@ -297,20 +320,35 @@ func (r *run) converse(ctx context.Context, p *pipes, running func()) error {
 			if m.Compiled != nil && r.image.SaveRunner != nil {
 				r.image.SaveRunner(m.Compiled)
 			}
-			reader.Running()
-			running()
-			if err := writer.Run(guest.Run{Code: r.req.Code, Filename: r.req.Filename, Servers: r.guestServers()}); err != nil {
-				return nil //nolint:nilerr // as above
-			}
-		case guest.Call:
+			started.Stop()
+			var known []guest.Server
 			select {
-			case slots <- struct{}{}:
+			case known = <-servers:
 			case <-ctx.Done():
 				return nil
 			}
+			reader.Running()
+			running()
+			if err := writer.Run(guest.Run{Code: r.req.Code, Filename: r.req.Filename, Servers: known}); err != nil {
+				return nil //nolint:nilerr // as above
+			}
+		case guest.Call:
+			size := min(int64(len(m.Arguments))+callCost, maxQueued)
+			if queue.Acquire(ctx, size) != nil {
+				return nil
+			}
+			callCtx, end := r.broker.begin(ctx, m.ID)
 			calls.Go(func() {
-				defer func() { <-slots }()
-				if err := writer.Return(r.answer(ctx, m)); err != nil {
+				defer queue.Release(size)
+				defer end()
+				if waits(m) {
+					select {
+					case slots <- struct{}{}:
+						defer func() { <-slots }()
+					case <-callCtx.Done():
+					}
+				}
+				if err := writer.Return(r.broker.answer(callCtx, m)); err != nil {
 					// The answer is unfit to be sent, or the guest is gone and will not read this either.
 					_ = writer.Return(guest.Return{ID: m.ID, Error: &guest.Error{Message: err.Error()}})
 				}
@@ -319,25 +357,4 @@ func (r *run) converse(ctx context.Context, p *pipes, running func()) error {
 			r.done = &m
 		}
 	}
-}
-
-func (r *run) guestServers() []guest.Server {
-	var out []guest.Server
-	for _, name := range r.b.servers() {
-		out = append(out, guest.Server{Name: name})
-	}
-	return out
-}
-
-// answer calls a tool for the guest. What it may call is decided here, by the host's own list.
-func (r *run) answer(ctx context.Context, c guest.Call) guest.Return {
-	known := r.b.servers()
-	if !slices.Contains(known, c.Server) {
-		return guest.Return{ID: c.ID, Error: &guest.Error{Type: "LookupError", Message: unknownServer(c.Server, known).Error()}}
-	}
-	value, err := r.b.opts.Call(ctx, c.Server, c.Tool, c.Arguments)
-	if err != nil {
-		return guest.Return{ID: c.ID, Error: &guest.Error{Message: err.Error()}}
-	}
-	return guest.Return{ID: c.ID, Value: value}
 }

@@ -78,7 +78,7 @@ func TestRun(t *testing.T) {
 func TestRunOutputIsPassedOn(t *testing.T) {
 	b := newBridge(t, nil)
 	var stdout, stderr bytes.Buffer
-	r, err := b.Run(t.Context(), Request{Code: "import sys\nprint('a\\n\\nb')\nsys.stderr.buffer.write(b'\\xff')"}, Output{&stdout, &stderr})
+	r, err := b.Run(t.Context(), Request{Code: "import sys\nprint('a\\n\\nb')\nsys.stderr.buffer.write(b'\\xff')"}, Output{Stdout: &stdout, Stderr: &stderr})
 	if err != nil || r.Status != StatusSuccess || stdout.String() != "a\n\nb\n" || stderr.String() != "\xff" {
 		t.Errorf("%v, %v, %q, %q; want the raw bytes", r, err, stdout.String(), stderr.String())
 	}

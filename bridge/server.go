@@ -53,7 +53,7 @@ func (b *Bridge) Serve(ctx context.Context, t mcp.Transport) error {
 		defer cancel(nil)
 		stop := context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
 		defer stop()
-		return b.call(hctx, req.Params.Arguments), nil
+		return b.call(hctx, req.Params.Arguments, notifier(hctx, req)), nil
 	})
 	server.AddResource(&mcp.Resource{
 		URI: capabilitiesURI, Name: "capabilities", Title: "Manual of the sandbox", MIMEType: "text/markdown",
@@ -79,29 +79,42 @@ func Transport() mcp.Transport { return &mcp.StdioTransport{MaxLineLength: maxMe
 
 // call is run_python. Everything that goes wrong is a result that the model can read: it wrote the arguments, and
 // nobody else will see a protocol error (SEP-1303).
-func (b *Bridge) call(ctx context.Context, arguments json.RawMessage) *mcp.CallToolResult {
+func (b *Bridge) call(ctx context.Context, arguments json.RawMessage, tell func(int, string)) *mcp.CallToolResult {
 	req, err := parseRequest(arguments)
 	var result Result
 	if err != nil {
 		result = Result{Status: StatusValidationError, Error: err.Error()}
 	} else {
-		if result, err = b.Run(ctx, req, Output{}); err != nil {
+		if result, err = b.Run(ctx, req, Output{Progress: tell}); err != nil {
 			b.opts.Logger.Error("cannot run a script", "error", err)
 		}
 	}
 	text, structured := result.Render(b.opts.OutputMode)
 	return &mcp.CallToolResult{
-		Content:           []mcp.Content{&mcp.TextContent{Text: text}},
+		Content:           append([]mcp.Content{&mcp.TextContent{Text: text}}, result.content...),
 		StructuredContent: structured,
 		IsError:           result.IsError(),
+	}
+}
+
+// notifier sends progress notifications for a request that wants them; else it is nil.
+func notifier(ctx context.Context, req *mcp.CallToolRequest) func(int, string) {
+	token := req.Params.GetProgressToken()
+	if token == nil {
+		return nil
+	}
+	return func(n int, message string) {
+		_ = req.Session.NotifyProgress(ctx, &mcp.ProgressNotificationParams{
+			ProgressToken: token, Progress: float64(n), Message: message,
+		})
 	}
 }
 
 // manual is the capabilities resource, with this server's own numbers.
 func (b *Bridge) manual() string {
 	servers := "none is configured"
-	if names := b.servers(); len(names) > 0 {
-		servers = strings.Join(names, ", ")
+	if _, names := b.servers(); len(names) > 0 {
+		servers = clip(strings.Join(names, ", "), 4000)
 	}
 	return strings.NewReplacer(
 		"{{timeout}}", fmt.Sprint(int(b.opts.Timeout.Seconds())), "{{maxTimeout}}", fmt.Sprint(int(b.opts.MaxTimeout.Seconds())),

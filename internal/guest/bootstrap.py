@@ -10,9 +10,11 @@ h=read(8)
 m=read(int.from_bytes(h[:4],"big"))
 s=read(int.from_bytes(h[4:],"big"))
 g=sys.modules["_frozen_importlib_external"].MAGIC_NUMBER
-try:c=marshal.loads(m[4:])if m[:4]==g else 0
-except Exception:c=0
-if type(c)!=type(read.__code__):
+try:c,l=marshal.loads(m[4:])if m[:4]==g else(0,0)
+except Exception:c=l=0
+if type(c)!=type(read.__code__)or type(l)!=bytes:
+    s,_,l=s.partition(b"\f\n")
     c=compile(s,"<runner>","exec",0,True,2)
+    l=marshal.dumps(compile(l,"<runner>","exec",0,True,1))
     m=b""
-exec(c,{"__name__":"<runner>","__builtins__":dict(vars(sys.modules["builtins"])),"compiled":not m and g+marshal.dumps(c)})
+exec(c,{"__name__":"<runner>","__builtins__":dict(vars(sys.modules["builtins"])),"library":l,"compiled":not m and g+marshal.dumps((c,l))})

@@ -384,13 +384,22 @@ func TestWriterRefuses(t *testing.T) {
 		if err := w.Return(Return{ID: 1, Value: json.RawMessage(value)}); err == nil {
 			t.Errorf("sent %q", value)
 		}
-		if err := w.Run(Run{Servers: []Server{{Tools: []json.RawMessage{json.RawMessage(value)}}}}); err == nil {
-			t.Errorf("sent %q", value)
-		}
 	}
 	if out.Len() > 0 {
 		t.Errorf("wrote %q", out.String())
 	}
+	for _, value := range []string{"{", "NaN", "1 2", "\"\xff\"", strings.Repeat("[", 100) + strings.Repeat("]", 100)} {
+		raw := json.RawMessage(value)
+		tool := Tool{Name: "t", InputSchema: raw, OutputSchema: raw, Annotations: raw, Params: []Param{{Default: raw}}}
+		out.Reset()
+		if err := w.Run(Run{Servers: []Server{{Tools: []Tool{tool}}}}); err != nil || !json.Valid(out.Bytes()) || strings.Contains(out.String(), "chema") {
+			t.Errorf("a tool with the schema %q: %v, %s", value, err, out.String())
+		}
+		if string(tool.Params[0].Default) != value {
+			t.Error("the caller's tool was changed")
+		}
+	}
+	out.Reset()
 	if err := w.Return(Return{ID: 1, Value: json.RawMessage(`{"a":1,"a":2}`)}); err != nil {
 		t.Errorf("an answer with a name twice: %v", err)
 	}

@@ -25,6 +25,7 @@ MAX_DEPTH = 50  # of a result; the host allows 100 in a frame
 PID = posix.getpid()
 main = sys.modules["__main__"]
 compiled = globals().pop("compiled")  # bytes after a boot from source, else False
+library = globals().pop("library")  # compiled: what a script that uses MCP needs besides
 
 
 # --- output -----------------------------------------------------------------------------------------------------------
@@ -69,48 +70,39 @@ def stream(fd, name):
 
 # --- frames -----------------------------------------------------------------------------------------------------------
 
-unread = b""
+chunks = []  # of a line that has not come to its end
+parts = []  # of a message that has not
 
 
-def read_line():
-    """The next line from the host, without its end; None when the host is gone."""
-    global unread
-    pieces = []
-    while True:
-        head, end, tail = unread.partition(b"\n")
-        if end:
-            unread = tail
-            pieces.append(head)
-            return b"".join(pieces)
-        pieces.append(head)
-        unread = b""
-        try:
-            unread = posix.read(FRAMES_IN, 1 << 18)
-        except OSError:
-            pass
-        if not unread:
-            return None
-
-
-parts = []
-
-
-def read_message():
-    """The next message as text, put together from its parts; None when the host is gone."""
-    while True:
-        line = read_line()
-        if line is None:
-            return None
-        if not line.startswith(b'{"type":"part"'):
-            return line.decode()
-        import json
-
-        part = json.loads(line)
-        parts.append(part["data"])
-        if part["last"]:
+def receive():
+    """Read once, and return the messages that are complete now; None when the host is gone."""
+    try:
+        data = posix.read(FRAMES_IN, 1 << 18)
+    except BlockingIOError:
+        return []
+    except OSError:
+        data = b""
+    if not data:
+        return None
+    messages = []
+    *lines, rest = data.split(b"\n")
+    for line in lines:
+        if chunks:
+            chunks.append(line)
+            line = b"".join(chunks)
+            chunks.clear()
+        text = line.decode()
+        if text.startswith('{"type":"part"'):
+            part = loads(text)
+            parts.append(part["data"])
+            if not part["last"]:
+                continue
             text = "".join(parts)
             parts.clear()
-            return text
+        messages.append(text)
+    if rest:
+        chunks.append(rest)
+    return messages
 
 
 lock = _thread.allocate_lock()  # guards the frames written, and every variable of the calls below
@@ -130,7 +122,45 @@ def write_line(text):
     # A lone surrogate becomes \udXXX, which in a JSON string is an escape: the line is always valid UTF-8.
     data = memoryview(text.encode("utf-8", "backslashreplace") + b"\n")
     while data:
-        data = data[posix.write(FRAMES_OUT, data) :]
+        try:
+            data = data[posix.write(FRAMES_OUT, data) :]
+        except BlockingIOError:  # only the library makes the descriptor so
+            wait_to_write()
+
+
+def scanner(hook):
+    """What json.loads does, without importing json, and with it re, which would take longer than most scripts."""
+    scan = scanners.get(hook)
+    if not scan:
+        from _json import make_scanner
+
+        class Context:
+            strict, object_hook, object_pairs_hook = False, hook, None
+            parse_float, parse_int, parse_constant = float, integer, float
+
+        scan = scanners[hook] = make_scanner(Context)
+    return scan
+
+
+def loads(text, hook=None):
+    """json.loads for what the host has checked."""
+    return scanner(hook)(text, 0)[0]
+
+
+scanners = {}
+
+
+def integer(digits):
+    """int(), also of more digits than sys.get_int_max_str_digits(); of too many to be worth it the text."""
+    if len(digits) < 600:
+        return int(digits)
+    if len(digits) > 100000:
+        return digits
+    value, sign = 0, digits[:1] == "-"
+    for i in range(sign, len(digits), 500):
+        piece = digits[i : i + 500]
+        value = value * 10 ** len(piece) + int(piece)
+    return -value if sign else value
 
 
 # --- JSON from values -------------------------------------------------------------------------------------------------
@@ -167,6 +197,9 @@ FORMS = {
 }
 
 
+shown = {}  # type -> function that may take a value of it, for what a result shows otherwise than as JSON
+
+
 class Encoder:
     """Turns a value into JSON text. Strict (for arguments): what JSON cannot say is an error, else its repr."""
 
@@ -192,6 +225,8 @@ class Encoder:
 
     def value(self, value):
         kind = type(value)
+        if kind in shown and not self.strict and shown[kind](self, value):
+            return
         if value is None:
             self.emit("null")
         elif kind is bool:
@@ -294,177 +329,3 @@ def encode_result(value):
         return (cut if len(cut.encode("utf-8", "replace")) <= MAX_RESULT else quote(text[: MAX_RESULT // 6])), True
     except BaseException:  # an attribute, property or iterator of the script's own failed
         return quote(safe_repr(value, MAX_RESULT // 6)), False
-
-
-# --- tool calls -------------------------------------------------------------------------------------------------------
-# Answers are read by whoever waits: a synchronous caller reads until its own has come, else a thread reads as long as
-# calls are open. So there is no thread without a call, none is left behind for fork() to warn about, and a
-# synchronous call needs none at all.
-
-pending = {}  # id -> function that takes the text of the answer, or None when the host is gone
-last_id = 0
-reading = False  # somebody reads answers, or is about to
-RETURN = '{"type":"return","id":'
-
-
-class MCPError(Exception):
-    """A tool, or the way to it, has failed."""
-
-    def __init__(self, message, server=None, tool=None, type=None):
-        super().__init__(message)
-        self.message, self.server, self.tool, self.type = message, server, tool, type
-
-    def __reduce__(self):
-        return MCPError, (self.message, self.server, self.tool, self.type)
-
-
-def begin(server, tool, arguments, deliver):
-    """Send a call. True: nobody reads answers, and the caller must see to it."""
-    global last_id, reading
-    if posix.getpid() != PID:
-        raise RuntimeError("MCP tools can be called only from the main process, not from a forked child")
-    if not isinstance(server, str) or not isinstance(tool, str):
-        raise TypeError("server and tool must be strings")
-    if not isinstance(arguments, (dict, type(None))):
-        raise TypeError("arguments must be a dict, not %s" % type(arguments).__name__)
-    encoder = Encoder(MAX_MESSAGE // 4, 90, True)
-    try:
-        encoder.value({} if arguments is None else arguments)
-    except TooLong:
-        raise ValueError("the arguments are longer than %d MiB" % (MAX_MESSAGE >> 22)) from None
-    tail = ',"server":%s,"tool":%s,"arguments":%s}' % (quote(server), quote(tool), "".join(encoder.out))
-    with lock:
-        last_id += 1
-        pending[last_id] = deliver
-        try:
-            send('{"type":"call","id":%d%s' % (last_id, tail))
-        except BaseException:
-            pending.pop(last_id, None)
-            raise
-        lead, reading = not reading, True
-    return lead
-
-
-def dispatch():
-    """Read one message and hand it to the call that it answers."""
-    text = read_message()
-    if text is None:
-        with lock:
-            orphans = list(pending.values())
-            pending.clear()
-        for deliver in orphans:
-            deliver(None)
-    elif text.startswith(RETURN):
-        # Only the id is read here; the caller parses, so that a bad answer is its error and its time.
-        deliver = pending.pop(int(text[len(RETURN) : text.index(",", len(RETURN))]), None)
-        if deliver:
-            deliver(text)
-
-
-def read_answers():
-    while stop_reading() is False:
-        dispatch()
-
-
-def stop_reading():
-    global reading
-    with lock:
-        if not pending:
-            reading = False
-        return not reading
-
-
-def hand_over():
-    """Let a thread read the answers from here on, if any call is open."""
-    global reading
-    if stop_reading():
-        return
-    try:
-        _thread.start_new_thread(read_answers, ())
-    except RuntimeError:  # the limit of threads is reached: better to fail the calls than to hang
-        with lock:
-            reading = False
-            orphans = list(pending.values())
-            pending.clear()
-        for deliver in orphans:
-            deliver('{"error":{"message":"cannot start a thread to wait for the answer"}}')
-
-
-def answer(text, server, tool):
-    if text is None:
-        raise MCPError("the host is gone", server, tool)
-    import json
-
-    message = json.loads(text)
-    error = message.get("error")
-    if error is not None:
-        raise MCPError(error.get("message", ""), server, tool, error.get("type"))
-    return message.get("value")
-
-
-def call_tool_sync(server, tool, arguments=None):
-    """Call a tool of an MCP server and wait for its answer, in any thread."""
-    box = []
-    arrived = _thread.allocate_lock()
-    arrived.acquire()
-
-    def deliver(text):
-        box.append(text)
-        arrived.release()
-
-    if begin(server, tool, arguments, deliver):
-        try:
-            while not box:
-                dispatch()
-        finally:
-            hand_over()
-    else:
-        arrived.acquire()
-    return answer(box[0], server, tool)
-
-
-async def call_tool(server, tool, arguments=None):
-    """Call a tool of an MCP server; many calls can be open at once."""
-    import asyncio
-
-    loop = asyncio.get_running_loop()
-    future = loop.create_future()
-
-    def deliver(text):
-        try:
-            loop.call_soon_threadsafe(lambda: future.done() or future.set_result(text))
-        except RuntimeError:
-            pass  # the loop was closed with the call open
-
-    if begin(server, tool, arguments, deliver):
-        hand_over()
-    return answer(await future, server, tool)
-
-
-servers_text = "[]"
-
-
-def discovered_servers(detailed=False):
-    """The names of the servers whose tools can be called; detailed: what is known about each."""
-    import json
-
-    servers = json.loads(servers_text)
-    return servers if detailed else [s["name"] for s in servers]
-
-
-def list_servers_sync():
-    return discovered_servers()
-
-
-async def list_servers():
-    return discovered_servers()
-
-
-def add_modules():
-    package, runtime = type(sys)("mcp"), type(sys)("mcp.runtime", "Access to the tools of MCP servers.")
-    package.__path__ = []
-    package.runtime = runtime
-    for thing in (MCPError, call_tool, call_tool_sync, discovered_servers, list_servers, list_servers_sync):
-        thing.__module__ = "mcp.runtime"
-        setattr(runtime, thing.__name__, thing)
-    sys.modules["mcp"], sys.modules["mcp.runtime"] = package, runtime

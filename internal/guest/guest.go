@@ -23,14 +23,28 @@
 //
 //	direction      type    fields
 //	guest -> host  ready   protocol: 1, python: "3.11.2", compiled?: "<hex>"     first, exactly once
-//	host -> guest  run     code, filename, servers?: [{name, alias, tools}]      once, after ready
+//	host -> guest  run     code, filename, servers?: [Server]                    once, after ready
 //	guest -> host  call    id, server, tool, arguments: {…}                      after run; ids are ints >= 1 and grow
 //	host -> guest  return  id, value                                             one for each call
-//	               return  id, error: {type?, message}
+//	               return  id, error: {type?, message, code?, data?}
 //	guest -> host  done    result?, error?: {type, message, line?}, truncated?   at most once, the last
 //	both           part    data: "<piece of JSON text>", last: bool
 //
 // The host writes the fields of a frame in this order; the runner relies on it. The [Reader] relies on nothing.
+//
+// A call's server and tool are the exact names; its value is the CallToolResult as the server sent it. An error's type
+// is "LookupError" if there is no such server, tool or method. A server without a name is the bridge itself, and tool is
+// then one of these methods:
+//
+//	tool        arguments                   value
+//	tools       server                      {tools: [Tool]}                      starts the server if it must
+//	search      query, limit                [{server, tool: Tool, score}]        over all servers, starts none
+//	request     server, method, params      the result, as the server sent it    resources/…, prompts/…
+//	stubs       server                      "text of a .pyi"
+//	display     content: {…}                true, or an error if it is too much  a content block for the run's result
+//	cancel      id                          true                                 ends an open call, which then has no use
+//	save_tool   name, source                true
+//	user_tools  -                           {name: source}
 //
 // What a done frame says is the script's word about itself. Exit status, timeout and out of memory are for the host to
 // observe.
@@ -79,9 +93,24 @@ var framesSource string
 //go:embed runner.py
 var runnerSource string
 
-// source is the whole runner. It is one namespace; that it is two files is for the reader of the code. Like RunnerID it
-// waits until it is asked for, because each start of a container pays for what packages do at theirs.
-var source = sync.OnceValue(func() string { return framesSource + "\n" + runnerSource })
+//go:embed calls.py
+var callsSource string
+
+//go:embed values.py
+var valuesSource string
+
+//go:embed tools.py
+var toolsSource string
+
+//go:embed runtime.py
+var runtimeSource string
+
+// source is the whole runner, and behind a form feed the library that it loads for scripts that use MCP. They are one
+// namespace; that there are more files is for the reader of the code. Like RunnerID it waits until it is asked for,
+// because each start of a container pays for what packages do at theirs.
+var source = sync.OnceValue(func() string {
+	return framesSource + "\n" + runnerSource + "\f\n" + callsSource + "\n" + valuesSource + "\n" + toolsSource + "\n" + runtimeSource
+})
 
 // RunnerID names this version of the runner: two equal ids can share compiled code for the same image.
 var RunnerID = sync.OnceValue(func() string {

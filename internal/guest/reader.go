@@ -20,7 +20,8 @@ type Ready struct {
 	Compiled []byte // the runner for [Boot], after a start from source; else nil
 }
 
-// Call asks for a tool. Which ones the run may call is the host's decision; these are the guest's words.
+// Call asks for a tool, or, where Server is empty, for something of the bridge itself: Tool is then one of the methods
+// in the package's comment. What the run may call is the host's decision; these are the guest's words.
 type Call struct {
 	ID           int64
 	Server, Tool string
@@ -39,6 +40,10 @@ type Error struct {
 	Type    string `json:"type,omitempty"`
 	Message string `json:"message"`
 	Line    int    `json:"line,omitempty"` // of the script; 0 if unknown
+
+	// Of a JSON-RPC error, in a Return only.
+	Code int64           `json:"code,omitempty"`
+	Data json.RawMessage `json:"data,omitempty"`
 }
 
 func (Ready) message() {}

@@ -44,7 +44,7 @@ var sandboxed = []struct {
 	{name: "value if", code: "if 1:\n    5"},
 	{
 		name: "value with final error", code: "x = 1\nx.nope", exit: 1, stderr: "Traceback…",
-		err: &Error{"AttributeError", "'int' object has no attribute 'nope'", 2},
+		err: &Error{Type: "AttributeError", Message: "'int' object has no attribute 'nope'", Line: 2},
 	},
 	{
 		name: "values", code: "{'a': [1, 2.5, True, None, (3,), 'x'], 5: {6}, None: frozenset(), (1, 2): b'x\\xff'}",
@@ -79,24 +79,24 @@ var sandboxed = []struct {
 	{
 		name: "await error", code: "import asyncio\nasync def f():\n    await asyncio.sleep(0)\n    1 / 0\n\nawait f()\n", exit: 1,
 		stderr: "Traceback (most recent call last):\n  File \"script.py\", line 6, in <module>\n    await f()\n  File \"script.py\", line 4, in f\n    1 / 0\n…",
-		err:    &Error{"ZeroDivisionError", "division by zero", 4},
+		err:    &Error{Type: "ZeroDivisionError", Message: "division by zero", Line: 4},
 	},
-	{name: "await exit", code: "import asyncio, sys\nawait asyncio.sleep(0)\nsys.exit(6)", exit: 6, err: &Error{"SystemExit", "6", 3}},
-	{name: "error", code: "def f():\n    raise ValueError('no')\n\nf()", exit: 1, stderr: "Traceback…", err: &Error{"ValueError", "no", 2}},
-	{name: "error own type", code: "class E(Exception): pass\nraise E", exit: 1, stderr: "Traceback…", err: &Error{"E", "", 2}},
-	{name: "error module type", code: "import json\njson.loads('')", exit: 1, stderr: "Traceback…", err: &Error{"json.decoder.JSONDecodeError", "Expecting value: line 1 column 1 (char 0)", 2}},
-	{name: "error bad str", code: "class E(Exception):\n    def __str__(self): 1 / 0\nraise E", exit: 1, stderr: "Traceback…", err: &Error{"E", "<exception str() failed>", 3}},
-	{name: "error surrogate", code: "raise ValueError('\\udc80')", exit: 1, stderr: "Traceback…", err: &Error{"ValueError", "\ufffd", 1}},
-	{name: "error frozen", code: "class E(Exception):\n    def __setattr__(self, *a): 1 / 0\nraise E('x')", exit: 1, stderr: "Traceback…", err: &Error{"E", "x", 3}},
-	{name: "error loop", code: "a, b = ValueError('a'), ValueError('b')\na.__cause__, b.__cause__ = b, a\nraise a", exit: 1, stderr: "…ValueError: a\n", err: &Error{"ValueError", "a", 3}},
-	{name: "error memory", code: "raise MemoryError", exit: 1, stderr: "Traceback…", err: &Error{"MemoryError", "", 1}},
-	{name: "error keyboard", code: "raise KeyboardInterrupt", exit: 130, stderr: "Traceback…", err: &Error{"KeyboardInterrupt", "", 1}},
-	{name: "error signal", code: "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nwhile True: pass", exit: 130, stderr: "Traceback…", err: &Error{"KeyboardInterrupt", "", -1}},
-	{name: "syntax error", code: "print('not run')\nx = (\n", exit: 1, stderr: "  File \"script.py\", line …", err: &Error{"SyntaxError", "…", -1}},
-	{name: "syntax text", code: "x = 1\nreturn 5", exit: 1, stderr: "  File \"script.py\", line 2\n    return 5\n…", err: &Error{"SyntaxError", "'return' outside function", 2}},
-	{name: "null byte", code: "x = 1\ny = '\x00'", exit: 1, stderr: "  File \"script.py\"…", err: &Error{"SyntaxError", "source code …", -1}},
-	{name: "nested parentheses", code: strings.Repeat("(", 300) + strings.Repeat(")", 300), exit: 1, stderr: "…", err: &Error{"SyntaxError", "too many nested parentheses", -1}},
-	{name: "exit text", code: "import sys\nsys.exit('bye')", exit: 1, stderr: "bye\n", err: &Error{"SystemExit", "bye", 2}},
+	{name: "await exit", code: "import asyncio, sys\nawait asyncio.sleep(0)\nsys.exit(6)", exit: 6, err: &Error{Type: "SystemExit", Message: "6", Line: 3}},
+	{name: "error", code: "def f():\n    raise ValueError('no')\n\nf()", exit: 1, stderr: "Traceback…", err: &Error{Type: "ValueError", Message: "no", Line: 2}},
+	{name: "error own type", code: "class E(Exception): pass\nraise E", exit: 1, stderr: "Traceback…", err: &Error{Type: "E", Message: "", Line: 2}},
+	{name: "error module type", code: "import json\njson.loads('')", exit: 1, stderr: "Traceback…", err: &Error{Type: "json.decoder.JSONDecodeError", Message: "Expecting value: line 1 column 1 (char 0)", Line: 2}},
+	{name: "error bad str", code: "class E(Exception):\n    def __str__(self): 1 / 0\nraise E", exit: 1, stderr: "Traceback…", err: &Error{Type: "E", Message: "<exception str() failed>", Line: 3}},
+	{name: "error surrogate", code: "raise ValueError('\\udc80')", exit: 1, stderr: "Traceback…", err: &Error{Type: "ValueError", Message: "\ufffd", Line: 1}},
+	{name: "error frozen", code: "class E(Exception):\n    def __setattr__(self, *a): 1 / 0\nraise E('x')", exit: 1, stderr: "Traceback…", err: &Error{Type: "E", Message: "x", Line: 3}},
+	{name: "error loop", code: "a, b = ValueError('a'), ValueError('b')\na.__cause__, b.__cause__ = b, a\nraise a", exit: 1, stderr: "…ValueError: a\n", err: &Error{Type: "ValueError", Message: "a", Line: 3}},
+	{name: "error memory", code: "raise MemoryError", exit: 1, stderr: "Traceback…", err: &Error{Type: "MemoryError", Message: "", Line: 1}},
+	{name: "error keyboard", code: "raise KeyboardInterrupt", exit: 130, stderr: "Traceback…", err: &Error{Type: "KeyboardInterrupt", Message: "", Line: 1}},
+	{name: "error signal", code: "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nwhile True: pass", exit: 130, stderr: "Traceback…", err: &Error{Type: "KeyboardInterrupt", Message: "", Line: -1}},
+	{name: "syntax error", code: "print('not run')\nx = (\n", exit: 1, stderr: "  File \"script.py\", line …", err: &Error{Type: "SyntaxError", Message: "…", Line: -1}},
+	{name: "syntax text", code: "x = 1\nreturn 5", exit: 1, stderr: "  File \"script.py\", line 2\n    return 5\n…", err: &Error{Type: "SyntaxError", Message: "'return' outside function", Line: 2}},
+	{name: "null byte", code: "x = 1\ny = '\x00'", exit: 1, stderr: "  File \"script.py\"…", err: &Error{Type: "SyntaxError", Message: "source code …", Line: -1}},
+	{name: "nested parentheses", code: strings.Repeat("(", 300) + strings.Repeat(")", 300), exit: 1, stderr: "…", err: &Error{Type: "SyntaxError", Message: "too many nested parentheses", Line: -1}},
+	{name: "exit text", code: "import sys\nsys.exit('bye')", exit: 1, stderr: "bye\n", err: &Error{Type: "SystemExit", Message: "bye", Line: 2}},
 	{name: "hard exit", code: "import os\nprint('a', end='')\nos._exit(3)", stdout: "a", exit: 3, noDone: true},
 	{name: "killed", code: "import os, sys\nprint('a', end='')\nsys.stderr.write('b')\nsys.stdout.buffer.write(b'c')\nos.kill(os.getpid(), 9)", stdout: "ac", stderr: "b", exit: -1, noDone: true},
 	{name: "crash", code: "import ctypes\nprint('a', end='')\nctypes.string_at(0)", stdout: "a", exit: -1, noDone: true},
@@ -110,8 +110,8 @@ var sandboxed = []struct {
 		stdout: "<_io.TextIOWrapper name='<stdout>' mode='w' encoding='utf-8'> 1 False <stdout> backslashreplace True\n",
 	},
 	{name: "closed 0 1 2", code: "import os\nfor fd in range(3): os.close(fd)\n7", result: "7"},
-	{name: "closed 0 1 2, exit", code: "import os, sys\nfor fd in range(3): os.close(fd)\nsys.exit(8)", exit: 8, err: &Error{"SystemExit", "8", 3}},
-	{name: "closed 1, print", code: "import os\nos.close(1)\nprint(5)", exit: 1, stderr: "…OSError: [Errno 9] Bad file descriptor\n", err: &Error{"OSError", "[Errno 9] Bad file descriptor", 3}},
+	{name: "closed 0 1 2, exit", code: "import os, sys\nfor fd in range(3): os.close(fd)\nsys.exit(8)", exit: 8, err: &Error{Type: "SystemExit", Message: "8", Line: 3}},
+	{name: "closed 1, print", code: "import os\nos.close(1)\nprint(5)", exit: 1, stderr: "…OSError: [Errno 9] Bad file descriptor\n", err: &Error{Type: "OSError", Message: "[Errno 9] Bad file descriptor", Line: 3}},
 	{name: "closed all", code: "import os, sys\nos.closerange(0, 100000)\nsys.exit(9)", exit: 9, noDone: true},
 	{name: "closed all, error", code: "import os\nos.closerange(0, 100000)\n1 / 0", exit: 1, noDone: true},
 	{name: "closed all, no error", code: "import os\nos.closerange(0, 100000)", noDone: true},
@@ -233,21 +233,21 @@ var calls = []struct{ name, code, stdout, stderr, result string }{
 	{name: "many digits", code: "import sys\nfrom mcp import runtime\ntry:\n    print(len(str(runtime.call_tool_sync('s', 'digits'))))\nexcept ValueError as e:\n    print(5000)\nruntime.call_tool_sync('s', 'echo')", stdout: "5000\n", result: `{}`},
 	{
 		name: "bad arguments", code: "from mcp import runtime\nx = []; x.append(x)\nfor a in (5, {'a': object()}, {'a': float('nan')}, {'a': x}, {(1, 2): 3}):\n    try:\n        runtime.call_tool_sync('s', 'echo', a)\n    except (TypeError, ValueError) as e:\n        print(e)\nruntime.call_tool_sync('s', 'echo', {'a': 1, 5: 2, '5': 3})",
-		stdout: "arguments must be a dict, not int\nobject object cannot be sent as JSON\nJSON has no nan\na value that contains itself cannot be sent as JSON\na key must be a str, not tuple\n", result: `{"a":1,"5":2,"5'":3}`,
+		stdout: "arguments must be a dict, not int\nargument 'a': object object cannot be sent as JSON\nargument 'a': JSON has no nan\nargument 'a': a value that contains itself cannot be sent as JSON\na key must be a str, not tuple\n", result: `{"a":1,"5":2,"5'":3}`,
 	},
 	{name: "surrogates", code: "from mcp import runtime\nruntime.call_tool_sync('s', 'echo', {'\\ud800': '\\ud83d\\ude00'}) == {'\\ud800': '\\U0001f600'}", result: `true`},
 	{name: "cancelled", code: "import asyncio\nfrom mcp import runtime\ntry:\n    await asyncio.wait_for(runtime.call_tool('s', 'never'), 0.01)\nexcept asyncio.TimeoutError:\n    print('timeout')\nawait runtime.call_tool('s', 'echo', {'a': 1})", stdout: "timeout\n", result: `{"a":1}`},
-	{name: "no thread is left", code: "import os, warnings\nwarnings.simplefilter('error')\nfrom mcp import runtime\nawait runtime.call_tool('s', 'echo')\nruntime.call_tool_sync('s', 'echo')\nimport _thread\nwhile _thread._count(): pass\nif os.fork() == 0: os._exit(0)"},
+	{name: "no thread is left", code: "import os, warnings\nwarnings.simplefilter('error')\nfrom mcp import runtime\nawait runtime.call_tool('s', 'echo')\nruntime.call_tool_sync('s', 'echo')\nimport _thread\nassert not _thread._count()\nif os.fork() == 0: os._exit(0)"},
 	{name: "daemon thread in a call at the end", code: "import threading\nfrom mcp import runtime\nthreading.Thread(target=runtime.call_tool_sync, args=('s', 'never'), daemon=True).start()\n5", result: `5`},
 	{
-		name: "servers", code: "from mcp import runtime\nprint(runtime.discovered_servers(), await runtime.list_servers(), runtime.list_servers_sync())\nruntime.discovered_servers(detailed=True)", stdout: "['a-b'] ['a-b'] ['a-b']\n",
-		result: `[{"name":"a-b","alias":"a_b","tools":[{"name":"t","description":"line\n\"end\", \"filename\":\"x\""}]}]`,
+		name: "servers", code: "from mcp import runtime\nprint(runtime.discovered_servers(), await runtime.list_servers(), runtime.list_servers_sync())\nruntime.discovered_servers(detailed=True)", stdout: "('a-b',) ('a-b',) ('a-b',)\n",
+		result: `[{"name":"a-b","alias":"a_b","loaded":true,"toolCount":1}]`,
 	},
 	{name: "submodule", code: "try:\n    import mcp.nothing\nexcept ModuleNotFoundError as e:\n    print(e)", stdout: "No module named 'mcp.nothing'\n"},
 }
 
 func TestCalls(t *testing.T) {
-	servers := []Server{{Name: "a-b", Alias: "a_b", Tools: []json.RawMessage{json.RawMessage("{\"name\":\"t\",\n \"description\":\"line\\n\\\"end\\\", \\\"filename\\\":\\\"x\\\"\"}")}}}
+	servers := []Server{{Name: "a-b", Alias: "a_b", Loaded: true, Tools: []Tool{{Name: "t", Alias: "t", Description: "line\n\"end\", \"filename\":\"x\""}}}}
 	eachPython(t, func(t *testing.T, python string) {
 		for _, c := range calls {
 			t.Run(c.name, func(t *testing.T) {

@@ -28,6 +28,8 @@ class Late:
         if self.name in ("exit", "quit"):
             raise SystemExit(*args[:1], *kwargs.values())
         if self.name == "help":
+            if args and hasattr(type(args[0]), "__mcp_help__"):
+                return args[0].__mcp_help__()
             import pydoc
 
             return pydoc.help(*args, **kwargs)
@@ -55,7 +57,7 @@ class SitePackages:
 
 
 class Watch:
-    """First of the finders: notices two imports that have to do with the script's source, and finds nothing itself."""
+    """First of the finders: knows our modules, and notices two imports that have to do with the script's source."""
 
     def __init__(self, name, source):
         self.name, self.source = name, source
@@ -65,6 +67,9 @@ class Watch:
     def find_spec(self, name, path=None, target=None):
         if name == "linecache":
             return self.linecache(name, path, target)
+        if name in ("mcp", "user_tools") or name[:4] == "mcp.":
+            load_library()
+            return find_module(name)
         if name in ("multiprocessing.popen_spawn_posix", "multiprocessing.popen_forkserver"):
             self.write_file()
 
@@ -358,10 +363,10 @@ def decode_run(text):
         if "\\" in code:
             code = eval('"%s"' % code, {})
         return code, name, rest[len(',"servers":') : -1] or "[]"
-    import json
-
-    message = json.loads(text)
-    return message["code"], message["filename"], json.dumps(message.get("servers", []))
+    message = loads(text)
+    encoder = Encoder(MAX_MESSAGE, 200, True)
+    encoder.value(message.get("servers", []))
+    return message["code"], message["filename"], "".join(encoder.out)
 
 
 def finish(code, done):
@@ -420,21 +425,31 @@ def start():
     for k in ("exit", "quit", "help", "copyright", "credits", "license"):
         setattr(sys.modules["builtins"], k, Late(k))
     extend_path()
-    add_modules()
     more = ',"compiled":"%s"' % compiled.hex() if compiled else ""
     send('{"type":"ready","protocol":1,"python":"%d.%d.%d"%s}' % (*sys.version_info[:3], more))
     compile("", "", "exec")  # the first one takes 2 ms, which are better spent while nobody waits
     gc.freeze()  # so that collections, the one at the end too, look at the script's objects only
 
 
+def load_library():
+    """Run the library in our own namespace, once."""
+    global library
+    code, library = library, None
+    if code:
+        import marshal
+
+        exec(marshal.loads(code), globals())
+
+
 def serve():
     global servers_text
     start()
-    text = read_message()
-    if text is None:
+    messages = []
+    while messages == []:
+        messages = receive()
+    if messages is None:
         posix._exit(0)
-    source, script, servers_text = decode_run(text)
-    del text
+    source, script, servers_text = decode_run(messages.pop())
     source = source.replace("\r\n", "\n").replace("\r", "\n")
     if source[:1] == "\ufeff":
         source = source[1:]
@@ -446,6 +461,9 @@ def serve():
     if sys.version_info < (3, 13):
         watch_threads(script, source)
     code, done, value = 0, [], None
+    if "mcp" in source or "MCP" in source or "user_tools" in source:
+        load_library()
+        names.update(names_for_scripts())
     try:
         undo = show_source(script, source)  # for warnings of the compiler
         codes = compile_script(source, script)
@@ -484,4 +502,5 @@ def safe_text(value):
         return ""
 
 
+servers_text = "[]"
 serve()

@@ -19,9 +19,57 @@ type Run struct {
 
 // A Server is what the script is told about one server.
 type Server struct {
-	Name  string            `json:"name"`
-	Alias string            `json:"alias"`
-	Tools []json.RawMessage `json:"tools"` // as the server has described them
+	Name        string `json:"name"`
+	Alias       string `json:"alias"` // a Python identifier, unique among the servers
+	Source      string `json:"source,omitempty"`
+	Description string `json:"description,omitempty"`
+	Unavailable string `json:"unavailable,omitempty"` // why it cannot be used
+	ToolCount   int    `json:"toolCount"`             // -1: not known
+	Loaded      bool   `json:"loaded,omitempty"`      // the run has asked for it
+	Tools       []Tool `json:"tools,omitempty"`       // nil: the script asks for them when it needs them
+}
+
+// A Tool is what the script is told about one tool of a server: what the server said, and what a Python function for it
+// looks like. A schema that is no valid JSON, or too deep, is left out.
+type Tool struct {
+	Name         string          `json:"name"`
+	Alias        string          `json:"alias"` // a Python identifier, unique among the server's tools
+	Title        string          `json:"title,omitempty"`
+	Description  string          `json:"description,omitempty"`
+	InputSchema  json.RawMessage `json:"inputSchema,omitempty"`
+	OutputSchema json.RawMessage `json:"outputSchema,omitempty"`
+	Annotations  json.RawMessage `json:"annotations,omitempty"`
+
+	Params  []Param `json:"params"`         // in the order of positional arguments
+	Open    bool    `json:"open,omitempty"` // it takes arguments that Params does not name
+	Returns string  `json:"returns"`        // a Python type
+}
+
+// A Param is an argument of a tool.
+type Param struct {
+	Name        string          `json:"name"`
+	Alias       string          `json:"alias"` // a Python identifier, unique among the tool's
+	Type        string          `json:"type"`  // a Python type
+	Description string          `json:"description,omitempty"`
+	Required    bool            `json:"required,omitempty"`
+	Nullable    bool            `json:"nullable,omitempty"` // null is a value like others; else None means "not given"
+	Default     json.RawMessage `json:"default,omitempty"`
+}
+
+// Check leaves out what cannot be sent.
+func (t Tool) Check() Tool {
+	for _, raw := range []*json.RawMessage{&t.InputSchema, &t.OutputSchema, &t.Annotations} {
+		if len(*raw) > 0 && checkValue(*raw) != nil {
+			*raw = nil
+		}
+	}
+	t.Params = append([]Param{}, t.Params...) // an array, not null
+	for i, p := range t.Params {
+		if len(p.Default) > 0 && checkValue(p.Default) != nil {
+			t.Params[i].Default = nil
+		}
+	}
+	return t
 }
 
 // A Return answers the call with the same id. Value is what the tool has returned; Error, if not nil, goes instead.
@@ -52,13 +100,9 @@ func (w *Writer) Run(r Run) error {
 	}
 	servers := slices.Clone(r.Servers)
 	for i, s := range servers {
-		if s.Tools == nil {
-			servers[i].Tools = []json.RawMessage{} // a list for the script, not None
-		}
-		for _, t := range s.Tools {
-			if err := checkValue(t); err != nil {
-				return fmt.Errorf("cannot send a tool of server %q: %v", s.Name, err)
-			}
+		servers[i].Tools = slices.Clone(s.Tools)
+		for j, t := range s.Tools {
+			servers[i].Tools[j] = t.Check()
 		}
 	}
 	// The runner's fast path relies on this order.
@@ -76,6 +120,9 @@ func (w *Writer) Return(r Return) error {
 	if r.Error != nil {
 		e := *r.Error
 		e.Line = 0
+		if len(e.Data) > 0 && checkValue(e.Data) != nil {
+			e.Data = nil
+		}
 		return w.send(struct {
 			Type  string `json:"type"`
 			ID    int64  `json:"id"`

@@ -3,13 +3,15 @@ import json
 import os
 import sys
 
-source = open(sys.argv[1], encoding="utf-8").read()
+source, _, library = open(sys.argv[1], encoding="utf-8", newline="").read().partition("\f\n")
 assert source.rstrip().endswith("\nserve()")
-runner = {"__name__": "<runner>", "compiled": False}
+runner = {"__name__": "<runner>", "compiled": False, "library": None}
 exec(compile(source.rstrip()[: -len("serve()")], "<runner>", "exec"), runner)
 
 r, w = os.pipe()
-runner["FRAMES_OUT"] = w
+in_r, in_w = os.pipe()
+runner["FRAMES_OUT"], runner["FRAMES_IN"] = w, in_r
+exec(compile(library, "<runner>", "exec"), runner)
 checked = 0
 for line in open(sys.argv[2], encoding="utf-8"):
     vector = json.loads(line)
@@ -25,12 +27,12 @@ for line in open(sys.argv[2], encoding="utf-8"):
     elif frame.startswith('{"type":"return"'):
         got = []
         runner["pending"][ok["id"]] = got.append
-        runner["unread"] = frame.encode() + b"\n"
-        runner["dispatch"]()
+        os.write(in_w, frame.encode() + b"\n")
+        runner["dispatch"](runner["receive"]())
         try:
-            assert runner["answer"](got[0], "s", "t") == ok["value"], name
+            assert runner["parse"](got[0], "s", "t") == ok["value"], name
         except runner["MCPError"] as e:
-            assert e.message == ok["error"]["message"] and e.type == ok["error"].get("type"), name
+            assert (e.message, e.type, e.code, e.data) == tuple(map(ok["error"].get, ("message", "type", "code", "data"))), name
     elif "arguments" in ok:
         runner["last_id"] = ok["id"] - 1
         arguments = json.loads(ok["arguments"])

@@ -1,0 +1,359 @@
+package bridge
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/mcp-bridge/mcp-bridge/internal/guest"
+	"github.com/mcp-bridge/mcp-bridge/internal/upstream"
+)
+
+// Bounds of what a script is told before it asks.
+const (
+	maxServers  = 1000
+	maxPreload  = 2 << 20  // bytes of the tools in a run frame; what is beyond is sent when it is asked for
+	maxToolList = 64 << 20 // bytes of the tools of one server
+	maxSearch   = 100      // tools in one answer
+	maxReason   = 500      // bytes of why a server cannot be used
+)
+
+// A broker gives one run the MCP servers: it decides what the run may call, by exact names, and answers its calls.
+type broker struct {
+	servers Servers // may be nil
+	infos   []upstream.Info
+	names   []string
+	aliases []string
+	kept    Tools
+	say     *progress // may be nil
+
+	mu      sync.Mutex
+	tools   map[string][]guest.Tool
+	open    map[int64]context.CancelFunc
+	display display
+	calls   int
+}
+
+// servers are the configured servers, as many as a script is told of, and their names.
+func (b *Bridge) servers() (infos []upstream.Info, names []string) {
+	if b.opts.Servers == nil {
+		return nil, nil
+	}
+	for _, i := range b.opts.Servers.List() {
+		if i.Name != "" && len(infos) < maxServers { // a call without a server's name is for the bridge
+			infos, names = append(infos, i), append(names, i.Name)
+		}
+	}
+	return infos, names
+}
+
+func serverAliases(infos []upstream.Info) []string {
+	names := make([]string, len(infos))
+	for i, info := range infos {
+		names[i] = info.Name
+	}
+	return aliases(names, "servers") // mcp_servers is all of them
+}
+
+func (b *Bridge) newBroker(say *progress) *broker {
+	k := &broker{
+		servers: b.opts.Servers, kept: b.opts.Tools, say: say,
+		tools: make(map[string][]guest.Tool), open: make(map[int64]context.CancelFunc),
+	}
+	k.infos, k.names = b.servers()
+	k.aliases = serverAliases(k.infos)
+	return k
+}
+
+// preloadTimeout is how long a run waits for the servers that it names. One that takes longer is waited for by the
+// script, if that uses it, and then by the script's own clock.
+const preloadTimeout = 20 * time.Second
+
+// run is what the run frame says of the servers. Those to be loaded are asked for their tools, all at once; one that
+// fails is listed with the reason.
+func (k *broker) run(ctx context.Context, load []string) []guest.Server {
+	ctx, cancel := context.WithTimeout(ctx, preloadTimeout)
+	defer cancel()
+	out := make([]guest.Server, len(k.infos))
+	var asked sync.WaitGroup
+	for i, info := range k.infos {
+		s := &out[i]
+		*s = guest.Server{
+			Name: info.Name, Alias: k.aliases[i], Source: clip(info.Source, maxReason), Description: clip(info.Description, maxReason),
+			Unavailable: clip(info.Unavailable, maxReason), ToolCount: info.Tools,
+		}
+		if !slices.Contains(load, info.Name) {
+			continue
+		}
+		s.Loaded = true
+		if s.Unavailable != "" {
+			continue
+		}
+		asked.Go(func() {
+			tools, err := k.list(ctx, s.Name)
+			switch {
+			case ctx.Err() != nil:
+				return
+			case err != nil:
+				s.Unavailable = clip(err.Error(), maxReason)
+				return
+			}
+			s.Tools, s.ToolCount = tools, len(tools)
+		})
+	}
+	asked.Wait()
+	size := 0
+	for i := range out {
+		for _, t := range out[i].Tools {
+			size += sizeOf(t)
+		}
+		if size > maxPreload {
+			out[i].Tools = nil
+		}
+	}
+	return out
+}
+
+func sizeOf(t guest.Tool) int {
+	n := len(t.Name) + len(t.Title) + 2*len(t.Description) + len(t.InputSchema) + len(t.OutputSchema) + len(t.Annotations) + 200
+	for _, p := range t.Params {
+		n += len(p.Name) + len(p.Type) + len(p.Description) + 100
+	}
+	return n
+}
+
+// list is the tools of a server, as scripts are told of them.
+func (k *broker) list(ctx context.Context, server string) ([]guest.Tool, error) {
+	k.mu.Lock()
+	tools, ok := k.tools[server]
+	k.mu.Unlock()
+	if ok {
+		return tools, nil
+	}
+	return k.relist(ctx, server)
+}
+
+func (k *broker) relist(ctx context.Context, server string) ([]guest.Tool, error) {
+	list, err := k.servers.Tools(ctx, server)
+	if err != nil {
+		return nil, err
+	}
+	tools := describe(list)
+	size := 0
+	for _, t := range tools {
+		if size += sizeOf(t); size > maxToolList {
+			return nil, fmt.Errorf("the descriptions of the tools of %s are longer than %d MiB", quote(server), maxToolList>>20)
+		}
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.tools[server] = tools
+	return tools, nil
+}
+
+// missing is an error about something that does not exist.
+type missing struct{ error }
+
+// begin makes the context of a call, which the guest can cancel until it is ended.
+func (k *broker) begin(ctx context.Context, id int64) (callCtx context.Context, end func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.open[id] = cancel
+	return ctx, func() {
+		cancel()
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		delete(k.open, id)
+	}
+}
+
+// waits says whether a call takes one of the run's slots. The end of a call must not wait for what it is to end.
+func waits(c guest.Call) bool { return c.Server != "" || c.Tool != "cancel" }
+
+// answer answers a call of the guest's.
+func (k *broker) answer(ctx context.Context, c guest.Call) guest.Return {
+	var value json.RawMessage
+	err := ctx.Err()
+	if err != nil {
+		return guest.Return{ID: c.ID, Error: &guest.Error{Message: err.Error()}}
+	}
+	if c.Server == "" {
+		var v any
+		if v, err = k.method(ctx, c.Tool, c.Arguments); err == nil {
+			if raw, ok := v.(json.RawMessage); ok {
+				value = raw
+			} else {
+				value, err = marshal(v)
+			}
+		}
+	} else {
+		value, err = k.call(ctx, c)
+	}
+	if err == nil {
+		return guest.Return{ID: c.ID, Value: value}
+	}
+	e := &guest.Error{Message: err.Error()}
+	if as := (*upstream.Error)(nil); errors.As(err, &as) {
+		e.Code, e.Data = as.Code, as.Data
+	}
+	if as := (missing{}); errors.As(err, &as) {
+		e.Type = "LookupError"
+	}
+	return guest.Return{ID: c.ID, Error: e}
+}
+
+// call calls a tool.
+func (k *broker) call(ctx context.Context, c guest.Call) (json.RawMessage, error) {
+	if err := k.check(ctx, c.Server, c.Tool); err != nil {
+		return nil, err
+	}
+	params, err := marshal(struct {
+		Name      string          `json:"name"`
+		Arguments json.RawMessage `json:"arguments"`
+	}{c.Tool, c.Arguments})
+	if err != nil {
+		return nil, err
+	}
+	k.mu.Lock()
+	k.calls++
+	n := k.calls
+	k.mu.Unlock()
+	k.say.calls(n)
+	return k.servers.Request(ctx, c.Server, "tools/call", params, k.forward(c.Server+"."+c.Tool))
+}
+
+// forward passes a server's progress on to the client, if that wants it.
+func (k *broker) forward(who string) func(json.RawMessage) {
+	if k.say == nil {
+		return nil
+	}
+	return func(params json.RawMessage) { k.say.upstream(who, params) }
+}
+
+// check says why a tool cannot be called. A tool that is new since the list was made is found by a second look.
+func (k *broker) check(ctx context.Context, server, tool string) error {
+	if err := k.has(server); err != nil {
+		return err
+	}
+	named := func(t guest.Tool) bool { return t.Name == tool }
+	tools, err := k.list(ctx, server)
+	if err != nil || slices.ContainsFunc(tools, named) {
+		return err
+	}
+	if tools, err = k.relist(ctx, server); err != nil || slices.ContainsFunc(tools, named) {
+		return err
+	}
+	names := make([]string, len(tools))
+	for i, t := range tools {
+		names[i] = t.Name
+	}
+	return missing{unknown(fmt.Sprintf("the MCP server %s has no tool", quote(server)), tool, names)}
+}
+
+func (k *broker) has(server string) error {
+	i := slices.Index(k.names, server)
+	if i < 0 {
+		return missing{unknownServer(server, k.names)}
+	}
+	if why := k.infos[i].Unavailable; why != "" {
+		return fmt.Errorf("the MCP server %s cannot be used: %s", quote(server), why)
+	}
+	return nil
+}
+
+// requests are what scripts may ask of servers besides calls of tools.
+var requests = []string{"resources/list", "resources/templates/list", "resources/read", "prompts/list", "prompts/get"}
+
+// method answers a call for the bridge itself. See the comment of package guest for the methods.
+func (k *broker) method(ctx context.Context, name string, arguments json.RawMessage) (any, error) {
+	var a struct {
+		Server, Method, Query, Name, Source string
+		Limit                               int
+		ID                                  int64
+		Params, Content                     json.RawMessage
+	}
+	if err := json.Unmarshal(arguments, &a); err != nil {
+		return nil, fmt.Errorf("cannot understand the arguments of %s: %v", quote(name), err)
+	}
+	switch name {
+	case "tools":
+		if err := k.has(a.Server); err != nil {
+			return nil, err
+		}
+		tools, err := k.relist(ctx, a.Server)
+		return map[string]any{"tools": append([]guest.Tool{}, tools...)}, err
+	case "search":
+		return k.search(ctx, a.Query, a.Limit)
+	case "request":
+		if err := k.has(a.Server); err != nil {
+			return nil, err
+		}
+		if !slices.Contains(requests, a.Method) {
+			return nil, missing{fmt.Errorf("scripts cannot send %s to a server", quote(a.Method))}
+		}
+		return k.servers.Request(ctx, a.Server, a.Method, a.Params, k.forward(a.Server))
+	case "stubs":
+		if err := k.has(a.Server); err != nil {
+			return nil, err
+		}
+		tools, err := k.servers.Tools(ctx, a.Server)
+		if err != nil {
+			return nil, err
+		}
+		return stubs(a.Server, k.aliases[slices.Index(k.names, a.Server)], tools), nil
+	case "display":
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		return true, k.display.add(a.Content)
+	case "cancel":
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if cancel := k.open[a.ID]; cancel != nil {
+			cancel()
+		}
+		return true, nil
+	case "save_tool":
+		if k.kept == nil {
+			return nil, errors.New("this bridge keeps no tools")
+		}
+		return true, k.kept.Save(a.Name, a.Source)
+	case "user_tools":
+		if k.kept == nil {
+			return map[string]string{}, nil
+		}
+		return k.kept.All()
+	}
+	return nil, missing{fmt.Errorf("there is no method %s", quote(name))}
+}
+
+// search finds tools of all servers, those included that this run has not loaded.
+func (k *broker) search(ctx context.Context, query string, limit int) (any, error) {
+	type match struct {
+		Server string     `json:"server"`
+		Tool   guest.Tool `json:"tool"`
+		Score  float64    `json:"score"`
+	}
+	out := []match{}
+	if k.servers == nil {
+		return out, nil
+	}
+	for _, m := range k.servers.Search(query, min(max(limit, 1), maxSearch)) {
+		if !slices.Contains(k.names, m.Server) {
+			continue
+		}
+		// The catalog has found it, so the catalog knows them all; the tool's alias depends on the others' names.
+		tools, err := k.list(ctx, m.Server)
+		if err != nil {
+			continue
+		}
+		if i := slices.IndexFunc(tools, func(t guest.Tool) bool { return t.Name == m.Tool.Name }); i >= 0 {
+			out = append(out, match{m.Server, tools[i], m.Score})
+		}
+	}
+	return out, nil
+}

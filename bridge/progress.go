@@ -1,0 +1,78 @@
+package bridge
+
+import (
+	"encoding/json"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// progressEvery is how often a client is told at most; what comes between is left out.
+const progressEvery = 100 * time.Millisecond
+
+// progress tells a client how a run goes on. A nil one tells nobody. It is safe for concurrent use.
+type progress struct {
+	mu     sync.Mutex
+	notify func(n int, message string)
+	n      int // strictly increases, as the protocol wants
+	last   time.Time
+	ended  bool
+}
+
+// phase is always told.
+func (p *progress) phase(message string) { p.tell(message, true) }
+
+func (p *progress) calls(n int) {
+	if n == 1 {
+		p.tell("1 tool call", false)
+		return
+	}
+	p.tell(fmt.Sprintf("%d tool calls", n), false)
+}
+
+// upstream is what a server said of a request of this run's.
+func (p *progress) upstream(who string, params json.RawMessage) {
+	var m struct {
+		Progress, Total json.Number
+		Message         string
+	}
+	if json.Unmarshal(params, &m) != nil {
+		return
+	}
+	text := clip(who, 100) + ":"
+	switch {
+	case m.Progress != "" && m.Total != "":
+		text += fmt.Sprintf(" %s of %s", m.Progress, m.Total)
+	case m.Progress != "":
+		text += " " + m.Progress.String()
+	}
+	if m.Message != "" {
+		text += " " + clip(oneLine(m.Message), 200)
+	}
+	p.tell(text, false)
+}
+
+func (p *progress) tell(message string, always bool) {
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	if p.ended || !always && now.Sub(p.last) < progressEvery {
+		return
+	}
+	p.n++
+	p.last = now
+	p.notify(p.n, message)
+}
+
+// end is called before the result: nothing may come after that.
+func (p *progress) end() {
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ended = true
+}
