@@ -11,10 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime"
-	"runtime/debug"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -45,6 +42,7 @@ type house struct {
 	state    string
 	mark     string // in the environment of each of its guests' processes
 	tree     rootfs.Tree
+	before   traces
 
 	mu      sync.Mutex
 	log     bytes.Buffer
@@ -80,7 +78,6 @@ const (
 
 type houseOptions struct {
 	limits     oci.Limits
-	timeout    time.Duration
 	unfiltered bool
 	tree       rootfs.Tree // else the usual one
 	env        []string    // beside the image's
@@ -110,7 +107,7 @@ func newHouse(t testing.TB, o houseOptions) *house {
 	h.Bridge = bridge.New(bridge.Options{
 		Version: "probes", Launcher: h.launcher, Limits: o.limits, User: oci.User{UID: 65534, GID: 65534},
 		Image:   func(context.Context) (bridge.Image, error) { return image, nil },
-		Timeout: o.timeout, MaxTimeout: o.timeout, MaxConcurrency: 2,
+		Timeout: patience, MaxTimeout: time.Hour, MaxConcurrency: 2, // run names a timeout
 		Servers: func() []string { return []string{allowedServer} },
 		Call:    h.call,
 		Logger:  log,
@@ -166,7 +163,7 @@ func (h *house) run(t testing.TB, timeout time.Duration, code string) bridge.Res
 	ctx, cancel := context.WithTimeoutCause(t.Context(), timeout+patience, errors.New("the test's patience is at its end"))
 	defer cancel()
 	start := time.Now()
-	res, err := h.Run(ctx, bridge.Request{Code: code}, bridge.Output{})
+	res, err := h.Run(ctx, bridge.Request{Code: code, Timeout: timeout}, bridge.Output{})
 	if err != nil {
 		t.Fatalf("the bridge cannot run it: %v", err)
 	}
@@ -208,182 +205,4 @@ func describe(res bridge.Result) string {
 		return err.Error()
 	}
 	return string(b[:min(len(b), 2000)])
-}
-
-// traces are what a run must not change on the host.
-type traces struct {
-	fds, goroutines, children int
-	available                 int64
-}
-
-func (h *house) traces(t testing.TB) traces {
-	return traces{entries(t, "/proc/self/fd"), goroutines(t), children(t), meminfo(t, "MemAvailable")}
-}
-
-// lost is what a host may be short of after a run, in bytes: others work on it too.
-const lost = 300 << 20
-
-// nothingLeft waits until everything is as it was before. What the kernel tears down has no event to wait for.
-func (h *house) nothingLeft(t testing.TB, before traces) {
-	t.Helper()
-	h.launcher.mu.Lock()
-	ids := slices.Clone(h.launcher.ids)
-	h.launcher.ids = nil
-	h.launcher.mu.Unlock()
-	debug.FreeOSMemory()
-	eventually(t, patience, func() string {
-		switch {
-		case len(processesWith(t, h.mark)) > 0:
-			return fmt.Sprintf("processes are left: %v", processesWith(t, h.mark))
-		case children(t) > before.children:
-			return fmt.Sprintf("%d child processes, %d before", children(t), before.children)
-		case len(cgroupsOf(t, ids)) > 0:
-			return fmt.Sprintf("cgroups are left: %v", cgroupsOf(t, ids))
-		case len(mountsBelow(t, h.tree.Path, h.state)) > 0:
-			return fmt.Sprintf("mounts are left: %v", mountsBelow(t, h.tree.Path, h.state))
-		case entries(t, "/proc/self/fd") > before.fds:
-			return fmt.Sprintf("%d descriptors, %d before", entries(t, "/proc/self/fd"), before.fds)
-		case runtime.NumGoroutine() > before.goroutines:
-			return fmt.Sprintf("%d goroutines, %d before", runtime.NumGoroutine(), before.goroutines)
-		case meminfo(t, "MemAvailable") < before.available-lost:
-			return fmt.Sprintf("the host is short of %d MiB", (before.available-meminfo(t, "MemAvailable"))>>20)
-		}
-		return ""
-	})
-}
-
-// eventually waits until ok says nothing is wrong any more.
-func eventually(t testing.TB, within time.Duration, wrong func() string) {
-	t.Helper()
-	deadline := time.After(within)
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		what := wrong()
-		if what == "" {
-			return
-		}
-		select {
-		case <-deadline:
-			t.Fatalf("after %v: %s", within, what)
-		case <-tick.C:
-		}
-	}
-}
-
-func entries(t testing.TB, dir string) int {
-	t.Helper()
-	list, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return len(list)
-}
-
-// goroutines counts the goroutines when no more of them end by themselves.
-func goroutines(t testing.TB) int {
-	n, same := runtime.NumGoroutine(), 0
-	eventually(t, patience, func() string {
-		if now := runtime.NumGoroutine(); now != n {
-			n, same = now, 0
-		}
-		if same++; same > 5 {
-			return ""
-		}
-		return "the number of goroutines changes"
-	})
-	return n
-}
-
-// children counts the child processes, zombies included.
-func children(t testing.TB) int {
-	t.Helper()
-	n := 0
-	files, err := filepath.Glob("/proc/self/task/*/children")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range files {
-		b, _ := os.ReadFile(f) // a thread may have ended
-		n += len(strings.Fields(string(b)))
-	}
-	return n
-}
-
-// processesWith are the processes that have mark in their environment, which a fork inherits.
-func processesWith(t testing.TB, mark string) (pids []string) {
-	t.Helper()
-	files, err := filepath.Glob("/proc/[0-9]*/environ")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range files {
-		if b, err := os.ReadFile(f); err == nil && bytes.Contains(b, []byte(mark)) {
-			pids = append(pids, filepath.Base(filepath.Dir(f)))
-		}
-	}
-	return pids
-}
-
-// cgroupsOf are the directories of containers in every hierarchy.
-func cgroupsOf(t testing.TB, ids []string) (found []string) {
-	t.Helper()
-	// Others make and remove cgroups meanwhile, so errors on the way say nothing.
-	_ = filepath.WalkDir("/sys/fs/cgroup", func(p string, d os.DirEntry, err error) error {
-		if err != nil || !d.IsDir() {
-			return nil //nolint:nilerr // see above
-		}
-		if id, ok := strings.CutPrefix(d.Name(), "mcp-bridge-"); ok && slices.Contains(ids, id) {
-			found = append(found, p)
-		}
-		return nil
-	})
-	return found
-}
-
-func mountsBelow(t testing.TB, dirs ...string) (found []string) {
-	t.Helper()
-	b, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(b)) {
-		if slices.ContainsFunc(dirs, func(dir string) bool { return strings.Contains(line, dir) }) {
-			found = append(found, strings.TrimSpace(line))
-		}
-	}
-	return found
-}
-
-// meminfo is a line of /proc/meminfo, in bytes.
-func meminfo(t testing.TB, name string) int64 { return kilobytes(t, "/proc/meminfo", name) << 10 }
-
-// peak is the most memory that this process has held since resetPeak, in bytes.
-func peak(t testing.TB) int64 { return kilobytes(t, "/proc/self/status", "VmHWM") << 10 }
-
-func resetPeak(t testing.TB) {
-	t.Helper()
-	debug.FreeOSMemory()
-	if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func kilobytes(t testing.TB, file, name string) int64 {
-	t.Helper()
-	b, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(b)) {
-		if f := strings.Fields(line); len(f) > 1 && f[0] == name+":" {
-			n, err := strconv.ParseInt(f[1], 10, 64)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return n
-		}
-	}
-	t.Fatalf("%s has no %s", file, name)
-	return 0
 }

@@ -27,12 +27,14 @@ const (
 	roleEnv   = "PROBES_ROLE"
 	treeEnv   = "PROBES_TREE"   // a rootfs.Tree, made by whoever started this
 	scoresEnv = "PROBES_SCORES" // a file for the scores of this process
-	bystander = "bystander"
+	// mappingEnv is how this process gets its containers' ids.
+	mappingEnv = "PROBES_MAPPING"
+	bystander  = "bystander"
 	// secretEnv is for the guest to find, should the host's environment get to it.
 	secretEnv = "PROBE_HOST_SECRET_TOKEN"
 )
 
-var update = flag.Bool("update", false, "write docs/probes.md; as root, with all modes")
+var update = flag.Bool("update", false, "write docs/probes.md and the scores in SECURITY.md; with all tests (MCP_BRIDGE_PROBES=all, as root), from what they find")
 
 // tree is what every test's containers run from, but those that need packages.
 var tree rootfs.Tree
@@ -115,11 +117,14 @@ func ensure(dir, ref string) (rootfs.Tree, error) {
 	return (&rootfs.Store{Dir: filepath.Join(dir, "cache")}).Ensure(ctx, ref)
 }
 
-// long is for what takes minutes: `make probes` runs it.
+// everything says that all runs in each mapping, which takes minutes.
+func everything() bool { return os.Getenv("CI") == "true" || os.Getenv("MCP_BRIDGE_PROBES") == "all" }
+
+// long is for what takes half a minute.
 func long(t *testing.T) {
 	t.Helper()
-	if os.Getenv("MCP_BRIDGE_PROBES") != "all" {
-		t.Skip("takes minutes: make probes")
+	if testing.Short() {
+		t.Skip("takes half a minute")
 	}
 }
 
@@ -131,12 +136,4 @@ func skip(t testing.TB, reason string) {
 		t.Fatalf("this has to run on CI: %s", reason)
 	}
 	t.Skip(reason)
-}
-
-// mapping names how this process gets its containers' ids.
-func mapping() string {
-	if os.Geteuid() == 0 {
-		return "root"
-	}
-	return "subuid"
 }

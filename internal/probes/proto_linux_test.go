@@ -15,7 +15,11 @@ import (
 	"github.com/mcp-bridge/mcp-bridge/bridge"
 )
 
-const protoTimeout = 4 * time.Second
+// The time that a lie has, and what those have that only their timeout can end.
+const (
+	protoTimeout  = 4 * time.Second
+	protoHopeless = 2 * time.Second
+)
 
 // A lie is one file of testdata/proto. It has as many cases as it can send wrong frames; each is a run.
 type lie struct {
@@ -114,43 +118,45 @@ const growth = 384 << 20
 func TestProtocol(t *testing.T) {
 	long(t)
 	c := plant(t)
-	h := newHouse(t, houseOptions{limits: smallLimits, timeout: protoTimeout})
+	h := newHouse(t, houseOptions{limits: smallLimits})
 	h.next(t)
-	sum := score{Suite: "proto", Mode: mapping() + ", filter", Limits: limitsName()}
+	var came []outcome
 	for _, name := range probesIn(t, "proto") {
 		l, ok := lies[name]
 		if !ok {
 			t.Errorf("%s: nobody has said how it must end", name)
 		}
 		for i := range max(l.cases, 1) {
-			ok := t.Run(fmt.Sprintf("%s/%d", name, i), func(t *testing.T) { tell(t, h, c, name, l, i) })
-			if ok {
-				sum.Blocked++
-			} else {
-				sum.Escaped = append(sum.Escaped, "proto."+name)
-			}
+			id := fmt.Sprintf("%s/%d", name, i)
+			t.Run(id, func(t *testing.T) {
+				tell(t, h, c, name, l, i)
+				came = append(came, outcome{"proto." + id, "BLOCKED"})
+			})
 		}
 	}
-	scores.add(sum)
+	record(t, came, false)
 }
 
 func tell(t *testing.T, h *house, c *canaries, name string, l lie, i int) {
 	before := h.traces(t)
 	resetPeak(t)
-	held := peak(t)
+	resting := peak(t)
 	code := c.preamble(t) + probe(t, "proto/"+name+".py")
 	if l.cases > 0 {
 		code = fmt.Sprintf("CASE = %d\n", i) + code
 	}
-	res := h.run(t, protoTimeout, code)
-	more := peak(t) - held
+	want, timeout := l.want, protoTimeout
+	if other, ok := l.except[i]; ok {
+		want = other
+	}
+	if want[0] == bridge.StatusTimeout {
+		timeout = protoHopeless
+	}
+	res := h.run(t, timeout, code)
+	more := peak(t) - resting
 	t.Logf("%s; it cost the host %d MiB", res.Status, more>>20)
 	if more > growth {
 		t.Errorf("that is more than %d MiB", growth>>20)
-	}
-	want := l.want
-	if other, ok := l.except[i]; ok {
-		want = other
 	}
 	if !slices.Contains(want, res.Status) {
 		t.Errorf("it ended as %s, want %v: %s", res.Status, want, describe(res))

@@ -4,18 +4,18 @@ package probes
 
 import (
 	"cmp"
-	"errors"
+	"encoding/json"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 
-	"golang.org/x/sys/unix"
+	"github.com/mcp-bridge/mcp-bridge/oci"
 )
 
 // escapes are the probes that may get through, and why. One that is only weak may do so where rlimits enforce limits.
+// When one of the others is blocked, its line has to go.
 var escapes = map[string]struct {
 	why  string
 	weak bool
@@ -33,29 +33,91 @@ func allowed(name string) (why string, ok bool) {
 	return e.why, ok
 }
 
-// mayBeSkipped are the probes that do not apply everywhere.
-var mayBeSkipped = map[string]string{}
-
-// score is what one suite came to in one mode.
-type score struct {
-	Suite, Mode, Limits string
-	Blocked, Skipped    int
-	Escaped             []string
+// skips are the probes that cannot be decided from inside, by mapping.
+var skips = map[string]struct{ mapping, why string }{
+	"priv.host_uid_shared": {single, "a user with one id has no other to give: on the host the script's processes are the user's own (seen by TestTracesAreSeen), " +
+		"but two user namespaces keep them from all that is the user's"},
 }
 
-// A board keeps the scores of this process, and of the one it has started as a user.
+// families are those of the probes, by the first part of their names.
+var families = []string{"fs", "env", "ns", "priv", "sys", "net", "ipc", "tty", "dos", "proto"}
+
+// An outcome is what came of one probe.
+type outcome struct{ Probe, Word string }
+
+// A score is what one family of probes came to.
+type score struct {
+	Mapping    string
+	Limits     string // what enforced them
+	Unfiltered bool   `json:",omitempty"` // the negative control
+	Family     string
+	Blocked    int
+	Skipped    []string `json:",omitempty"`
+	Escaped    []string `json:",omitempty"`
+}
+
+func (s score) total() int { return s.Blocked + len(s.Skipped) + len(s.Escaped) }
+
+func (s score) String() string {
+	return fmt.Sprintf("%s, limits by %s, %s: %d blocked, skipped %v, escaped %v", s.Mapping, s.Limits, s.Family, s.Blocked, s.Skipped, s.Escaped)
+}
+
+func tally(list []outcome, unfiltered bool) (all []score) {
+	limits := oci.ByCgroup
+	if weak {
+		limits = oci.ByRlimits
+	}
+	for _, family := range families {
+		s := score{Mapping: mapping(), Limits: string(limits), Unfiltered: unfiltered, Family: family}
+		for _, o := range list {
+			name, rest, _ := strings.Cut(o.Probe, ".")
+			switch {
+			case name != family || rest == "":
+			case o.Word == "ESCAPED":
+				s.Escaped = append(s.Escaped, o.Probe)
+			case o.Word == "SKIP":
+				s.Skipped = append(s.Skipped, o.Probe)
+			default:
+				s.Blocked++
+			}
+		}
+		slices.Sort(s.Escaped)
+		if s.total() > 0 {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// A board keeps the scores of this process, and of those it has started as users.
 type board struct {
 	mu   sync.Mutex
 	list []score
+	bare int // as findings.Bare
 }
 
 var scores board
 
+// record keeps a test's outcomes, which have to be those that are documented for such a machine.
+func record(t *testing.T, list []outcome, unfiltered bool) {
+	t.Helper()
+	for _, s := range tally(list, unfiltered) {
+		scores.add(s)
+		t.Log(s)
+		if *update && everything() || t.Failed() || unfiltered || s.total() != probesOf(t, s.Family) {
+			continue
+		}
+		for _, said := range documented(t).Scores {
+			if said.Mapping == s.Mapping && said.Limits == s.Limits && said.Family == s.Family && !said.Unfiltered && fmt.Sprint(said) != fmt.Sprint(s) {
+				t.Errorf("docs/probes.md is older than this result (make probes-doc): it says\n%v, and now it is\n%v", said, s)
+			}
+		}
+	}
+}
+
 func (b *board) add(s score) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	slices.Sort(s.Escaped)
-	s.Escaped = slices.Compact(s.Escaped)
 	b.list = append(b.list, s)
 }
 
@@ -64,92 +126,54 @@ func (b *board) all() []score {
 	defer b.mu.Unlock()
 	list := slices.Clone(b.list)
 	slices.SortStableFunc(list, func(a, b score) int {
-		return cmp.Or(strings.Compare(a.Mode, b.Mode), strings.Compare(a.Suite, b.Suite))
+		if a.Unfiltered != b.Unfiltered {
+			return cmp.Compare(fmt.Sprint(a.Unfiltered), fmt.Sprint(b.Unfiltered))
+		}
+		return cmp.Or(
+			cmp.Compare(slices.Index(mappings, a.Mapping), slices.Index(mappings, b.Mapping)),
+			cmp.Compare(slices.Index(families, a.Family), slices.Index(families, b.Family)),
+		)
 	})
 	return list
 }
 
-const doc = "../../docs/probes.md"
-
-// writeDoc writes what the tests have found on this machine.
-func writeDoc() error {
-	list := scores.all()
-	modes := make(map[string]bool)
-	for _, s := range list {
-		modes[s.Mode] = true
-	}
-	if len(modes) < 4 {
-		return fmt.Errorf("%s needs all modes, with and without filter, as root and as a user; there are %v", doc, modes)
-	}
-	var u unix.Utsname
-	if err := unix.Uname(&u); err != nil {
-		return err
-	}
-	release, _, _ := strings.Cut(unix.ByteSliceToString(u.Release[:]), "-")
-	var b strings.Builder
-	b.WriteString(docHead)
-	fmt.Fprintf(&b, "## Scores\n\nLinux %s, %s.\n\n", release, unix.ByteSliceToString(u.Machine[:]))
-	b.WriteString("| ids | system calls | limits | suite | blocked | skipped | escaped |\n| --- | --- | --- | --- | --- | --- | --- |\n")
-	for _, s := range list {
-		ids, filter, _ := strings.Cut(s.Mode, ", ")
-		escaped := "0"
-		if n := len(s.Escaped); n > 8 {
-			escaped = fmt.Sprint(n)
-		} else if n > 0 {
-			escaped = fmt.Sprintf("%d: `%s`", n, strings.Join(s.Escaped, "`, `"))
+// probesOf is how many probes testdata has of a family.
+func probesOf(t testing.TB, family string) (n int) {
+	t.Helper()
+	switch family {
+	case "dos":
+		return len(probesIn(t, "dos"))
+	case "proto":
+		for _, name := range probesIn(t, "proto") {
+			n += max(lies[name].cases, 1)
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %d | %d | %s |\n", ids, filter, s.Limits, s.Suite, s.Blocked, s.Skipped, escaped)
+		return n
 	}
-	b.WriteString(allowedText())
-	return os.WriteFile(doc, []byte(b.String()), 0o644)
+	return inprocProbes[family]
 }
 
-const docHead = `# Attack probes
-
-Made by ` + "`go test ./internal/probes -update`" + ` as root; do not edit. The probes are in ` + "`internal/probes/testdata`" + `, and run as
-scripts of ` + "`run_python`" + ` through the same bridge, launcher and filter that the program has: inproc in every test run,
-all of them by make probes.
-
-* ` + "`inproc`" + `: one script that tries 205 ways out, by name. Without the filter at least 50 of them must get through,
-  or the suite has lost its teeth.
-* ` + "`dos`" + `: each exhausts something. It ends in time, what it printed is kept, the host has its memory back, nothing
-  of it is left (processes, cgroups, mounts, descriptors, goroutines), and the next run works.
-* ` + "`proto`" + `: each lies to the host through the channel, with one wrong frame a run. No tool is called that it may not
-  call, a forged end is no success, and only its own result suffers.
-
-`
-
-func allowedText() string {
-	var b strings.Builder
-	b.WriteString("\n## What may escape\n\n| probe | where | why |\n| --- | --- | --- |\n")
-	var names []string
-	for name := range escapes {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		where := "everywhere"
-		if escapes[name].weak {
-			where = "limits by rlimit"
-		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", name, where, escapes[name].why)
-	}
-	return b.String()
+// The scores that are documented, and where.
+type findings struct {
+	Machine string
+	Scores  []score
+	Bare    int // how many get through in a bare user namespace
 }
 
-// TestDoc: what may escape is documented, word for word. The scores are those of the machine that wrote them.
-func TestDoc(t *testing.T) {
-	if *update {
-		t.Skip("it is about to be written")
+const findingsFile = "testdata/scores.json"
+
+func readFindings() (f findings, err error) {
+	b, err := testdata.ReadFile(findingsFile)
+	if err == nil {
+		err = json.Unmarshal(b, &f)
 	}
-	b, err := os.ReadFile(doc)
-	if errors.Is(err, os.ErrNotExist) && os.Getenv(scoresEnv) != "" {
-		t.Skip("runs away from the source")
-	}
+	return f, err
+}
+
+func documented(t testing.TB) findings {
+	t.Helper()
+	f, err := readFindings()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.HasSuffix(string(b), allowedText()) || !strings.HasPrefix(string(b), docHead) {
-		t.Error("docs/probes.md is not of these tests: go test ./internal/probes -update")
-	}
+	return f
 }
