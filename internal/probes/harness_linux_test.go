@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/mcp-bridge/mcp-bridge/bridge"
+	"github.com/mcp-bridge/mcp-bridge/internal/upstream"
 	"github.com/mcp-bridge/mcp-bridge/oci"
 	"github.com/mcp-bridge/mcp-bridge/oci/libct"
 	"github.com/mcp-bridge/mcp-bridge/rootfs"
@@ -108,8 +109,7 @@ func newHouse(t testing.TB, o houseOptions) *house {
 		Version: "probes", Launcher: h.launcher, Limits: o.limits, User: oci.User{UID: 65534, GID: 65534},
 		Image:   func(context.Context) (bridge.Image, error) { return image, nil },
 		Timeout: patience, MaxTimeout: time.Hour, MaxConcurrency: 2, // run names a timeout
-		Servers: func() []string { return []string{allowedServer} },
-		Call:    h.call,
+		Servers: servers{h},
 		Logger:  log,
 	})
 	t.Cleanup(func() {
@@ -138,15 +138,33 @@ func (w lockedWriter) Write(p []byte) (int, error) {
 	return w.h.log.Write(p)
 }
 
-func (h *house) call(ctx context.Context, server, tool string, arguments json.RawMessage) (json.RawMessage, error) {
-	h.mu.Lock()
-	h.calls = append(h.calls, call{server, tool, arguments})
-	h.mu.Unlock()
-	if tool == slowTool {
+// servers is one MCP server with the tools that the probes call.
+type servers struct{ *house }
+
+func (servers) List() []upstream.Info { return []upstream.Info{{Name: allowedServer, Tools: 3}} }
+
+func (servers) Tools(context.Context, string) ([]upstream.Tool, error) {
+	return []upstream.Tool{{Name: "t"}, {Name: "read"}, {Name: slowTool}}, nil
+}
+
+func (servers) Search(string, int) []upstream.Match { return nil }
+
+func (s servers) Request(ctx context.Context, server, method string, params json.RawMessage, _ func(json.RawMessage)) (json.RawMessage, error) {
+	var p struct {
+		Name      string          `json:"name"`
+		Arguments json.RawMessage `json:"arguments"`
+	}
+	if err := json.Unmarshal(params, &p); err != nil || method != "tools/call" {
+		return nil, fmt.Errorf("%s with %s: %w", method, params, err)
+	}
+	s.mu.Lock()
+	s.calls = append(s.calls, call{server, p.Name, p.Arguments})
+	s.mu.Unlock()
+	if p.Name == slowTool {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
-	return json.RawMessage(`"an answer"`), nil
+	return json.RawMessage(`{"content":[{"type":"text","text":"an answer"}]}`), nil
 }
 
 func (h *house) takeCalls() []call {
