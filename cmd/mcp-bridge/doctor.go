@@ -110,7 +110,8 @@ func checkRun(ctx context.Context, cfg config.Config, log *slog.Logger, before i
 
 // tryRun runs print(1), and has the version of Python as its value.
 func tryRun(ctx context.Context, cfg config.Config, log *slog.Logger) (s libct.Status, detail, fix string) {
-	b, closeBridge, err := newBridge(cfg, slog.New(slog.DiscardHandler))
+	silent := slog.New(slog.DiscardHandler)
+	b, closeBridge, err := wire(cfg, silent, newImages(cfg, silent), nil)
 	if err != nil {
 		return libct.Failed, err.Error(), ""
 	}

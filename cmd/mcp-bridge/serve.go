@@ -36,7 +36,7 @@ func serve(ctx context.Context) error {
 
 // newBridge wires the house together. It touches neither an image nor the host: a client waits for this.
 func newBridge(cfg config.Config, log *slog.Logger) (b *bridge.Bridge, closeAll func() error, err error) {
-	return wire(cfg, log, newImages(cfg, log))
+	return wire(cfg, log, newImages(cfg, log), newServers(cfg, log))
 }
 
 // newServer is newBridge for many runs: behind the first one an image's modules are compiled, until stop.
@@ -50,7 +50,7 @@ func newServer(ctx context.Context, cfg config.Config, log *slog.Logger) (b *bri
 			log.Warn("the image's modules are not compiled, and runs that import many take longer", "image", tree.Ref, "error", err)
 		}
 	}
-	b, closeBridge, err := wire(cfg, log, i)
+	b, closeBridge, err := wire(cfg, log, i, newServers(cfg, log))
 	return b, func() error {
 		cancel()
 		i.jobs.Wait()
@@ -58,7 +58,7 @@ func newServer(ctx context.Context, cfg config.Config, log *slog.Logger) (b *bri
 	}, err
 }
 
-func wire(cfg config.Config, log *slog.Logger, i *images) (b *bridge.Bridge, closeAll func() error, err error) {
+func wire(cfg config.Config, log *slog.Logger, i *images, s *mcpServers) (b *bridge.Bridge, closeAll func() error, err error) {
 	if cfg.Runtime != "auto" && cfg.Runtime != "libcontainer" {
 		return nil, nil, &exitError{exitUsage, errors.New(config.EnvRuntime + "=" + cfg.Runtime + ": this version has libcontainer only")}
 	}
@@ -66,7 +66,7 @@ func wire(cfg config.Config, log *slog.Logger, i *images) (b *bridge.Bridge, clo
 		return nil, nil, &exitError{exitUsage, fmt.Errorf("%s=%q: %w", config.EnvImage, cfg.Image, err)}
 	}
 	launcher := libct.New(libct.Options{StateDir: cfg.StateDir, AllowWeakLimits: cfg.AllowWeakLimits, Logger: log})
-	return bridge.New(bridge.Options{
+	opts := bridge.Options{
 		Version:  version,
 		Launcher: launcher,
 		Image:    i.image,
@@ -76,5 +76,15 @@ func wire(cfg config.Config, log *slog.Logger, i *images) (b *bridge.Bridge, clo
 		MaxConcurrency: cfg.MaxConcurrency,
 		OutputMode:     bridge.Mode(cfg.OutputMode),
 		Logger:         log,
-	}), launcher.Close, nil
+	}
+	if s != nil {
+		opts.Servers = s
+		go s.pool()
+	}
+	return bridge.New(opts), func() error {
+		if s != nil {
+			s.close()
+		}
+		return launcher.Close()
+	}, nil
 }

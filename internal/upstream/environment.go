@@ -5,11 +5,12 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/mcp-bridge/mcp-bridge/internal/config"
 	"github.com/mcp-bridge/mcp-bridge/internal/upstream/wire"
 )
 
 // envGuard tells a bridge that it was started by another one, as a server of it.
-const envGuard = "MCP_BRIDGE_GUARD" // config.EnvGuard
+const envGuard = config.EnvGuard
 
 // command is the program of a server.
 func (c *client) command() wire.Command {

@@ -1,0 +1,64 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"path/filepath"
+	"sync"
+
+	"github.com/mcp-bridge/mcp-bridge/internal/config"
+	"github.com/mcp-bridge/mcp-bridge/internal/upstream"
+)
+
+// mcpServers are the user's MCP servers. They are looked for behind the start, because a client waits for that, and
+// once: who has added one starts the bridge again, as with every other MCP client.
+type mcpServers struct {
+	pool func() *upstream.Pool
+
+	mu     sync.Mutex
+	opened *upstream.Pool
+}
+
+func newServers(cfg config.Config, log *slog.Logger) *mcpServers {
+	s := &mcpServers{}
+	s.pool = sync.OnceValue(func() *upstream.Pool {
+		found, err := discover(cfg, log)
+		if err != nil {
+			log.Warn("no MCP server can be used", "error", err)
+		}
+		p := upstream.New(upstream.Options{
+			Servers: found.Servers, CatalogDir: filepath.Join(cfg.CacheDir, "catalog"), IdleTimeout: cfg.IdleTimeout,
+			Version: version, Logger: log,
+		})
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.opened = p
+		return p
+	})
+	return s
+}
+
+// close ends the servers that have been started.
+func (s *mcpServers) close() {
+	s.mu.Lock()
+	p := s.opened
+	s.mu.Unlock()
+	if p != nil {
+		p.Close()
+	}
+}
+
+func (s *mcpServers) List() []upstream.Info { return s.pool().List() }
+
+func (s *mcpServers) Tools(ctx context.Context, server string) ([]upstream.Tool, error) {
+	return s.pool().Tools(ctx, server)
+}
+
+func (s *mcpServers) Request(ctx context.Context, server, method string, params json.RawMessage, progress func(json.RawMessage)) (json.RawMessage, error) {
+	return s.pool().Request(ctx, server, method, params, progress)
+}
+
+func (s *mcpServers) Search(query string, limit int) []upstream.Match {
+	return s.pool().Search(query, limit)
+}
