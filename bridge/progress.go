@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"sync"
@@ -17,6 +18,19 @@ type progress struct {
 	n      int // strictly increases, as the protocol wants
 	last   time.Time
 	ended  bool
+}
+
+type phasesKey struct{}
+
+func withPhases(ctx context.Context, p *progress) context.Context {
+	return context.WithValue(ctx, phasesKey{}, p)
+}
+
+// Phase tells the client of a run what [Options.Image], which got ctx, is doing: a pull may take a while.
+func Phase(ctx context.Context, message string) {
+	if p, ok := ctx.Value(phasesKey{}).(*progress); ok {
+		p.tell(message, false)
+	}
 }
 
 // phase is always told.

@@ -68,7 +68,7 @@ func (b *Bridge) Run(ctx context.Context, req Request, out Output) (Result, erro
 	}
 	defer b.slots.Release(1)
 	say.phase("starting")
-	image, err := b.opts.Image(ctx)
+	image, err := b.opts.Image(withPhases(ctx, say))
 	if err != nil {
 		if ctx.Err() != nil {
 			return Result{Status: StatusCancelled}, nil

@@ -49,7 +49,7 @@ func (i *images) image(ctx context.Context) (bridge.Image, error) {
 	note := ""
 	tree, err := rootfs.Tree{}, i.lately()
 	if err == nil {
-		tree, err = i.store.Ensure(ctx, i.ref)
+		tree, err = i.ensure(ctx)
 	}
 	if err != nil && i.fallback != "" && ctx.Err() == nil {
 		cause := err
@@ -68,6 +68,41 @@ func (i *images) image(ctx context.Context) (bridge.Image, error) {
 		Runner:     i.runner(tree),
 		SaveRunner: func(code []byte) { i.saveRunner(tree, code) },
 	}, nil
+}
+
+// registryPatience is how long a registry may take to say what a reference stands for, if something stands in for the
+// image: a firewall that drops packets is no reason to let a first run wait for minutes.
+const registryPatience = 5 * time.Second
+
+// ensure makes the tree, and tells the client of a run about a pull.
+func (i *images) ensure(ctx context.Context) (rootfs.Tree, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	resolved := func() bool { return true }
+	if i.fallback != "" {
+		resolved = time.AfterFunc(registryPatience, func() {
+			cancel(fmt.Errorf("the registry did not answer within %v", registryPatience))
+		}).Stop
+	}
+	defer resolved()
+	tree, err := i.store.Ensure(rootfs.WithProgress(ctx, func(p rootfs.Progress) {
+		if p.Phase != rootfs.Resolving {
+			resolved()
+		}
+		bridge.Phase(ctx, describe(i.ref, p))
+	}), i.ref)
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("cannot pull image %s: %w", i.ref, context.Cause(ctx))
+	}
+	return tree, err
+}
+
+// describe says how far an image is.
+func describe(ref string, p rootfs.Progress) string {
+	if p.Total <= 0 {
+		return fmt.Sprintf("%s %s", p.Phase, ref)
+	}
+	return fmt.Sprintf("%s %s: %.1f of %.1f MB", p.Phase, ref, float64(p.Done)/1e6, float64(p.Total)/1e6)
 }
 
 // warm has an image's modules compiled, behind the first run that uses it. A snapshot of the host has the host's.

@@ -78,7 +78,7 @@ func wire(cfg config.Config, log *slog.Logger, i *images, s *mcpServers) (b *bri
 		Logger:         log,
 	}
 	if s != nil {
-		opts.Servers = s
+		opts.Servers, opts.Tools = s, newSavedTools(cfg)
 		go s.pool()
 	}
 	return bridge.New(opts), func() error {

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mcp-bridge/mcp-bridge/oci"
+	"github.com/mcp-bridge/mcp-bridge/oci/libct"
+	"github.com/mcp-bridge/mcp-bridge/rootfs"
+)
+
+func pullCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "pull [REF]", Short: "Pull, verify, unpack and compile an image, so that the first run does not wait", Args: cobra.MaximumNArgs(1),
+		Long: "Pull, verify and unpack an image (MCP_BRIDGE_IMAGE, if none is named), and compile the modules of its Python. A tag\n" +
+			"is asked for again, also if it is cached: this is how an image is updated.\n\n" +
+			"Exit code: 0 if the image is ready, 125 if it cannot be had, 130 if it was interrupted, 2 if the command line or an\n" +
+			"environment variable is wrong.",
+		Example: "  mcp-bridge pull\n  mcp-bridge pull ghcr.io/astral-sh/uv:python3.12-bookworm-slim\n  mcp-bridge pull oci:./layout",
+		RunE: func(c *cobra.Command, args []string) error {
+			return pull(c.Context(), args, c.OutOrStdout())
+		},
+	}
+}
+
+func pull(ctx context.Context, args []string, out io.Writer) error {
+	cfg, log, err := load(os.Stderr)
+	if err != nil {
+		return err
+	}
+	ref := cfg.Image
+	if len(args) > 0 {
+		ref = args[0]
+	}
+	if err := rootfs.Supported(ref); err != nil {
+		return &exitError{exitUsage, fmt.Errorf("%q: %w", ref, err)}
+	}
+	store := &rootfs.Store{Dir: cfg.CacheDir, Logger: log}
+	began := time.Now()
+	bar := newBar(os.Stderr)
+	tree, err := store.Refresh(rootfs.WithProgress(ctx, func(p rootfs.Progress) { bar.show(describe(ref, p), p.Done, p.Total) }), ref)
+	bar.clear()
+	if err == nil && ref != "host" {
+		bar.show("compiling its modules", 0, 0)
+		l := libct.New(libct.Options{StateDir: cfg.StateDir, AllowWeakLimits: cfg.AllowWeakLimits, Logger: log})
+		_, werr := warm(ctx, l, store, tree, oci.User(cfg.User), log)
+		bar.clear()
+		if werr = errors.Join(werr, l.Close()); werr != nil && ctx.Err() == nil {
+			log.Warn("the image is ready, but its modules are not compiled: runs that import many take longer", "error", werr)
+		}
+	}
+	switch {
+	case ctx.Err() != nil:
+		return &exitError{exitInterrupt, errors.New("interrupted")}
+	case err != nil:
+		return &exitError{exitBridge, err}
+	}
+	_, err = fmt.Fprintf(out, "%s\t%s\t%.1f s\n", tree.Ref, tree.Digest, time.Since(began).Seconds())
+	return err
+}
+
+// A bar is one line on a terminal that is written again and again; elsewhere it is silent.
+type bar struct {
+	w    io.Writer // nil: no terminal
+	last int
+}
+
+func newBar(f *os.File) *bar {
+	if st, err := f.Stat(); err != nil || st.Mode()&os.ModeCharDevice == 0 || os.Getenv("TERM") == "dumb" {
+		return &bar{}
+	}
+	return &bar{w: f}
+}
+
+const barWidth = 24
+
+func (b *bar) show(text string, done, total int64) {
+	if b.w == nil {
+		return
+	}
+	if total > 0 {
+		full := int(min(done, total) * barWidth / total)
+		text = "[" + strings.Repeat("=", full) + strings.Repeat(" ", barWidth-full) + "] " + text
+	}
+	pad := max(b.last-len(text), 0)
+	b.last = len(text)
+	fmt.Fprint(b.w, "\r"+text+strings.Repeat(" ", pad))
+}
+
+func (b *bar) clear() {
+	if b.w != nil && b.last > 0 {
+		fmt.Fprint(b.w, "\r"+strings.Repeat(" ", b.last)+"\r")
+		b.last = 0
+	}
+}

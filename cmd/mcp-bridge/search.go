@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mcp-bridge/mcp-bridge/bridge"
+	"github.com/mcp-bridge/mcp-bridge/internal/config"
+)
+
+func searchCommand() *cobra.Command {
+	var asJSON, refresh bool
+	var limit int
+	c := &cobra.Command{
+		Use: "search QUERY...", Short: "Search the tools of all MCP servers", Args: cobra.MinimumNArgs(1),
+		Long: "Search the tools of all MCP servers by what is known of them; none is started. A server is known when a script has\n" +
+			"used it once; --refresh starts all that are not.\n\n" +
+			"Exit code: 0 if something was found, 1 if nothing fits, 2 if the command line or an environment variable is wrong.",
+		Example: "  mcp-bridge search create an issue\n  mcp-bridge search --refresh --limit 20 files",
+		RunE: func(c *cobra.Command, args []string) error {
+			cfg, log, err := load(os.Stderr)
+			if err != nil {
+				return err
+			}
+			s := newServers(cfg, log)
+			defer s.close()
+			if refresh {
+				s.learn(c.Context(), c.ErrOrStderr())
+			}
+			return search(c.OutOrStdout(), s, strings.Join(args, " "), limit, asJSON)
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print [{server, tool, description, score}]")
+	c.Flags().BoolVar(&refresh, "refresh", false, "start the servers of which nothing is known yet")
+	c.Flags().IntVar(&limit, "limit", 10, "how many to show at most")
+	return c
+}
+
+// learn asks the servers that are not in the catalog for their tools, one after the other.
+func (s *mcpServers) learn(ctx context.Context, stderr io.Writer) {
+	for _, i := range s.List() {
+		if i.Tools >= 0 || i.Unavailable != "" || ctx.Err() != nil {
+			continue
+		}
+		if _, err := s.Tools(ctx, i.Name); err != nil {
+			fmt.Fprintln(stderr, "mcp-bridge: "+config.Printable(err.Error()))
+		}
+	}
+}
+
+func search(out io.Writer, s bridge.Servers, query string, limit int, asJSON bool) error {
+	type row struct {
+		Server      string  `json:"server"`
+		Tool        string  `json:"tool"`
+		Description string  `json:"description"`
+		Score       float64 `json:"score"`
+	}
+	rows := []row{}
+	for _, m := range s.Search(query, max(limit, 1)) {
+		rows = append(rows, row{m.Server, m.Tool.Name, m.Tool.Description, m.Score})
+	}
+	if asJSON {
+		e := json.NewEncoder(out)
+		e.SetIndent("", "  ")
+		if err := e.Encode(rows); err != nil {
+			return &exitError{exitBridge, err}
+		}
+	} else {
+		w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+		for _, r := range rows {
+			first, _, _ := strings.Cut(strings.TrimSpace(r.Description), "\n")
+			if runes := []rune(first); len(runes) > 100 {
+				first = string(runes[:99]) + "…"
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\n", config.Printable(r.Server), config.Printable(r.Tool), config.Printable(first))
+		}
+		if err := w.Flush(); err != nil {
+			return &exitError{exitBridge, err}
+		}
+	}
+	if len(rows) > 0 {
+		return nil
+	}
+	unknown := 0
+	for _, i := range s.List() {
+		if i.Tools < 0 && i.Unavailable == "" {
+			unknown++
+		}
+	}
+	why := errors.New("no tool fits")
+	if unknown > 0 {
+		why = fmt.Errorf("no tool fits; of %d servers nothing is known yet, and --refresh asks them", unknown)
+	}
+	return &exitError{exitNothing, why}
+}
+
+func stubsCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "stubs SERVER", Short: "Print a .pyi of an MCP server's tools, with the types of arguments and results", Args: cobra.ExactArgs(1),
+		Long: "Print a .pyi of the tools of an MCP server as scripts see them. The server is started if nothing is known of it yet.\n\n" +
+			"Exit code: 0 if it was printed, 1 if the server cannot be used, 2 if the command line or an environment variable is wrong.",
+		RunE: func(c *cobra.Command, args []string) error {
+			cfg, log, err := load(os.Stderr)
+			if err != nil {
+				return err
+			}
+			s := newServers(cfg, log)
+			defer s.close()
+			text, err := bridge.New(bridge.Options{Servers: s}).Stubs(c.Context(), args[0])
+			if err != nil {
+				return &exitError{exitNothing, err}
+			}
+			if _, err := io.WriteString(forTerminal(os.Stdout), text); err != nil {
+				return &exitError{exitBridge, err}
+			}
+			return nil
+		},
+	}
+}
