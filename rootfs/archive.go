@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path"
 	"strings"
@@ -35,12 +36,12 @@ type member struct {
 
 // openArchive finds the members that want names.
 func openArchive(ctx context.Context, name string, want func(name string) bool) (*imageArchive, error) {
-	f, size, err := openRegular(name)
+	f, fi, err := openRegular(name, math.MaxInt64)
 	if err != nil {
 		return nil, err
 	}
 	a := &imageArchive{file: f, members: make(map[string]member)}
-	if err := a.scan(ctx, size, want); err != nil {
+	if err := a.scan(ctx, fi.Size(), want); err != nil {
 		f.Close()
 		return nil, err
 	}

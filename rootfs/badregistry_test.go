@@ -95,7 +95,9 @@ func TestRegistryRecovers(t *testing.T) {
 			}
 		},
 		"503 twice": func(*fakeRegistry) request {
-			return func(w http.ResponseWriter, r *http.Request, n int) bool { return n <= 2 && respond("/x/", 503)(w, r, n) }
+			return func(w http.ResponseWriter, r *http.Request, n int) bool {
+				return n <= 2 && respond("/x/", 503)(w, r, n)
+			}
 		},
 		"no answer at all, twice": func(*fakeRegistry) request {
 			return func(_ http.ResponseWriter, r *http.Request, n int) bool {

@@ -19,7 +19,9 @@ import (
 
 // The cache directory:
 //
-//	rootfs/<alg>-<hex>-v1/{rootfs,aux,.complete}   entries; they appear by rename and are then immutable
+//	rootfs/<alg>-<hex>-v1/{rootfs,aux,.complete}   entries; they appear by rename and are then immutable; who uses one
+//	                                               holds a shared flock on its .complete (use.go)
+//	rootfs/<entry>/{.durable,.files}               it is on the disk; what it consists of (durable.go, verify.go)
 //	refs/host-<hex>                                what the host's Python looked like when it was copied
 //	tmp/<entry>.<random>/                          entries that are being made
 //	locks/<entry>                                  one flock per entry, held while it is made; never removed,
@@ -47,6 +49,11 @@ type entry struct {
 	Python  string   `json:"python"`
 	Env     []string `json:"env"`
 
+	Ref   string `json:"ref,omitempty"`   // by which it was asked for first
+	Bytes int64  `json:"bytes,omitempty"` // of content, as the layers have it; 0: not known
+	Made  int64  `json:"made,omitempty"`  // Unix time
+	Boot  string `json:"boot,omitempty"`  // the kernel's boot_id then: see durable.go
+
 	dir string
 }
 
@@ -55,19 +62,39 @@ func entryName(d digest.Digest) string {
 	return fmt.Sprintf("%s-%s-v%d", d.Algorithm(), d.Encoded(), unpackerVersion)
 }
 
-// lookup finds a finished entry. It is on the path of every start: one open, one stat, one read.
+// lookup finds a finished entry, which is then in use by this process. It is on the path of every start: one open, one
+// stat, one read, and the first time a lock.
 func (c *cache) lookup(d digest.Digest) (entry, bool) {
-	dir := filepath.Join(c.dir, entriesDir, entryName(d))
-	b, err := readBounded(filepath.Join(dir, completeFn), maxRecord)
-	if err != nil {
-		return entry{}, false
+	for range 3 { // tries; somebody removes entries all the time
+		e, again, err := c.open(filepath.Join(c.dir, entriesDir, entryName(d)))
+		if again {
+			continue
+		}
+		if err != nil || e.Version != unpackerVersion || e.Digest != d.String() || e.Python == "" || !c.durable(e) {
+			return entry{}, false
+		}
+		return e, true
 	}
-	var e entry
-	if json.Unmarshal(b, &e) != nil || e.Version != unpackerVersion || e.Digest != d.String() || e.Python == "" {
-		return entry{}, false
+	return entry{}, false
+}
+
+// open reads an entry and begins to use it. again says that it was being removed.
+func (c *cache) open(dir string) (e entry, again bool, err error) {
+	path := filepath.Join(dir, completeFn)
+	f, fi, err := openRegular(path, maxRecord)
+	if err != nil {
+		return e, false, err
+	}
+	b := make([]byte, fi.Size())
+	if _, err = io.ReadFull(f, b); err == nil {
+		err = json.Unmarshal(b, &e)
+	}
+	if err != nil {
+		f.Close()
+		return e, false, err
 	}
 	e.dir = dir
-	return e, true
+	return e, !uses.add(path, f, fi), nil
 }
 
 // A staging is an entry that is being made.
@@ -100,7 +127,7 @@ func (c *cache) populate(ctx context.Context, d digest.Digest, fill func(ctx con
 
 	stage, err := os.MkdirTemp(filepath.Join(c.dir, tmpDir), name+".")
 	if err != nil {
-		return entry{}, fmt.Errorf("cannot make a directory in the image cache: %w", err)
+		return entry{}, cannotWrite(err)
 	}
 	e, err := c.stage(ctx, d, staging{stage, filepath.Join(stage, "rootfs"), lock}, fill)
 	if err != nil {
@@ -125,12 +152,16 @@ func (c *cache) stage(ctx context.Context, d digest.Digest, st staging, fill fun
 	if err != nil {
 		return entry{}, err
 	}
-	e.Version, e.Digest = unpackerVersion, d.String()
+	e.Version, e.Digest, e.Made, e.Boot = unpackerVersion, d.String(), time.Now().Unix(), bootID()
 	b, err := json.Marshal(e)
 	if err != nil {
 		return entry{}, fmt.Errorf("internal error: cannot record an image: %w", err)
 	}
-	if err := writeNew(filepath.Join(st.dir, completeFn), b); err != nil {
+	complete := filepath.Join(st.dir, completeFn)
+	if err := writeNew(complete, b); err != nil {
+		return entry{}, err
+	}
+	if err := os.Chmod(complete, 0o644); err != nil { //nolint:gosec // a cache may be another user's, to be read only
 		return entry{}, err
 	}
 	if err := os.Chmod(st.dir, 0o711); err != nil { //nolint:gosec // the container's user passes it, see above
@@ -151,7 +182,10 @@ func (c *cache) stage(ctx context.Context, d digest.Digest, st staging, fill fun
 	if err != nil {
 		return entry{}, fmt.Errorf("cannot publish an image: %w", err)
 	}
-	return e, nil
+	if got, ok := c.lookup(d); ok { // it is in use now
+		return got, nil
+	}
+	return entry{}, errors.New("cannot keep an image: somebody removed it at once")
 }
 
 // sweep removes what processes that died left in tmp. Whoever works on an entry holds its lock, so a staging directory
@@ -198,7 +232,7 @@ func (c *cache) lock(ctx context.Context, name string) (*os.File, error) {
 			return f, nil
 		}
 		if !errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("cannot lock the image cache: %w", err)
+			return nil, cannotWrite(err)
 		}
 		select {
 		case <-ctx.Done():
@@ -226,15 +260,16 @@ func (c *cache) tryLock(name string) (*os.File, error) {
 	}
 }
 
+func cannotWrite(err error) error {
+	return fmt.Errorf("cannot write to the image cache: %w; set MCP_BRIDGE_CACHE_DIR to a writable place", err)
+}
+
 func (c *cache) mkdirs() error {
-	cannot := func(err error) error {
-		return fmt.Errorf("cannot make the image cache: %w; set MCP_BRIDGE_CACHE_DIR to a writable place", err)
-	}
 	if fi, err := os.Stat(c.dir); err == nil && fi.Mode().Perm()&0o002 != 0 {
 		return fmt.Errorf("cannot use the image cache %s: everybody may write to it", c.dir)
 	} else if errors.Is(err, fs.ErrNotExist) {
 		if err := os.MkdirAll(filepath.Dir(c.dir), 0o755); err != nil { //nolint:gosec // the usual mode of ~/.cache's parents
-			return cannot(err)
+			return cannotWrite(err)
 		}
 	}
 	for _, d := range []struct {
@@ -242,7 +277,7 @@ func (c *cache) mkdirs() error {
 		mode fs.FileMode
 	}{{"", 0o711}, {entriesDir, 0o711}, {refsDir, 0o700}, {tmpDir, 0o700}, {locksDir, 0o700}} {
 		if err := mkdirMode(filepath.Join(c.dir, d.name), d.mode); err != nil && !errors.Is(err, fs.ErrExist) {
-			return cannot(err)
+			return cannotWrite(err)
 		}
 	}
 	return nil
@@ -267,15 +302,32 @@ func writeNew(path string, b []byte) error {
 
 // readBounded reads a regular file of at most limit bytes.
 func readBounded(path string, limit int64) ([]byte, error) {
-	f, size, err := openRegular(path)
+	f, fi, err := openRegular(path, limit)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	if size > limit {
-		return nil, fmt.Errorf("%s is larger than %d bytes", path, limit)
-	}
-	b := make([]byte, size)
+	b := make([]byte, fi.Size())
 	_, err = io.ReadFull(f, b)
 	return b, err
+}
+
+// openRegular opens a regular file of at most limit bytes. O_NONBLOCK keeps a FIFO from blocking us for ever.
+func openRegular(path string, limit int64) (*os.File, fs.FileInfo, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	fi, err := f.Stat()
+	switch {
+	case err != nil:
+	case !fi.Mode().IsRegular():
+		err = fmt.Errorf("%s is not a regular file", path)
+	case fi.Size() > limit:
+		err = fmt.Errorf("%s is larger than %d bytes", path, limit)
+	default:
+		return f, fi, nil
+	}
+	f.Close()
+	return nil, nil, err
 }

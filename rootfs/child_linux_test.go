@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"os"
 	"path/filepath"
@@ -218,7 +219,13 @@ func stalledImage(t testing.TB) (image, chan struct{}) {
 	l := newLayout(t)
 	d := l.image(testImage{layers: [][]byte{python(t), archive(t, file("large", strings.Repeat("x", 1<<20)))}})
 	l.index(d)
-	src := blobSource{open: func(d digest.Digest) (io.ReadCloser, int64, error) { return openRegular(layoutBlob(l.dir, d)) }}
+	src := blobSource{open: func(d digest.Digest) (io.ReadCloser, int64, error) {
+		f, fi, err := openRegular(layoutBlob(l.dir, d), math.MaxInt64)
+		if err != nil {
+			return nil, 0, err
+		}
+		return f, fi.Size(), nil
+	}}
 	b, err := os.ReadFile(l.blobPath(d.Digest))
 	if err != nil {
 		t.Fatal(err)

@@ -17,8 +17,8 @@ import (
 )
 
 // unpackLayers makes the root of layers. Several are read at the same time, in their order, and verified here while they
-// go to the unpacker; what it finds inside of them is compared at the end.
-func (im image) unpackLayers(ctx context.Context, c *cache, st staging, layers []ispec.Descriptor, diffIDs []digest.Digest) error {
+// go to the unpacker; what it finds inside of them is compared at the end. It returns how many bytes the files have.
+func (im image) unpackLayers(ctx context.Context, c *cache, st staging, layers []ispec.Descriptor, diffIDs []digest.Digest) (int64, error) {
 	j := job{Root: st.root, Scratch: filepath.Join(st.dir, "layers")}
 	for i, l := range layers {
 		err := checkLayerType(l.MediaType)
@@ -31,27 +31,27 @@ func (im image) unpackLayers(ctx context.Context, c *cache, st staging, layers [
 			}
 		}
 		if err != nil {
-			return fmt.Errorf("cannot unpack layer %s: %w", l.Digest, err)
+			return 0, fmt.Errorf("cannot unpack layer %s: %w", l.Digest, err)
 		}
 		j.Layers = append(j.Layers, jobLayer{Size: l.Size, Algorithm: diffIDs[i].Algorithm()})
 	}
 	if err := mkdirMode(j.Scratch, 0o700); err != nil {
-		return err
+		return 0, err
 	}
 	result, err := im.feedAll(ctx, j, layers, st.lock)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	for i, d := range result.DiffIDs {
 		if d != diffIDs[i] {
-			return fmt.Errorf("cannot unpack layer %s: its uncompressed content has the digest %.100s, the config says %s", layers[i].Digest, d, diffIDs[i])
+			return 0, fmt.Errorf("cannot unpack layer %s: its uncompressed content has the digest %.100s, the config says %s", layers[i].Digest, d, diffIDs[i])
 		}
 	}
 	if result.Skipped > 0 {
 		c.log.Info("devices, FIFOs and the like of an image were left out", "image", im.ref, "count", result.Skipped)
 	}
 	// Empty but for a compromised unpacker.
-	return os.RemoveAll(j.Scratch)
+	return result.Bytes, os.RemoveAll(j.Scratch)
 }
 
 // feedAll runs an unpacker and gives it all layers.

@@ -47,7 +47,7 @@ func ensureHost(ctx context.Context, c *cache) (entry, error) {
 		if err := s.copy(ctx, st.root); err != nil {
 			return entry{}, err
 		}
-		return entry{Python: s.python, Env: hostEnv(s.python)}, nil
+		return entry{Python: s.python, Env: hostEnv(s.python), Ref: "host"}, nil
 	})
 	if err != nil {
 		return entry{}, fmt.Errorf("cannot make a snapshot of %s: %w", p.Executable, err)

@@ -85,7 +85,8 @@ func (im image) unpack(ctx context.Context, c *cache, st staging) (entry, error)
 		return entry{}, fmt.Errorf("cannot use config %s: %w", manifest.Config.Digest, err)
 	}
 
-	if err := im.unpackLayers(ctx, c, st, manifest.Layers, config.RootFS.DiffIDs); err != nil {
+	size, err := im.unpackLayers(ctx, c, st, manifest.Layers, config.RootFS.DiffIDs)
+	if err != nil {
 		return entry{}, err
 	}
 	t, err := openTree(st.root)
@@ -100,7 +101,7 @@ func (im image) unpack(ctx context.Context, c *cache, st staging) (entry, error)
 	if err != nil {
 		return entry{}, err
 	}
-	return entry{Python: python, Env: env}, nil
+	return entry{Python: python, Env: env, Ref: im.ref, Bytes: size}, nil
 }
 
 func (im image) open(ctx context.Context, desc ispec.Descriptor) (io.ReadCloser, error) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"path/filepath"
 
 	"github.com/opencontainers/go-digest"
@@ -30,11 +31,11 @@ func ensureLayout(ctx context.Context, c *cache, ref reference) (entry, error) {
 		return entry{}, fmt.Errorf("cannot use image %s: %s is not an OCI image layout: %w", ref.text, ref.path, err)
 	}
 	open := func(d digest.Digest) (io.ReadCloser, int64, error) {
-		f, size, err := openRegular(layoutBlob(ref.path, d))
+		f, fi, err := openRegular(layoutBlob(ref.path, d), math.MaxInt64)
 		if err != nil {
 			return nil, 0, blameLayout(ref.path, err)
 		}
-		return f, size, nil
+		return f, fi.Size(), nil
 	}
 	return ensureImage(ctx, c, image{ref: ref.text, manifest: desc, src: blobSource{open: open}})
 }

@@ -21,6 +21,8 @@ func TestMain(m *testing.M) {
 	switch os.Getenv(childEnv) {
 	case "ensure":
 		os.Exit(childEnsure())
+	case "use":
+		os.Exit(childUse())
 	case "half":
 		os.Exit(childHalf())
 	}
@@ -40,6 +42,17 @@ func childEnsure() int {
 	if err := json.NewEncoder(os.Stdout).Encode(tree); err != nil {
 		return 2
 	}
+	return 0
+}
+
+// childUse uses an image until its standard input ends.
+func childUse() int {
+	if _, err := (&Store{Dir: os.Args[1]}).Ensure(context.Background(), os.Args[2]); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	fmt.Println("used")
+	_, _ = io.Copy(io.Discard, os.Stdin)
 	return 0
 }
 

@@ -3,13 +3,10 @@ package rootfs
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"os"
 
 	"github.com/containers/image/v5/types"
 	"github.com/opencontainers/go-digest"
-	"golang.org/x/sys/unix"
 )
 
 // A blobSource is a types.ImageSource of nothing but blobs: all that unpacking an image asks for, its manifest
@@ -53,21 +50,4 @@ func (blobSource) GetSignatures(context.Context, *digest.Digest) ([][]byte, erro
 
 func (blobSource) LayerInfosForCopy(context.Context, *digest.Digest) ([]types.BlobInfo, error) {
 	return nil, nil
-}
-
-// openRegular opens a regular file. O_NONBLOCK keeps a FIFO from blocking us for ever.
-func openRegular(path string) (*os.File, int64, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, 0, err
-	}
-	fi, err := f.Stat()
-	if err == nil && !fi.Mode().IsRegular() {
-		err = fmt.Errorf("%s is not a regular file", path)
-	}
-	if err != nil {
-		f.Close()
-		return nil, 0, err
-	}
-	return f, fi.Size(), nil
 }

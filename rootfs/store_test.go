@@ -19,7 +19,13 @@ import (
 
 func newStore(t testing.TB) *Store {
 	t.Helper()
-	return &Store{Dir: filepath.Join(t.TempDir(), "cache")}
+	s := &Store{Dir: filepath.Join(t.TempDir(), "cache")}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
 }
 
 // checkClean fails if anything unfinished is in the cache.

@@ -33,6 +33,7 @@ type jobLayer struct {
 type jobResult struct {
 	DiffIDs []digest.Digest `json:"diffIDs"`
 	Skipped int             `json:"skipped,omitempty"`
+	Bytes   int64           `json:"bytes"`
 }
 
 // A layerError says which layer of an image it was.
@@ -86,7 +87,7 @@ func (j job) run(ctx context.Context, streams []io.ReadCloser, umask0 bool) (job
 	if n := int(u.turn.Load()); n != len(j.Layers) {
 		return jobResult{}, fmt.Errorf("internal error: %d layers of %d have come", n, len(j.Layers))
 	}
-	u.result.Skipped = t.skipped
+	u.result.Skipped, u.result.Bytes = t.skipped, u.budget.bytes.Load()
 	return u.result, nil
 }
 
