@@ -153,8 +153,9 @@ func (f findings) doc() string {
 	}))
 	b.WriteString("\n* root: ids of a range that is nobody's. subuid: a user's subordinate ids. single uid: a user who has none; stage0 makes a\n" +
 		"  second user namespace.\n" +
-		"* cgroup: limits hold for the sum of all processes. rlimit: for each process by itself, which a run here must allow\n" +
-		"  (`MCP_BRIDGE_ALLOW_WEAK_LIMITS=1`) and each result names: a user has no cgroup on a machine with cgroup v1.\n")
+		"* cgroup: the kernel holds all processes together to the limits. rlimit: each process by itself, and a watchdog adds up\n" +
+		"  their memory. A user has no cgroup on a machine with cgroup v1, so a run must allow it (`MCP_BRIDGE_ALLOW_WEAK_LIMITS=1`),\n" +
+		"  and each result names it.\n")
 	b.WriteString("\n## What is not blocked\n\n| probe | ids | limits by | outcome | why |\n| --- | --- | --- | --- | --- |\n")
 	for _, s := range f.Scores {
 		if s.Unfiltered {

@@ -109,10 +109,10 @@ func lacking(t *testing.T, reason string) {
 	t.Logf("not tested: %s", reason)
 }
 
-// TestMappings runs the other tests again as users without privileges: other ways to map ids, and, unless a cgroup is
+// TestAsUser runs the other tests again as users without privileges: other ways to map ids, and, unless a cgroup is
 // delegated, weak limits. They attack from inside at the same time, and lie to the host at the same time; who exhausts
 // something does so alone.
-func TestMappings(t *testing.T) {
+func TestAsUser(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("this is a user already")
 	}

@@ -20,9 +20,7 @@ var escapes = map[string]struct {
 	why  string
 	weak bool
 }{
-	"fs.mountinfo_paths": {why: "a mount's root is named in /proc/self/mountinfo, which is the image's place in the host's cache"},
-	"dos.mem_split":      {weak: true, why: "RLIMIT_AS bounds each process, not their sum: the memory limit times the limit of processes is what a run can take"},
-	"dos.cpu_threads":    {weak: true, why: "no rlimit bounds the share of CPU time"},
+	"dos.cpu_threads": {weak: true, why: "no rlimit bounds the share of CPU time"},
 }
 
 func allowed(name string) (why string, ok bool) {

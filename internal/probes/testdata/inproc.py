@@ -532,7 +532,8 @@ def _():
             continue
         if root != "/":
             bad.append("%s<-%s" % (mp, root))
-        bad += re.findall(r"(?:lower|upper|work)dir=[^,]*", l)
+        # a number of a descriptor, which is not of this process, names nothing
+        bad += [o for o in re.findall(r"(?:lower|upper|work)dir[=+][^, ]*", l) if not re.fullmatch(r"lowerdir=/proc/self/fd/\d+(:/proc/self/fd/\d+)*", o)]
     return escaped(" ".join(bad)[:200]) if bad else blocked("no host path")
 
 
