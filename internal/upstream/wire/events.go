@@ -1,0 +1,85 @@
+package wire
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+)
+
+// An event of a stream of server-sent events.
+type event struct {
+	name, id string
+	data     []byte
+}
+
+// An eventReader reads server-sent events. It remembers what a stream that is resumed needs.
+type eventReader struct {
+	lines  *bufio.Reader
+	lastID string
+	retry  time.Duration // what the server asked for, 0 if it did not
+}
+
+func newEventReader(r io.Reader) *eventReader {
+	return &eventReader{lines: bufio.NewReaderSize(r, 32<<10)}
+}
+
+// next reads one event that has data.
+func (r *eventReader) next() (event, error) {
+	var e event
+	size := 0
+	for {
+		line, err := r.line(maxMessage - size)
+		if err != nil {
+			return event{}, err // an event that is cut off does not count
+		}
+		size += len(line)
+		if len(line) == 0 {
+			if e.data != nil {
+				return e, nil
+			}
+			e, size = event{}, 0
+			continue
+		}
+		field, value, _ := bytes.Cut(line, []byte(":"))
+		value = bytes.TrimPrefix(value, []byte(" "))
+		switch string(field) {
+		case "data":
+			if e.data == nil {
+				e.data = append([]byte{}, value...)
+			} else {
+				e.data = append(append(e.data, '\n'), value...)
+			}
+		case "event":
+			e.name = string(value)
+		case "id":
+			e.id, r.lastID = string(value), string(value)
+		case "retry":
+			if ms, err := strconv.Atoi(string(value)); err == nil && ms >= 0 {
+				r.retry = time.Duration(min(ms, 60_000)) * time.Millisecond
+			}
+		}
+	}
+}
+
+// line reads one without its end.
+func (r *eventReader) line(limit int) ([]byte, error) {
+	var line []byte
+	for {
+		part, err := r.lines.ReadSlice('\n')
+		if len(line)+len(part) > limit {
+			return nil, fmt.Errorf("an event is longer than %d MiB", maxMessage>>20)
+		}
+		line = append(line, part...)
+		if errors.Is(err, bufio.ErrBufferFull) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		return bytes.TrimRight(line, "\r\n"), nil
+	}
+}

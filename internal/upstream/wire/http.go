@@ -1,0 +1,399 @@
+package wire
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/modelcontextprotocol/go-sdk/auth"
+)
+
+// An Endpoint is a server that is reached by HTTP.
+type Endpoint struct {
+	URL     string
+	Headers map[string]string
+	// Authorize gets tokens; nil sends the headers only.
+	Authorize auth.OAuthHandler
+}
+
+// A StatusError is an answer of HTTP that is none of MCP.
+type StatusError struct {
+	Code         int
+	Status, Body string
+}
+
+func (e *StatusError) Error() string {
+	s := "it answered " + e.Status
+	if e.Body != "" {
+		s += fmt.Sprintf(": %q", e.Body)
+	}
+	return s
+}
+
+// maxResumes is how often a stream is resumed that brings nothing.
+const maxResumes = 5
+
+// web is what the two transports over HTTP share.
+type web struct {
+	endpoint Endpoint
+	origin   *url.URL
+	opts     Options
+	client   *http.Client
+	login    sync.Mutex // one authorization at a time
+	// bind makes a context end with the connection, and parting is for a last request after that end.
+	bind    func(context.Context) (context.Context, context.CancelFunc)
+	parting func() (context.Context, context.CancelFunc)
+}
+
+func newWeb(e Endpoint, opts Options, base context.Context) (*web, error) {
+	origin, err := url.Parse(e.URL)
+	if err != nil || origin.Scheme != "http" && origin.Scheme != "https" || origin.Host == "" {
+		return nil, errors.New("its url is not one of http or https") // not shown: it may hold a key
+	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.MaxIdleConnsPerHost = 16
+	w := &web{endpoint: e, origin: origin, opts: opts, client: &http.Client{Transport: transport}}
+	w.client.CheckRedirect = func(r *http.Request, via []*http.Request) error {
+		if r.URL.Scheme != origin.Scheme || r.URL.Host != origin.Host || len(via) > 5 {
+			return errors.New("it redirects to another host, which must not get the headers") // nor the arguments
+		}
+		return nil
+	}
+	w.bind = func(ctx context.Context) (context.Context, context.CancelFunc) {
+		ctx, cancel := context.WithCancel(ctx)
+		stop := context.AfterFunc(base, cancel)
+		return ctx, func() { stop(); cancel() }
+	}
+	w.parting = func() (context.Context, context.CancelFunc) {
+		return context.WithTimeout(context.WithoutCancel(base), 2*time.Second)
+	}
+	return w, nil
+}
+
+// do makes a request, with a token if there is one, and once more after an authorization. Other answers than 2xx are
+// errors.
+func (w *web) do(ctx context.Context, method, to string, body []byte, header http.Header) (*http.Response, error) {
+	for again := false; ; again = true {
+		r, err := http.NewRequestWithContext(ctx, method, to, bytes.NewReader(body))
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrNotSent, err)
+		}
+		for name, values := range header {
+			r.Header[name] = values
+		}
+		for name, value := range w.endpoint.Headers {
+			r.Header.Set(name, value)
+			if strings.EqualFold(name, "Host") {
+				r.Host = value
+			}
+		}
+		if err := w.addToken(ctx, r); err != nil {
+			return nil, fmt.Errorf("%w: cannot get a token: %w", ErrNotSent, err)
+		}
+		resp, err := w.client.Do(r)
+		if err != nil {
+			if e := (*url.Error)(nil); errors.As(err, &e) {
+				err = e.Err // without the URL
+			}
+			if e := (*net.OpError)(nil); errors.As(err, &e) && e.Op == "dial" {
+				err = fmt.Errorf("%w: %w", ErrNotSent, err)
+			}
+			return nil, err
+		}
+		if resp.StatusCode/100 == 2 {
+			return resp, nil
+		}
+		if denied := resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden; denied {
+			if w.endpoint.Authorize != nil && !again {
+				w.login.Lock()
+				err := w.endpoint.Authorize.Authorize(ctx, r, resp) // closes the body
+				w.login.Unlock()
+				if err != nil {
+					return nil, &AuthorizationError{resp.Status, err.Error()}
+				}
+				continue
+			}
+			if resp.StatusCode == http.StatusUnauthorized {
+				defer resp.Body.Close()
+				return nil, &AuthorizationError{resp.Status, resp.Header.Get("WWW-Authenticate")}
+			}
+		}
+		defer resp.Body.Close()
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+		if m, err := decode(bytes.TrimSpace(text)); err == nil && len(m) == 1 && !absent(m[0].Error) {
+			return nil, &httpRefusal{StatusError{resp.StatusCode, resp.Status, clip(text, 500)}, decodeError(m[0].Error)}
+		}
+		return nil, &StatusError{resp.StatusCode, resp.Status, clip(bytes.TrimSpace(text), 500)}
+	}
+}
+
+// An httpRefusal is a JSON-RPC error that came with a status of its own.
+type httpRefusal struct {
+	status StatusError
+	err    *Error
+}
+
+func (e *httpRefusal) Error() string   { return e.err.Message }
+func (e *httpRefusal) Unwrap() []error { return []error{&e.status, e.err} }
+
+func (w *web) addToken(ctx context.Context, r *http.Request) error {
+	if w.endpoint.Authorize == nil {
+		return nil
+	}
+	w.login.Lock()
+	defer w.login.Unlock()
+	source, err := w.endpoint.Authorize.TokenSource(ctx)
+	if err != nil || source == nil {
+		return err
+	}
+	token, err := source.Token()
+	if err != nil {
+		return err
+	}
+	token.SetAuthHeader(r)
+	return nil
+}
+
+// streamable is the link of streamable HTTP: each message is a request of its own, and the answers come with it.
+type streamable struct {
+	*web
+	conn *Conn
+	work sync.WaitGroup
+
+	mu      sync.Mutex
+	session string
+	version string // "" until it is agreed on
+	modern  bool
+}
+
+// DialHTTP greets a server by streamable HTTP. ctx bounds that; the connection outlives it.
+func DialHTTP(ctx context.Context, e Endpoint, opts Options) (*Conn, error) {
+	base, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	c := newConn(opts, cancel)
+	w, err := newWeb(e, c.opts, base)
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	s := &streamable{web: w, conn: c}
+	c.link = s
+	if err := c.greet(ctx, base); err != nil {
+		c.Close()
+		return nil, err
+	}
+	if !c.Hello().Modern {
+		s.work.Go(func() { s.listen(base) })
+	}
+	return c, nil
+}
+
+func (s *streamable) greeted(h Hello) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.version, s.modern = h.Version, h.Modern
+	if h.Version == "" {
+		s.session = ""
+	}
+}
+
+func (s *streamable) headers(m outgoing) (h http.Header, session string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h = http.Header{"Accept": {"application/json, text/event-stream"}}
+	if m.data != nil {
+		h.Set("Content-Type", "application/json")
+	}
+	if s.version != "" {
+		h.Set("Mcp-Protocol-Version", s.version)
+	}
+	if s.session != "" {
+		h.Set("Mcp-Session-Id", s.session)
+	}
+	if s.modern && m.method != "" {
+		h.Set("Mcp-Method", m.method)
+		var p struct{ Name, URI string }
+		if m.id != 0 && json.Unmarshal(m.params, &p) == nil && p.Name+p.URI != "" {
+			h.Set("Mcp-Name", headerValue(p.Name+p.URI))
+		}
+	}
+	return h, s.session
+}
+
+// headerValue is a text as the value of a header (MCP, SEP-2243).
+func headerValue(s string) string {
+	for i := range len(s) {
+		if s[i] < 0x20 || s[i] > 0x7e {
+			return "=?base64?" + base64.StdEncoding.EncodeToString([]byte(s)) + "?="
+		}
+	}
+	if strings.TrimSpace(s) != s || strings.HasPrefix(s, "=?base64?") {
+		return "=?base64?" + base64.StdEncoding.EncodeToString([]byte(s)) + "?="
+	}
+	return s
+}
+
+// send makes the request of a message, and takes the answers that come with it before it returns.
+func (s *streamable) send(ctx context.Context, m outgoing) error {
+	ctx, stop := s.bind(ctx)
+	defer stop()
+	header, session := s.headers(m)
+	resp, err := s.do(ctx, http.MethodPost, s.endpoint.URL, m.data, header)
+	if err != nil {
+		if e := (*StatusError)(nil); errors.As(err, &e) && e.Code == http.StatusNotFound && session != "" {
+			err = fmt.Errorf("%w: the server has forgotten the session", ErrEnded)
+			s.conn.end(err)
+			return fmt.Errorf("%w: %w", ErrNotSent, err)
+		}
+		if e := (*httpRefusal)(nil); errors.As(err, &e) && m.id != 0 {
+			s.conn.answer(m.id, nil, err)
+			return nil
+		}
+		return err
+	}
+	defer resp.Body.Close()
+	if id := resp.Header.Get("Mcp-Session-Id"); id != "" && m.method == "initialize" {
+		s.mu.Lock()
+		s.session = id
+		s.mu.Unlock()
+	}
+	if m.id == 0 {
+		return nil
+	}
+	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	switch kind {
+	case "text/event-stream":
+		return s.stream(ctx, resp, m.id)
+	case "application/json":
+		body, err := io.ReadAll(io.LimitReader(resp.Body, maxMessage+1))
+		if err != nil {
+			return err
+		}
+		if len(body) > maxMessage {
+			return fmt.Errorf("its answer is longer than %d MiB", maxMessage>>20)
+		}
+		s.conn.receive(ctx, bytes.TrimSpace(body))
+		if s.conn.waits(m.id) {
+			return fmt.Errorf("its answer is to something else: %q", clip(body, 200))
+		}
+		return nil
+	}
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
+	return fmt.Errorf("its answer is of type %q: %q", kind, clip(bytes.TrimSpace(body), 200))
+}
+
+// stream takes events until a call is answered, and resumes the stream where it breaks off.
+func (s *streamable) stream(ctx context.Context, resp *http.Response, id int64) error {
+	lastID, retry := "", time.Second
+	for resumes := 0; ; resumes++ {
+		r := newEventReader(resp.Body)
+		r.lastID = lastID
+		err := s.take(ctx, r, id)
+		resp.Body.Close()
+		if !s.conn.waits(id) {
+			return nil
+		}
+		if r.lastID != lastID {
+			resumes = 0
+		}
+		if lastID = r.lastID; r.retry > 0 {
+			retry = r.retry
+		}
+		if lastID == "" || resumes >= maxResumes || ctx.Err() != nil {
+			return fmt.Errorf("the answer broke off: %w", err)
+		}
+		if err := pause(ctx, retry); err != nil {
+			return err
+		}
+		header, _ := s.headers(outgoing{})
+		header.Set("Accept", "text/event-stream")
+		header.Set("Last-Event-ID", lastID)
+		if resp, err = s.do(ctx, http.MethodGet, s.endpoint.URL, nil, header); err != nil {
+			return fmt.Errorf("the answer broke off: %w", err)
+		}
+	}
+}
+
+// take takes the events of one stream; id is the call that ends it, 0 for none.
+func (s *streamable) take(ctx context.Context, r *eventReader, id int64) error {
+	for {
+		e, err := r.next()
+		if err != nil {
+			return err
+		}
+		if data := bytes.TrimSpace(e.data); len(data) > 0 {
+			s.conn.receive(ctx, data)
+		}
+		if id != 0 && !s.conn.waits(id) {
+			return nil
+		}
+	}
+}
+
+// listen takes what the server sends by itself, if it offers that.
+func (s *streamable) listen(ctx context.Context) {
+	wait, lastID := time.Second, ""
+	for ctx.Err() == nil {
+		header, session := s.headers(outgoing{})
+		header.Set("Accept", "text/event-stream")
+		if lastID != "" {
+			header.Set("Last-Event-ID", lastID)
+		}
+		resp, err := s.do(ctx, http.MethodGet, s.endpoint.URL, nil, header)
+		if e := (*StatusError)(nil); errors.As(err, &e) && e.Code == http.StatusNotFound && session != "" && lastID != "" {
+			s.conn.end(fmt.Errorf("%w: the server has forgotten the session", ErrEnded))
+			return
+		} else if errors.As(err, &e) && e.Code/100 == 4 {
+			return // it does not offer that
+		}
+		if err == nil {
+			wait = time.Second
+			r := newEventReader(resp.Body)
+			r.lastID = lastID
+			err = s.take(ctx, r, 0)
+			resp.Body.Close()
+			if lastID = r.lastID; r.retry > 0 {
+				wait = r.retry
+			}
+		}
+		s.opts.Logger.Debug("the stream of a server has ended", "error", err)
+		if pause(ctx, wait) != nil {
+			return
+		}
+		wait = min(2*wait+time.Millisecond, time.Minute)
+	}
+}
+
+// pause waits.
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s *streamable) close() {
+	s.work.Wait()
+	if header, session := s.headers(outgoing{}); session != "" {
+		ctx, cancel := s.parting()
+		if resp, err := s.do(ctx, http.MethodDelete, s.endpoint.URL, nil, header); err == nil {
+			resp.Body.Close()
+		}
+		cancel()
+	}
+	s.client.CloseIdleConnections()
+}

@@ -1,0 +1,117 @@
+// Package wire speaks JSON-RPC with one MCP server: over the pipes of a process that it keeps, over streamable HTTP, or
+// over the older SSE transport; in both eras of the protocol. Results are the bytes that the server sent. It knows no
+// configuration, no catalog and no policy, and it starts nothing again.
+//
+// It is not go-sdk's client, because that decodes results and encodes them again (large integers and unknown content
+// are lost), and because one line of a banner, a silent server or a process that outlives its parent end or hang its
+// sessions. It is also several times quicker.
+package wire
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// maxMessage is how long a message may be.
+const maxMessage = 64 << 20
+
+// maxServing is how many requests of the server are answered at once.
+const maxServing = 16
+
+// Options of a connection. The functions may be nil; they are called by goroutines of the connection, and Notify by the
+// one that reads, so it must be quick.
+type Options struct {
+	Name, Version string // of this client
+	// Capabilities is the client capabilities object, nil for none.
+	Capabilities json.RawMessage
+	// Modern says that the server is known to speak the modern era; else it is asked in the older way first.
+	Modern bool
+
+	Notify func(method string, params json.RawMessage)
+	// Request answers what the server asks, but ping. An *Error is sent as it is.
+	Request func(ctx context.Context, method string, params json.RawMessage) (json.RawMessage, error)
+
+	StopGrace time.Duration // for each step of ending a process; 0: 1.5 s
+	Logger    *slog.Logger  // nil discards
+}
+
+func (o *Options) fill() {
+	if o.StopGrace == 0 {
+		o.StopGrace = 1500 * time.Millisecond
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Notify == nil {
+		o.Notify = func(string, json.RawMessage) {}
+	}
+	if len(o.Capabilities) == 0 {
+		o.Capabilities = json.RawMessage("{}")
+	}
+}
+
+// A Hello is what a server says of itself.
+type Hello struct {
+	Version      string          // of the protocol
+	Modern       bool            // 2026-07-28 or later
+	Capabilities json.RawMessage // may be nil
+	ServerInfo   json.RawMessage // may be nil
+	Instructions string
+}
+
+// The codes of JSON-RPC and MCP that matter here.
+const (
+	codeMethodNotFound = -32601
+	codeInvalidParams  = -32602
+	codeInternal       = -32603
+)
+
+// An Error is a JSON-RPC error.
+type Error struct {
+	Code    int64           `json:"code"`
+	Message string          `json:"message"`
+	Data    json.RawMessage `json:"data,omitempty"`
+}
+
+func (e *Error) Error() string { return e.Message }
+
+// Causes that a caller branches on.
+var (
+	// ErrNotSent: the server has not seen the request, so it can be made again.
+	ErrNotSent = errors.New("the request was not sent")
+	// ErrEnded: the connection is over.
+	ErrEnded = errors.New("the connection has ended")
+)
+
+// An AuthorizationError is a server that wants a login.
+type AuthorizationError struct{ Status, Detail string }
+
+func (e *AuthorizationError) Error() string {
+	s := "it needs authorization: it answered " + e.Status
+	if e.Detail != "" {
+		s += fmt.Sprintf(" (%q)", e.Detail)
+	}
+	return s
+}
+
+// A link carries messages to the server; what comes back is given to a Conn.
+type link interface {
+	// send hands one message over. An error that is not ErrNotSent leaves open whether the server has seen it.
+	send(ctx context.Context, m outgoing) error
+	// greeted is told of the server's version before anything else is sent.
+	greeted(h Hello)
+	// close ends the link; when it returns nothing of it is left.
+	close()
+}
+
+// An outgoing message is one line of JSON.
+type outgoing struct {
+	id     int64 // of a request; 0 for what gets no answer
+	method string
+	params json.RawMessage
+	data   []byte
+}
