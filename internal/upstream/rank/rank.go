@@ -5,6 +5,8 @@ package rank
 import (
 	"cmp"
 	"encoding/json"
+	"iter"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -38,7 +40,8 @@ const (
 	maxText  = 4 << 10 // of a description
 	maxDepth = 6       // of a schema
 	maxWords = 400     // of a document
-	maxQuery = 32      // words
+	maxQuery = 16      // words
+	maxWord  = 24      // bytes of one that spelling is looked at
 )
 
 // An Index is safe for concurrent use.
@@ -49,14 +52,17 @@ type Index struct {
 	// What follows is made anew when the groups have changed.
 	all      []*entry
 	postings map[string][]posting
-	grams    map[string][]string // words by their trigrams
+	spelt    []string            // all words, sorted
+	short    map[string][]string // words by what is left without one letter
 	length   float64             // mean
 	alike    map[string][]string
 }
 
 type entry struct {
 	group, name string
+	plain       string             // the name in words
 	weights     map[string]float64 // by term
+	words       []string           // as they are spelt
 	length      float64
 }
 
@@ -80,17 +86,21 @@ func (x *Index) Set(group string, documents []Document) {
 }
 
 func newEntry(group string, d Document) *entry {
-	e := &entry{group: group, name: d.Name, weights: make(map[string]float64)}
+	e := &entry{group: group, name: d.Name, plain: strings.Join(words(d.Name), " "), weights: make(map[string]float64)}
 	count := 0
 	add := func(text string, weight float64) {
 		if len(text) > maxText {
 			text = text[:maxText]
 		}
-		for _, t := range terms(text) {
+		for _, w := range words(text) {
+			if stop(w) {
+				continue
+			}
 			if count++; count > maxWords {
 				return
 			}
-			e.weights[t] += weight
+			e.words = append(e.words, w)
+			e.weights[stem(w)] += weight
 			e.length += weight
 		}
 	}
@@ -130,7 +140,7 @@ func parameters(schema any, depth int, add func(string, float64)) {
 // build makes what a search needs; x.mu is held.
 func (x *Index) build() {
 	x.all, x.postings, x.length = nil, make(map[string][]posting), 0
-	for _, name := range slices.Sorted(mapKeys(x.groups)) {
+	for _, name := range slices.Sorted(maps.Keys(x.groups)) {
 		x.all = append(x.all, x.groups[name]...)
 	}
 	for i, e := range x.all {
@@ -139,12 +149,21 @@ func (x *Index) build() {
 			x.postings[t] = append(x.postings[t], posting{i, w})
 		}
 	}
-	x.grams = make(map[string][]string)
-	for t := range x.postings {
-		for _, g := range trigrams(t) {
-			x.grams[g] = append(x.grams[g], t)
+	seen := make(map[string]bool)
+	x.spelt, x.short = nil, make(map[string][]string)
+	for _, e := range x.all {
+		for _, w := range e.words {
+			if seen[w] || len(w) < 4 || len(w) > maxWord {
+				continue
+			}
+			seen[w] = true
+			x.spelt = append(x.spelt, w)
+			for shorter := range without(w) {
+				x.short[shorter] = append(x.short[shorter], w)
+			}
 		}
 	}
+	slices.Sort(x.spelt)
 	if x.alike == nil {
 		x.alike = make(map[string][]string)
 		for _, same := range alike {
@@ -160,16 +179,6 @@ func (x *Index) build() {
 	x.dirty = false
 }
 
-func mapKeys(m map[string][]*entry) func(func(string) bool) {
-	return func(yield func(string) bool) {
-		for k := range m {
-			if !yield(k) {
-				return
-			}
-		}
-	}
-}
-
 // Search ranks the documents, at most limit of them. The names of documents and groups count as they are, too.
 func (x *Index) Search(query string, limit int) []Hit {
 	x.mu.Lock()
@@ -177,7 +186,7 @@ func (x *Index) Search(query string, limit int) []Hit {
 	if x.dirty {
 		x.build()
 	}
-	asked := terms(query)
+	asked := slices.DeleteFunc(words(query), stop)
 	if len(asked) == 0 {
 		asked = words(query) // of stop words only
 	}
@@ -191,14 +200,14 @@ func (x *Index) Search(query string, limit int) []Hit {
 	best := make([]float64, len(x.all)) // of one word of the query
 	part := make([]float64, len(x.all))
 	total := 0.0
-	for _, t := range asked {
+	for _, w := range asked {
 		clear(best)
 		clear(part)
 		weight := 0.0
-		for variant, factor := range x.variants(t) {
+		for variant, factor := range x.variants(w) {
 			list := x.postings[variant]
 			idf := math.Log(1 + (float64(len(x.all))-float64(len(list))+0.5)/(float64(len(list))+0.5))
-			if variant == t || weight == 0 {
+			if factor == 1 || weight == 0 {
 				weight = max(weight, idf*min(1, 2*factor))
 			}
 			for _, p := range list {
@@ -221,7 +230,7 @@ func (x *Index) Search(query string, limit int) []Hit {
 	whole := strings.Join(words(query), " ")
 	for i, s := range scores {
 		e := x.all[i]
-		exact := strings.Join(words(e.name), " ") == whole
+		exact := e.plain == whole
 		if s <= 0 || !exact && covered[i] < enough*total {
 			continue
 		}
@@ -235,9 +244,10 @@ func (x *Index) Search(query string, limit int) []Hit {
 	return hits[:min(len(hits), limit)]
 }
 
-// variants are the words that a query's word finds, and what they count for.
-func (x *Index) variants(t string) map[string]float64 {
+// variants are the terms that a query's word finds, and what they count for.
+func (x *Index) variants(w string) map[string]float64 {
 	found := make(map[string]float64)
+	t := stem(w)
 	if _, ok := x.postings[t]; ok {
 		found[t] = 1
 	}
@@ -246,43 +256,57 @@ func (x *Index) variants(t string) map[string]float64 {
 			found[other] = likeness
 		}
 	}
-	if len(found) > 0 || len(t) < 4 {
+	if len(found) > 0 || len(w) < 4 || len(w) > maxWord {
 		return found
 	}
-	// It is nowhere: perhaps it is misspelt, or part of a word, or the other way round.
-	counts := make(map[string]int)
-	for _, g := range trigrams(t) {
-		for _, w := range x.grams[g] {
-			counts[w]++
-		}
+	// It is nowhere: perhaps it is the beginning of a word, or misspelt.
+	i, _ := slices.BinarySearch(x.spelt, w)
+	for ; i < len(x.spelt) && strings.HasPrefix(x.spelt[i], w); i++ {
+		found[stem(x.spelt[i])] = closeness
 	}
 	allowed := 1
-	if len(t) >= 7 {
+	if len(w) >= 7 {
 		allowed = 2
 	}
-	for w := range counts {
-		switch {
-		case len(w) >= 4 && (strings.HasPrefix(w, t) || strings.HasPrefix(t, w)):
-			found[w] = closeness
-		case near(t, w, allowed):
-			found[w] = closeness
+	try := func(shorter string) {
+		if _, ok := slices.BinarySearch(x.spelt, shorter); ok && near(w, shorter, allowed) {
+			found[stem(shorter)] = closeness
+		}
+		for _, candidate := range x.short[shorter] {
+			if near(w, candidate, allowed) {
+				found[stem(candidate)] = closeness
+			}
+		}
+	}
+	try(w)
+	for shorter := range without(w) {
+		try(shorter)
+		if allowed == 2 {
+			for shortest := range without(shorter) {
+				try(shortest)
+			}
 		}
 	}
 	return found
 }
 
-// trigrams of a word with its ends marked; short ones give at least one.
-func trigrams(w string) []string {
-	w = "^" + w + "$"
-	var list []string
-	for i := 0; i+3 <= len(w); i++ {
-		list = append(list, w[i:i+3])
+// without are a word's forms that lack one letter. Two words with a slip between them have one of these in common.
+func without(w string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for i := range len(w) {
+			if !yield(w[:i] + w[i+1:]) {
+				return
+			}
+		}
 	}
-	return list
 }
 
-// near says if a takes at most limit letters put in, taken out, changed or swapped to be b.
+// near says if a takes at most limit letters put in, taken out, changed or swapped to be b. Few slips are in the first
+// letter, and "bake" is not "take".
 func near(a, b string, limit int) bool {
+	if a[0] != b[0] {
+		return false
+	}
 	if d := len(a) - len(b); d > limit || -d > limit {
 		return false
 	}

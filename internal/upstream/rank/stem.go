@@ -73,25 +73,13 @@ func stem(w string) string {
 	if n := len(w); n > 3 && w[n-1] == 'e' {
 		w = w[:n-1]
 	}
-	if n := len(w); n > 3 && strings.HasSuffix(w, "at") {
+	if n := len(w); n > 4 && strings.HasSuffix(w, "at") {
 		w = w[:n-2] // create, creation
 	}
 	if n := len(w); n > 3 && w[n-1] == 'y' {
 		w = w[:n-1] + "i"
 	}
 	return w
-}
-
-// terms are the stems of a text without stop words.
-func terms(text string) []string {
-	list := words(text)
-	kept := list[:0]
-	for _, w := range list {
-		if !stop(w) {
-			kept = append(kept, stem(w))
-		}
-	}
-	return kept
 }
 
 // alike are words of this trade that mean the same, by their stems. A query's word also finds the others, for less.
