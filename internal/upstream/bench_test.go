@@ -86,7 +86,7 @@ func TestOverhead(t *testing.T) {
 			work.Wait()
 			rate := calls / time.Since(begin).Seconds()
 			t.Logf("%.0f calls/s", rate)
-			if rate < 2000 && !raceDetector {
+			if tt.name == "a server in Go" && rate < 2000 && !raceDetector { // Node's speed is not ours
 				t.Errorf("%.0f calls/s; want 2000", rate)
 			}
 		})

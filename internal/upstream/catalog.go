@@ -11,6 +11,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/mcp-bridge/mcp-bridge/internal/config"
 	"github.com/mcp-bridge/mcp-bridge/internal/upstream/wire"
 )
 
@@ -97,12 +98,16 @@ func (c *client) remembered() *catalog {
 	return c.load()
 }
 
-// modern says if the server spoke the modern era when it was last started.
+// modern says if the server spoke the modern era when it was last started. If that is not known: over HTTP any server
+// answers what it does not know, so the modern era can be tried.
 func (c *client) modern() bool {
 	c.catalogMu.Lock()
 	defer c.catalogMu.Unlock()
 	c.look()
-	return c.head != nil && c.head.Modern
+	if c.head == nil {
+		return c.server.Transport == config.HTTP || c.server.Transport == config.Remote
+	}
+	return c.head.Modern
 }
 
 // known is the catalog; the server is started if it is not remembered.
@@ -191,6 +196,9 @@ func (c *client) list(ctx context.Context, s *session) ([]Tool, error) {
 		for _, t := range page {
 			if names[t.Name] {
 				c.log.Debug("a tool is listed twice", "tool", t.Name)
+				continue
+			}
+			if !c.offered(t, s.conn.Hello().Modern) {
 				continue
 			}
 			names[t.Name] = true

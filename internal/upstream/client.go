@@ -168,7 +168,8 @@ func (c *client) dial(ctx context.Context, limit time.Duration) (*session, error
 	opts := wire.Options{
 		Name: "mcp-bridge", Version: c.pool.opts.Version, Capabilities: c.capabilities(), Modern: c.modern(),
 		Notify: func(method string, params json.RawMessage) { c.notified(s, method, params) }, Request: c.asked,
-		StopGrace: c.pool.opts.StopGrace, Logger: c.log,
+		ParamHeaders: c.paramHeaders,
+		StopGrace:    c.pool.opts.StopGrace, Logger: c.log,
 	}
 	var err error
 	switch c.server.Transport {
@@ -214,7 +215,7 @@ func (c *client) explain(ctx context.Context, err error, limit time.Duration) er
 		then = fmt.Sprintf(" (it had %v; its entry in %s can allow more)", limit, c.server.File)
 	}
 	if login := (*wire.AuthorizationError)(nil); errors.As(err, &login) {
-		then = "; add a header such as Authorization, or an OAuth client with its secret, to its entry in " + c.server.File
+		then = "; add a header such as Authorization, or an OAuth client with its clientSecret, to its entry in " + c.server.File
 	}
 	return fmt.Errorf("%s%w%s", what, err, then)
 }

@@ -9,9 +9,6 @@ import (
 	"github.com/mcp-bridge/mcp-bridge/internal/upstream/wire"
 )
 
-// envGuard tells a bridge that it was started by another one, as a server of it.
-const envGuard = config.EnvGuard
-
 // command is the program of a server.
 func (c *client) command() wire.Command {
 	s := c.server
@@ -26,12 +23,12 @@ func environment(ours []string, add map[string]string) []string {
 		name, _, _ := strings.Cut(kv, "=")
 		_, replaced := add[name]
 		// GOMAXPROCS=1 is for libcontainer's init, see oci/libct.
-		if name != "GOMAXPROCS" && name != envGuard && !strings.HasPrefix(name, "_LIBCONTAINER_") && !replaced {
+		if name != "GOMAXPROCS" && name != config.EnvGuard && !strings.HasPrefix(name, "_LIBCONTAINER_") && !replaced {
 			env = append(env, kv)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(add)) {
 		env = append(env, name+"="+add[name])
 	}
-	return append(env, envGuard+"=1")
+	return append(env, config.EnvGuard+"=1")
 }

@@ -27,6 +27,9 @@ const roleVar = "MCP_BRIDGE_TEST_ROLE"
 
 func TestMain(m *testing.M) {
 	if role := os.Getenv(roleVar); role != "" {
+		if role == "conformance" {
+			os.Exit(conform(os.Args[len(os.Args)-1]))
+		}
 		serveHostile(role)
 		return
 	}

@@ -69,6 +69,9 @@ func New(opts Options) *Pool {
 	if opts.IdleTimeout == 0 {
 		opts.IdleTimeout = defaultIdleTimeout
 	}
+	if opts.Version == "" {
+		opts.Version = "unknown"
+	}
 	if opts.Environ == nil {
 		opts.Environ = os.Environ()
 	}

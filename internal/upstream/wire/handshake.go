@@ -20,18 +20,17 @@ const (
 // maxRounds is how often one request may come back with questions.
 const maxRounds = 10
 
-// greet finds out what the server speaks. The older way is tried first: nearly all servers know it, and those that do
-// not say so, while servers that do not know the modern one may say nothing or end.
+// greet finds out what the server speaks. One way is tried and then, if the server refuses that, the other. With a
+// program that is not known the older way is the first: those that do not know it say so, while those that do not know
+// the modern one may say nothing, or end.
 func (c *Conn) greet(ctx, base context.Context) error {
 	first, second := c.initialize, c.discover
 	if c.opts.Modern {
 		first, second = second, first
 	}
 	err := first(ctx)
-	if refusal := (*Error)(nil); errors.As(err, &refusal) {
-		if err2 := second(ctx); err2 == nil {
-			err = nil
-		} else if !errors.As(err2, &refusal) {
+	if refused(err) {
+		if err2 := second(ctx); err2 == nil || !refused(err2) || c.opts.Modern {
 			err = err2
 		}
 	}
@@ -45,6 +44,12 @@ func (c *Conn) greet(ctx, base context.Context) error {
 		})
 	}
 	return nil
+}
+
+// refused says if the server did not want what it was asked, so that it can be asked in another way.
+func refused(err error) bool {
+	refusal, status := (*Error)(nil), (*StatusError)(nil)
+	return errors.As(err, &refusal) || errors.As(err, &status) && status.Code/100 == 4
 }
 
 // offers reads one flag of a capabilities object.
@@ -92,6 +97,9 @@ func (c *Conn) discover(ctx context.Context) error {
 	}
 	c.speak(Hello{Version: versionModern, Modern: true}, meta)
 	result, err := c.Call(ctx, "server/discover", nil, nil)
+	if e := (*Error)(nil); errors.As(err, &e) && e.Code == codeUnsupportedVersion && bytes.Contains(e.Data, []byte(versionModern)) {
+		result, err = c.Call(ctx, "server/discover", nil, nil) // it says that it speaks just that
+	}
 	var r struct {
 		SupportedVersions                      []string
 		Instructions, Capabilities, ServerInfo json.RawMessage
@@ -99,7 +107,7 @@ func (c *Conn) discover(ctx context.Context) error {
 	}
 	if err == nil {
 		if json.Unmarshal(result, &r) != nil || !slices.Contains(r.SupportedVersions, versionModern) {
-			err = &Error{Code: -32022, Message: fmt.Sprintf("it speaks none of the versions %s and %s: %q", versionLegacy, versionModern, clip(result, 200))}
+			err = &Error{Code: codeUnsupportedVersion, Message: fmt.Sprintf("it speaks none of the versions %s and %s: %q", versionLegacy, versionModern, clip(result, 200))}
 		}
 	}
 	if err != nil {

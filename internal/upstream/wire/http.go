@@ -226,6 +226,11 @@ func (s *streamable) headers(m outgoing) (h http.Header, session string) {
 		if m.id != 0 && json.Unmarshal(m.params, &p) == nil && p.Name+p.URI != "" {
 			h.Set("Mcp-Name", headerValue(p.Name+p.URI))
 		}
+		if m.method == "tools/call" && s.opts.ParamHeaders != nil {
+			for name, value := range s.opts.ParamHeaders(m.params) {
+				h.Set(name, headerValue(value))
+			}
+		}
 	}
 	return h, s.session
 }

@@ -28,12 +28,15 @@ type Options struct {
 	Name, Version string // of this client
 	// Capabilities is the client capabilities object, nil for none.
 	Capabilities json.RawMessage
-	// Modern says that the server is known to speak the modern era; else it is asked in the older way first.
+	// Modern asks the server in the way of the modern era first, and not in the older one.
 	Modern bool
 
 	Notify func(method string, params json.RawMessage)
 	// Request answers what the server asks, but ping. An *Error is sent as it is.
 	Request func(ctx context.Context, method string, params json.RawMessage) (json.RawMessage, error)
+
+	// ParamHeaders are what goes with the params of a tools/call, in the modern era and over HTTP.
+	ParamHeaders func(params json.RawMessage) map[string]string
 
 	StopGrace time.Duration // for each step of ending a process; 0: 1.5 s
 	Logger    *slog.Logger  // nil discards
@@ -66,8 +69,9 @@ type Hello struct {
 // The codes of JSON-RPC and MCP that matter here.
 const (
 	codeMethodNotFound = -32601
-	codeInvalidParams  = -32602
 	codeInternal       = -32603
+
+	codeUnsupportedVersion = -32022
 )
 
 // An Error is a JSON-RPC error.
