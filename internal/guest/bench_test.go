@@ -1,8 +1,11 @@
 package guest
 
 import (
+	"encoding/json"
 	"os"
 	"os/exec"
+	"strconv"
+	"strings"
 	"testing"
 )
 
@@ -96,22 +99,56 @@ func boot(b *testing.B, python string, compiled []byte) *process {
 	return p
 }
 
-// BenchmarkCall measures one tool call after another, without a tool.
+// callScripts print what calls cost, in microseconds: the median of one after the other, and the mean of many at once.
+var callScripts = map[string]string{
+	"sync":   "for i in range(2000):\n    t = clock()\n    call_tool_sync('s', 't', {'i': i})\n    times.append(clock() - t)\nprint(sorted(times)[1000] * 1e6)",
+	"async":  "for i in range(2000):\n    t = clock()\n    await call_tool('s', 't', {'i': i})\n    times.append(clock() - t)\nprint(sorted(times)[1000] * 1e6)",
+	"gather": "t = clock()\nawait asyncio.gather(*(call_tool('s', 't', {'i': i}) for i in range(5000)))\nprint((clock() - t) / 5000 * 1e6)",
+	"threads": "def work(n):\n    for i in range(500): call_tool_sync('s', 't', {'i': i})\nts = [threading.Thread(target=work, args=(n,)) for n in range(8)]\n" +
+		"t = clock()\n[x.start() for x in ts]\n[x.join() for x in ts]\nprint((clock() - t) / 4000 * 1e6)",
+}
+
+// BenchmarkCall measures tool calls without a tool, by the script's own clock.
 func BenchmarkCall(b *testing.B) {
 	for version, python := range pythons() {
-		for name, how := range map[string]string{"sync": "runtime.call_tool_sync", "async": "await runtime.call_tool"} {
+		for name, code := range callScripts {
 			b.Run(version+"/"+name, func(b *testing.B) {
+				total := 0.0
 				for b.Loop() {
 					p := launch(b, python, b.TempDir(), nil)
 					p.ready(b)
-					o := p.run(b, Run{Code: "from mcp import runtime\nfor i in range(1000): " + how + "('s', 't', {'i': i})"}, func(c Call) Return {
-						return Return{Value: c.Arguments}
+					o := p.run(b, Run{Code: "import asyncio, threading\nfrom time import perf_counter as clock\nfrom mcp.runtime import *\ntimes = []\n" + code}, func(c Call) Return {
+						return Return{Value: json.RawMessage(`{"content":[{"type":"text","text":"ok"}],"structuredContent":` + string(c.Arguments) + `}`)}
 					})
-					if o.code != 0 {
+					took, err := strconv.ParseFloat(strings.TrimSpace(o.stdout), 64)
+					if o.code != 0 || err != nil {
+						b.Fatal(o)
+					}
+					total += took
+				}
+				b.ReportMetric(total/float64(b.N), "µs/call")
+			})
+		}
+	}
+}
+
+// BenchmarkLibrary measures what the library adds to the start of a script that uses it.
+func BenchmarkLibrary(b *testing.B) {
+	for version, python := range pythons() {
+		p := launch(b, python, b.TempDir(), nil)
+		compiled := p.ready(b).Compiled
+		p.run(b, Run{}, nil)
+		for _, script := range []string{"pass", "mcp_servers", "from mcp import runtime"} {
+			b.Run(version+"/"+script, func(b *testing.B) {
+				for b.Loop() {
+					b.StopTimer()
+					p := boot(b, python, compiled)
+					p.ready(b)
+					b.StartTimer()
+					if o := p.run(b, Run{Code: script, Servers: []Server{{Name: "s", Alias: "s"}}}, nil); o.code != 0 {
 						b.Fatal(o)
 					}
 				}
-				b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/1000, "µs/call")
 			})
 		}
 	}

@@ -240,7 +240,8 @@ def show_media(encoder, value):
 
 def show_result(encoder, value):
     """A result in the script's value: its data, and its images as content."""
-    for m in media_of(value):
+    mine = isinstance(value, list) and any(isinstance(v, Media) for v in value)  # they are shown as its items
+    for m in () if mine else media_of(value):
         try:
             display(m)
         except Exception:
@@ -351,7 +352,7 @@ def names_for_scripts():
 
 
 def loaded():
-    return tuple(n for n, s in known().items() if info_of(s).get("loaded"))
+    return tuple(n for n, s in known().items() if info_of(s).get("loaded") and not info_of(s).get("unavailable"))
 
 
 class Ours:

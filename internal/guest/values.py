@@ -243,7 +243,7 @@ class Media(Record):
             raise MCPError("a link has no data: await runtime.read_resource(server, %r) fetches it" % self.uri)
         text = self._part("text")
         if isinstance(text, str):
-            return text.encode("utf-8", "surrogatepass")
+            return text.encode("utf-8", "replace")
         encoded = self._part("data") or self._part("blob") or ""
         import binascii
 
@@ -254,7 +254,8 @@ class Media(Record):
 
     @property
     def mime(self):
-        return self._part("mimeType") or "application/octet-stream"
+        text = isinstance(self._part("text"), str)
+        return self._part("mimeType") or ("text/plain" if text else "application/octet-stream")
 
     @property
     def uri(self):
@@ -281,8 +282,10 @@ class Media(Record):
     def __repr__(self):
         if dict.get(self, "type") == "resource_link":
             return "<resource %s>" % self.uri
-        encoded = self._part("data") or self._part("blob") or self._part("text") or ""
-        size = len(encoded) if self._part("text") else len(encoded) * 3 // 4
+        try:
+            size = len(self.data)
+        except MCPError:
+            return "<%s %s, damaged>" % (dict.get(self, "type"), self.mime)
         return "<%s %s, %d bytes>" % (dict.get(self, "type"), self.mime, size)
 
 
