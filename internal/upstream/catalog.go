@@ -44,7 +44,7 @@ func (k *catalog) find(name string) (Tool, bool) {
 func (c *client) newCatalog(r record) *catalog {
 	k := &catalog{instructions: r.Instructions, byName: make(map[string]int, len(r.Tools))}
 	for _, t := range r.Tools {
-		if allowed(c.server, t.Name) {
+		if c.server.Permits(t.Name) {
 			k.byName[t.Name] = len(k.tools)
 			k.tools = append(k.tools, t)
 		}

@@ -6,32 +6,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"path"
 	"slices"
 
 	"github.com/mcp-bridge/mcp-bridge/internal/config"
 	"github.com/mcp-bridge/mcp-bridge/internal/upstream/wire"
 )
 
-// allowed says if a server's configuration lets a tool be called.
-func allowed(s config.Server, tool string) bool {
-	return (s.Allow == nil || matches(s.Allow, tool)) && !matches(s.Deny, tool)
-}
-
-// matches says if one of the patterns is a name or matches it. One that is malformed matches only itself.
-func matches(patterns []string, name string) bool {
-	for _, p := range patterns {
-		if ok, err := path.Match(p, name); p == name || ok && err == nil {
-			return true
-		}
-	}
-	return false
-}
-
 // permit is nil for a tool that may be called. What the catalog does not know, the server may have made since: it is
 // asked before the call is refused.
 func (c *client) permit(ctx context.Context, tool string) error {
-	if !allowed(c.server, tool) {
+	if !c.server.Permits(tool) {
 		return c.errorf("may not be asked for %q: its entry in %s does not allow that tool", tool, c.server.File)
 	}
 	known := c.remembered()
