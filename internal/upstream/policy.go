@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/mcp-bridge/mcp-bridge/internal/config"
 	"github.com/mcp-bridge/mcp-bridge/internal/upstream/wire"
 )
 
