@@ -80,9 +80,6 @@ func TestRealServers(t *testing.T) {
 		t.Errorf("%s, %v; want no marks of the protocol", result, err)
 	}
 
-	for i := range servers {
-		servers[i].Command = servers[i].Command + "" // the same configuration
-	}
 	again := pool(t, Options{CatalogDir: dir}, servers...)
 	for _, info := range again.List() {
 		if info.Tools < least[info.Name] {
