@@ -56,6 +56,11 @@ func pull(ctx context.Context, args []string, out io.Writer) error {
 			log.Warn("the image is ready, but its modules are not compiled: runs that import many take longer", "error", werr)
 		}
 	}
+	if err == nil {
+		bar.show("writing it to the disk", 0, 0)
+		err = store.Settle(ctx) // so that a power failure, or a CI system that saves the cache, keeps it
+		bar.clear()
+	}
 	switch {
 	case ctx.Err() != nil:
 		return &exitError{exitInterrupt, errors.New("interrupted")}

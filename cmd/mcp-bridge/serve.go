@@ -85,6 +85,6 @@ func wire(cfg config.Config, log *slog.Logger, i *images, s *mcpServers) (b *bri
 		if s != nil {
 			s.close()
 		}
-		return launcher.Close()
+		return errors.Join(launcher.Close(), i.store.Close())
 	}, nil
 }

@@ -1,0 +1,141 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mcp-bridge/mcp-bridge/internal/config"
+	"github.com/mcp-bridge/mcp-bridge/rootfs"
+)
+
+// exitDamaged of verify: something is not as it was recorded.
+const exitDamaged = 1
+
+// withStore is a command on the image cache.
+func withStore(f func(ctx context.Context, s *rootfs.Store, out io.Writer) error) func(*cobra.Command, []string) error {
+	return func(c *cobra.Command, _ []string) error {
+		cfg, log, err := load(os.Stderr)
+		if err != nil {
+			return err
+		}
+		err = f(c.Context(), &rootfs.Store{Dir: cfg.CacheDir, Logger: log}, c.OutOrStdout())
+		var exit *exitError
+		switch {
+		case err == nil, errors.As(err, &exit):
+			return err
+		case c.Context().Err() != nil:
+			return &exitError{exitInterrupt, errors.New("interrupted")}
+		}
+		return &exitError{exitBridge, err}
+	}
+}
+
+func imagesCommand() *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use: "images", Short: "List the images in the cache", Args: cobra.NoArgs,
+		RunE: withStore(func(ctx context.Context, s *rootfs.Store, out io.Writer) error {
+			list, err := s.Images(ctx)
+			if err != nil {
+				return err
+			}
+			return showImages(out, list, asJSON)
+		}),
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print [{ref, digest, bytes, used, inUse}]")
+	return c
+}
+
+func showImages(out io.Writer, list []rootfs.CachedImage, asJSON bool) error {
+	if asJSON {
+		type row struct {
+			Ref    string    `json:"ref"`
+			Digest string    `json:"digest"`
+			Bytes  int64     `json:"bytes"`
+			Used   time.Time `json:"used"`
+			InUse  bool      `json:"inUse"`
+		}
+		rows := make([]row, 0, len(list))
+		for _, i := range list {
+			rows = append(rows, row{i.Ref, i.Digest, i.Bytes, i.Used.UTC(), i.InUse})
+		}
+		e := json.NewEncoder(out)
+		e.SetIndent("", "  ")
+		return e.Encode(rows)
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "IMAGE\tDIGEST\tMB\tUSED\tIN USE")
+	for _, i := range list {
+		ref, use := i.Ref, ""
+		if ref == "" {
+			ref = "(damaged)"
+		}
+		if i.InUse {
+			use = "yes"
+		}
+		fmt.Fprintf(w, "%s\t%.19s\t%.1f\t%s\t%s\n", config.Printable(ref), config.Printable(i.Digest), float64(i.Bytes)/1e6, i.Used.Format(time.DateTime), use)
+	}
+	return w.Flush()
+}
+
+func pruneCommand() *cobra.Command {
+	var all bool
+	var days, gigabytes int
+	c := &cobra.Command{
+		Use: "prune", Short: "Remove images from the cache that have not been used for long, or are too many", Args: cobra.NoArgs,
+		Long: "Remove images from the cache: those that have not been used for long, and of the others those used longest ago, until\n" +
+			"what stays is small enough. An image that a process is using stays.\n\n" +
+			"Exit code: 0 if it is done, 125 if something could not be removed, 2 if the command line or an environment variable is wrong.",
+		RunE: withStore(func(ctx context.Context, s *rootfs.Store, out io.Writer) error {
+			if days < 1 || gigabytes < 1 {
+				return &exitError{exitUsage, errors.New("--days and --gigabytes are at least 1")}
+			}
+			o := rootfs.PruneOptions{MaxAge: time.Duration(days) * 24 * time.Hour, MaxBytes: int64(gigabytes) << 30}
+			if all {
+				o = rootfs.PruneOptions{MaxAge: -1, MaxBytes: -1}
+			}
+			removed, err := s.Prune(ctx, o)
+			if serr := showImages(out, removed, false); err == nil {
+				err = serr
+			}
+			return err
+		}),
+	}
+	c.Flags().BoolVar(&all, "all", false, "remove every image that nobody is using")
+	c.Flags().IntVar(&days, "days", int(rootfs.DefaultMaxAge.Hours()/24), "remove what has not been used for so many days")
+	c.Flags().IntVar(&gigabytes, "gigabytes", rootfs.DefaultMaxBytes>>30, "how large all images together may be")
+	return c
+}
+
+func verifyCommand() *cobra.Command {
+	var quick bool
+	c := &cobra.Command{
+		Use: "verify", Short: "Check the images in the cache against what was recorded of them", Args: cobra.NoArgs,
+		Long: "Check every file of the images in the cache against what was recorded when they were unpacked.\n\n" +
+			"Exit code: 0 if all is as it was, 1 if something is damaged (mcp-bridge prune --all removes it, and the next run\n" +
+			"unpacks it again), 125 if the cache cannot be read, 2 if the command line or an environment variable is wrong.",
+		RunE: withStore(func(ctx context.Context, s *rootfs.Store, out io.Writer) error {
+			damages, err := s.Verify(ctx, !quick)
+			for _, d := range damages {
+				fmt.Fprintln(out, config.Printable(d.String()))
+			}
+			if err == nil && len(damages) > 0 {
+				return &exitError{exitDamaged, fmt.Errorf("%d things are not as they were recorded", len(damages))}
+			}
+			return err
+		}),
+	}
+	c.Flags().BoolVar(&quick, "quick", false, "names, types, sizes and times only, not the contents")
+	return c
+}
