@@ -100,7 +100,7 @@ func command() *cobra.Command {
 	root.AddCommand(&cobra.Command{
 		Use: "serve", Short: "Serve MCP on standard input and output (what mcp-bridge does without a command)", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return serve(c.Context()) },
-	}, runCommand(), versionCommand())
+	}, runCommand(), stubsCommand(), toolsCommand(), versionCommand())
 	root.AddCommand(doctorCommand())
 	return root
 }

@@ -52,6 +52,7 @@ func newBridge(cfg config.Config, log *slog.Logger) (b *bridge.Bridge, closeAll 
 		Timeout:  cfg.Timeout, MaxTimeout: cfg.MaxTimeout,
 		MaxConcurrency: cfg.MaxConcurrency,
 		OutputMode:     bridge.Mode(cfg.OutputMode),
+		Tools:          savedTools(cfg),
 		Logger:         log,
 	}), launcher.Close, nil
 }
