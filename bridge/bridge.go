@@ -30,8 +30,8 @@ type Options struct {
 	MaxConcurrency int
 	OutputMode     Mode
 
-	Servers Servers // MCP servers that scripts may use; may be nil
-	Tools   Tools   // functions that scripts have saved; may be nil
+	Servers Servers     // MCP servers that scripts may use; may be nil
+	Tools   *SavedTools // functions that scripts have saved; may be nil
 
 	Logger *slog.Logger // nil discards
 }

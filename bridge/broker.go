@@ -28,8 +28,8 @@ type broker struct {
 	infos   []upstream.Info
 	names   []string
 	aliases []string
-	kept    Tools
-	say     *progress // may be nil
+	kept    *SavedTools // may be nil
+	say     *progress   // may be nil
 
 	mu      sync.Mutex
 	tools   map[string][]guest.Tool

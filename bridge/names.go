@@ -10,8 +10,12 @@ import (
 // maxAlias bounds the Python name of a thing whose own name has no bound.
 const maxAlias = 100
 
-var keywords = strings.Fields("False None True and as assert async await break class continue def del elif else except " +
-	"finally for from global if import in is lambda nonlocal not or pass raise return try while with yield")
+var keywords = []string{ // a literal, which costs no start anything
+	"False", "None", "True", "and", "as", "assert", "async", "await", "break", "class",
+	"continue", "def", "del", "elif", "else", "except", "finally", "for", "from", "global",
+	"if", "import", "in", "is", "lambda", "nonlocal", "not", "or", "pass", "raise",
+	"return", "try", "while", "with", "yield",
+}
 
 // aliases are the Python identifiers for names: unique, no keywords, not of the form __x__ or __x, and the name itself
 // wherever it is such a thing. They depend on nothing but the names, in their order; taken are those that none may get.

@@ -233,6 +233,9 @@ func (t *typer) named(name string, s map[string]json.RawMessage, hint string, de
 				return "dict"
 			}
 			name := t.name(hint)
+			if depth == 0 {
+				t.refs = map[string]string{"#": name}
+			}
 			t.classOf(name, s, depth)
 			return name
 		}

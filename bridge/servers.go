@@ -23,11 +23,3 @@ type Servers interface {
 	// Search ranks the tools of all servers in the catalog, at most limit, and starts nothing. No match is no error.
 	Search(query string, limit int) []upstream.Match
 }
-
-// Tools are functions that scripts have saved for those that come later. All methods are safe for concurrent use.
-type Tools interface {
-	// Save keeps the source of a function, in place of an earlier one with that name.
-	Save(name, source string) error
-	// All are the sources by their names.
-	All() (map[string]string, error)
-}

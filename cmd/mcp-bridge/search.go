@@ -101,27 +101,3 @@ func search(out io.Writer, s bridge.Servers, query string, limit int, asJSON boo
 	}
 	return &exitError{exitNothing, why}
 }
-
-func stubsCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "stubs SERVER", Short: "Print a .pyi of an MCP server's tools, with the types of arguments and results", Args: cobra.ExactArgs(1),
-		Long: "Print a .pyi of the tools of an MCP server as scripts see them. The server is started if nothing is known of it yet.\n\n" +
-			"Exit code: 0 if it was printed, 1 if the server cannot be used, 2 if the command line or an environment variable is wrong.",
-		RunE: func(c *cobra.Command, args []string) error {
-			cfg, log, err := load(os.Stderr)
-			if err != nil {
-				return err
-			}
-			s := newServers(cfg, log)
-			defer s.close()
-			text, err := bridge.New(bridge.Options{Servers: s}).Stubs(c.Context(), args[0])
-			if err != nil {
-				return &exitError{exitNothing, err}
-			}
-			if _, err := io.WriteString(forTerminal(os.Stdout), text); err != nil {
-				return &exitError{exitBridge, err}
-			}
-			return nil
-		},
-	}
-}

@@ -75,10 +75,11 @@ func wire(cfg config.Config, log *slog.Logger, i *images, s *mcpServers) (b *bri
 		Timeout:  cfg.Timeout, MaxTimeout: cfg.MaxTimeout,
 		MaxConcurrency: cfg.MaxConcurrency,
 		OutputMode:     bridge.Mode(cfg.OutputMode),
+		Tools:          savedTools(cfg),
 		Logger:         log,
 	}
 	if s != nil {
-		opts.Servers, opts.Tools = s, newSavedTools(cfg)
+		opts.Servers = s
 		go s.pool()
 	}
 	return bridge.New(opts), func() error {

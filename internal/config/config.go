@@ -32,7 +32,10 @@ type Config struct {
 
 	IdleTimeout time.Duration
 	StateDir    string // absolute
-	CacheDir    string // absolute
+	// ToolsDir is where functions that scripts save are kept: below MCP_BRIDGE_STATE_DIR if that is set, else in the user's
+	// own state directory, and never in the current one, whose files may have come with a repository that was cloned.
+	ToolsDir string
+	CacheDir string // absolute
 
 	OutputMode string // toon, compact or json
 	LogLevel   slog.Level

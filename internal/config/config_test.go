@@ -35,6 +35,7 @@ func defaults() Config {
 		User:           User{65534, 65534},
 		IdleTimeout:    300 * time.Second,
 		StateDir:       "/home/ann/project/.mcp-bridge",
+		ToolsDir:       "/home/ann/.local/state/mcp-bridge/tools",
 		CacheDir:       "/home/ann/.cache/mcp-bridge",
 		OutputMode:     "toon",
 		LogLevel:       slog.LevelInfo,
@@ -92,15 +93,15 @@ func TestLoadGood(t *testing.T) {
 		{EnvContainerUser, "65535:1", func(c *Config) { c.User = User{65535, 1} }},
 
 		{EnvIdleTimeout, "1h", func(c *Config) { c.IdleTimeout = time.Hour }},
-		{EnvStateDir, "/var/lib/x/", func(c *Config) { c.StateDir = "/var/lib/x" }},
-		{EnvStateDir, "../x", func(c *Config) { c.StateDir = "/home/ann/x" }},
-		{EnvStateDir, "~/x", func(c *Config) { c.StateDir = "/home/ann/x" }},
-		{EnvStateDir, "~bob/x", func(c *Config) { c.StateDir = "/home/ann/project/~bob/x" }},
+		{EnvStateDir, "/var/lib/x/", func(c *Config) { c.StateDir, c.ToolsDir = "/var/lib/x", "/var/lib/x/tools" }},
+		{EnvStateDir, "../x", func(c *Config) { c.StateDir, c.ToolsDir = "/home/ann/x", "/home/ann/x/tools" }},
+		{EnvStateDir, "~/x", func(c *Config) { c.StateDir, c.ToolsDir = "/home/ann/x", "/home/ann/x/tools" }},
+		{EnvStateDir, "~bob/x", func(c *Config) { c.StateDir, c.ToolsDir = "/home/ann/project/~bob/x", "/home/ann/project/~bob/x/tools" }},
 		{EnvCacheDir, "~", func(c *Config) { c.CacheDir = "/home/ann" }},
 		{EnvCacheDir, "cache", func(c *Config) { c.CacheDir = "/home/ann/project/cache" }},
 		{"XDG_CACHE_HOME", "/c", func(c *Config) { c.CacheDir = "/c/mcp-bridge" }},
 		{"XDG_CACHE_HOME", "relative", func(*Config) {}},
-		{"XDG_STATE_HOME", "/s", func(*Config) {}}, // the current directory is writable
+		{"XDG_STATE_HOME", "/s", func(c *Config) { c.ToolsDir = "/s/mcp-bridge/tools" }}, // the current directory is writable
 
 		{EnvOutputMode, "compact", func(c *Config) { c.OutputMode = "compact" }},
 		{EnvOutputMode, "JSON", func(c *Config) { c.OutputMode = "json" }},

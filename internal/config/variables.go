@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -176,8 +177,21 @@ func table() []variable {
 				EnvStateDir, "./.mcp-bridge, or $XDG_STATE_HOME/mcp-bridge where the current directory is not writable", pathWords,
 				"directory for what the bridge must remember while it runs",
 			},
-			set:   func(c *Config, h Host, v string) (err error) { c.StateDir, err = h.path(v); return err },
-			unset: func(c *Config, h Host) (err error) { c.StateDir, err = h.stateDir(); return err },
+			set: func(c *Config, h Host, v string) (err error) {
+				c.StateDir, err = h.path(v)
+				c.ToolsDir = filepath.Join(c.StateDir, "tools")
+				return err
+			},
+			unset: func(c *Config, h Host) (err error) {
+				if c.StateDir, err = h.stateDir(); err != nil {
+					return err
+				}
+				c.ToolsDir = filepath.Join(c.StateDir, "tools")
+				if own := h.xdg("XDG_STATE_HOME", ".local/state"); own != "" {
+					c.ToolsDir = filepath.Join(own, "tools")
+				}
+				return nil
+			},
 		},
 		{
 			Variable: Variable{

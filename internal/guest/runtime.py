@@ -275,6 +275,8 @@ def save_tool(func):
     if not isinstance(func, types.FunctionType) or func.__name__ == "<lambda>":
         raise TypeError("save_tool takes a function made with def, not %s" % type(func).__name__)
     try:
+        if func.__code__.co_filename[:1] == "<":
+            raise OSError
         source = textwrap.dedent(inspect.getsource(func))
     except (OSError, TypeError):
         raise ValueError("the source of %s() is not known; only functions of the script can be saved" % func.__name__) from None
