@@ -27,7 +27,6 @@ func growPipe(w *os.File) {
 
 // limitChild takes from this process, the child, what it does not need.
 func limitChild() error {
-	unix.Umask(0)
 	// Garbage is a fifth of what it needs: it decodes into buffers that it keeps.
 	debug.SetGCPercent(50)
 	for what, n := range map[int]uint64{
@@ -45,6 +44,7 @@ func limitChild() error {
 			return err
 		}
 	}
+	unix.Umask(0) // modes are those of the image
 	return nil
 }
 

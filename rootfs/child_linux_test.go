@@ -330,6 +330,12 @@ func TestUnpackerProcess(t *testing.T) {
 			if pid == 0 {
 				t.Fatal("there is no unpacker")
 			}
+			for range 1000 { // it starts while the first bytes are read
+				if status(pid)["Umask"] == "0000" {
+					break
+				}
+				<-time.After(10 * time.Millisecond)
+			}
 			st := status(pid)
 			got := map[string]string{"NoNewPrivs": st["NoNewPrivs"], "Umask": st["Umask"]}
 			env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
