@@ -316,6 +316,10 @@ func (r *run) converse(ctx context.Context, p *pipes, started *time.Timer, runni
 			return err
 		}
 		switch m := m.(type) {
+		case guest.Stale:
+			if err := guest.Boot(p.stdin, nil); err != nil {
+				return nil //nolint:nilerr // as above
+			}
 		case guest.Ready:
 			if m.Compiled != nil && r.image.SaveRunner != nil {
 				r.image.SaveRunner(m.Compiled)

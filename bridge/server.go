@@ -26,7 +26,9 @@ const instructions = "run_python runs a Python script in a sandbox of its own: n
 	"The manual is the resource " + capabilitiesURI + "."
 
 const toolDescription = "Run a Python 3 script in a fresh, isolated sandbox (standard library, no network, nothing kept between runs) " +
-	"and get its output. The value of a last expression is returned as result."
+	"and get its output. The user's MCP servers are there as Python: await mcp_<server>.<tool>(arg=...); " +
+	"from mcp import runtime: runtime.discovered_servers(), runtime.search_tool_docs_sync('what to do'), " +
+	"runtime.query_tool_docs_sync(server)."
 
 // maxMessage bounds one message of the client: a script of MaxCode bytes, in which JSON may escape every one, and then
 // some, so that a script that is too large gets an answer instead of a dead session.

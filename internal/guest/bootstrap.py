@@ -6,13 +6,17 @@ def read(n):
         if not c:posix._exit(0)
         b+=c
     return b
-h=read(8)
-m=read(int.from_bytes(h[:4],"big"))
-s=read(int.from_bytes(h[4:],"big"))
+def boot():
+    h=read(8)
+    return read(int.from_bytes(h[:4],"big")),read(int.from_bytes(h[4:],"big"))
+m,s=boot()
 g=sys.modules["_frozen_importlib_external"].MAGIC_NUMBER
 try:c,l=marshal.loads(m[4:])if m[:4]==g else(0,0)
 except Exception:c=l=0
 if type(c)!=type(read.__code__)or type(l)!=bytes:
+    if not s:
+        posix.write(4,b'{"type":"stale"}\n')
+        s=boot()[1]
     s,_,l=s.partition(b"\f\n")
     c=compile(s,"<runner>","exec",0,True,2)
     l=marshal.dumps(compile(l,"<runner>","exec",0,True,1))

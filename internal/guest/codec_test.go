@@ -67,7 +67,7 @@ func TestVectors(t *testing.T) {
 			}
 			line := append(v.bytes(t), '\n')
 			var r *Reader
-			if strings.Contains(v.Frame, "protocol") {
+			if strings.Contains(v.Frame, "protocol") || strings.Contains(v.Frame, "stale") && v.Error == "" {
 				r = NewReader(bytes.NewReader(line))
 			} else {
 				r = runningReader(t, bytes.NewReader(line))
@@ -88,6 +88,8 @@ func TestVectors(t *testing.T) {
 			text := func(field string) (s string) { json.Unmarshal(v.OK[field], &s); return s }
 			var want Message
 			switch m := m.(type) {
+			case Stale:
+				want = Stale{}
 			case Ready:
 				want = Ready{text("python"), m.Compiled}
 				if (m.Compiled != nil) != strings.Contains(v.Frame, "compiled") {
@@ -184,6 +186,7 @@ func (e *endless) Read(p []byte) (int, error) {
 }
 
 func TestStates(t *testing.T) {
+	const staleLine = `{"type":"stale"}` + "\n"
 	const done = `{"type":"done"}` + "\n"
 	part := func(data string, last bool) string {
 		b, _ := json.Marshal(map[string]any{"type": "part", "data": data, "last": last})
@@ -201,6 +204,9 @@ func TestStates(t *testing.T) {
 		{name: "call before run", in: readyLine + call(1), messages: 1, err: `a "call" frame before run`, idle: true},
 		{name: "done before run", in: readyLine + done, messages: 1, err: `a "done" frame before run`, idle: true},
 		{name: "ready twice", in: readyLine + readyLine, messages: 1, err: "a second ready"},
+		{name: "stale first", in: staleLine + readyLine + done, messages: 3, err: "EOF"},
+		{name: "stale twice", in: staleLine + staleLine, messages: 1, err: "stale at the wrong time"},
+		{name: "stale after ready", in: readyLine + staleLine, messages: 1, err: "stale at the wrong time"},
 		{name: "done twice", in: readyLine + done + done, messages: 2, err: `a "done" frame after done`},
 		{name: "call after done", in: readyLine + done + call(1), messages: 2, err: `a "call" frame after done`},
 		{name: "ready after done", in: readyLine + done + readyLine, messages: 2, err: `a "ready" frame after done`},
@@ -451,6 +457,10 @@ func TestBoot(t *testing.T) {
 	}
 	if want := 8 + len(source()); b.Len() != want {
 		t.Errorf("%d bytes, want %d: compiled code that is too long must be left out", b.Len(), want)
+	}
+	b.Reset()
+	if err := Boot(&b, []byte("compiled")); err != nil || b.String() != "\x00\x00\x00\x08\x00\x00\x00\x00compiled" {
+		t.Errorf("%q, %v", b.String(), err)
 	}
 	if err := Boot(failing{}, nil); err == nil {
 		t.Error("no error of the pipe")

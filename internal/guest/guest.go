@@ -11,10 +11,10 @@
 // # Start
 //
 // The process is Python with a tiny bootstrap on its command line ([Args]). [Boot] sends it the runner: a header of two
-// big-endian uint32 lengths, then the runner as compiled code (may be empty), then as source. Compiled code is what an
-// earlier [Ready.Compiled] of the same image and [RunnerID] has said; the interpreter's magic number stands in front of
-// it, and a bootstrap that cannot use it falls back to the source and sends it anew. Compiling takes longer than all
-// else in the start of a runner.
+// big-endian uint32 lengths, then the runner as compiled code, or else as source. Compiled code is what an earlier
+// [Ready.Compiled] of the same image and [RunnerID] has said; the interpreter's magic number stands in front of it, and
+// a bootstrap that cannot use it says so ([Stale]), and is sent the source. Compiling takes longer than all else in the
+// start of a runner.
 //
 // # Frames
 //
@@ -22,6 +22,7 @@
 // part frames; whole frames may stand between the parts of one message, but no part of another.
 //
 //	direction      type    fields
+//	guest -> host  stale   -                                                     before ready, at most once
 //	guest -> host  ready   protocol: 1, python: "3.11.2", compiled?: "<hex>"     first, exactly once
 //	host -> guest  run     code, filename, servers?: [Server]                    once, after ready
 //	guest -> host  call    id, server, tool, arguments: {…}                      after run; ids are ints >= 1 and grow
@@ -127,7 +128,8 @@ func Args(python string) []string {
 }
 
 // Boot sends the runner to a process started with [Args]. compiled is what an earlier [Ready.Compiled] has said, or
-// nil. Code that another Python has compiled, or that is damaged, does no harm but the time of compiling the source.
+// nil for the source. Code that another Python has compiled, or that is damaged, is answered with a [Stale] frame, to
+// which Boot(w, nil) is the answer.
 //
 // Compiled code comes from inside a sandbox, if before any script ran there: keep it per image, never across images.
 // A pipe may be smaller than the runner, so Boot may block until the process reads.
@@ -135,11 +137,15 @@ func Boot(w io.Writer, compiled []byte) error {
 	if len(compiled) > MaxCompiled {
 		compiled = nil
 	}
-	b := make([]byte, 0, 8+len(compiled)+len(source()))
+	text := source()
+	if len(compiled) > 0 {
+		text = "" // sending both would take longer than all else in a start from compiled code
+	}
+	b := make([]byte, 0, 8+len(compiled)+len(text))
 	b = binary.BigEndian.AppendUint32(b, uint32(len(compiled)))
-	b = binary.BigEndian.AppendUint32(b, uint32(len(source())))
+	b = binary.BigEndian.AppendUint32(b, uint32(len(text)))
 	b = append(b, compiled...)
-	b = append(b, source()...)
+	b = append(b, text...)
 	_, err := w.Write(b)
 	return err
 }

@@ -115,6 +115,11 @@ func launch(t testing.TB, python, dir string, compiled []byte) *process {
 func (p *process) ready(t testing.TB) Ready {
 	t.Helper()
 	m, err := p.reader.Read()
+	if _, stale := m.(Stale); stale {
+		if err = Boot(p.in, nil); err == nil {
+			m, err = p.reader.Read()
+		}
+	}
 	if err != nil {
 		p.cmd.Wait()
 		t.Fatalf("no ready: %v\n%s", err, p.stderr.String())

@@ -11,10 +11,13 @@ import (
 	"sync/atomic"
 )
 
-// A Message is a [Ready], a [Call] or a [Done].
+// A Message is a [Stale], a [Ready], a [Call] or a [Done].
 type Message interface{ message() }
 
-// Ready says that the runner waits for its script. It is the first message, before any code of the user has run.
+// Stale says that the guest cannot use the compiled code that it was sent, and waits for the source.
+type Stale struct{}
+
+// Ready says that the runner waits for its script. It is the first message but for a Stale, before any code of the user has run.
 type Ready struct {
 	Python   string // such as "3.11.2"
 	Compiled []byte // the runner for [Boot], after a start from source; else nil
@@ -46,6 +49,7 @@ type Error struct {
 	Data json.RawMessage `json:"data,omitempty"`
 }
 
+func (Stale) message() {}
 func (Ready) message() {}
 func (Call) message()  {}
 func (Done) message()  {}
@@ -67,6 +71,7 @@ type Reader struct {
 	err     error // of all further reads
 
 	state              int
+	stale              bool // the guest has said so
 	lastID             int64
 	calls, maxCalls    int
 	bytes, maxBytes    int64
@@ -205,6 +210,12 @@ func (r *Reader) message(kind string, fields []field) (Message, error) {
 		return nil, violation("a %s frame after done", clip(kind))
 	}
 	switch kind {
+	case "stale":
+		if r.state != starting || r.stale {
+			return nil, violation("stale at the wrong time")
+		}
+		r.stale = true
+		return Stale{}, decode("stale", fields, nil)
 	case "ready":
 		if r.state != starting {
 			return nil, violation("a second ready")
