@@ -71,6 +71,22 @@ func TestCalls(t *testing.T) {
 	}
 }
 
+// TestLastWords: what a script says last is heard, even if more calls than may wait are before it in the pipe, which
+// nobody awaits.
+func TestLastWords(t *testing.T) {
+	b := newBridge(t, withTools(func(ctx context.Context, _, _ string, _ json.RawMessage) (json.RawMessage, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}))
+	r := runCode(t, b, imports+`
+for size in (10 << 20, 10 << 20, 10 << 20, 3 << 20, 1, 1, 1): asyncio.ensure_future(call_tool("files", "t", {"x": "y" * size}))
+await asyncio.sleep(0.2)
+42`)
+	if r.Status != StatusSuccess || string(r.Result) != "42" {
+		t.Errorf("%s %s %s %q", r.Status, r.Result, r.Error, r.Stderr)
+	}
+}
+
 // TestCallsAreConcurrent: each of 100 calls waits for some others, so that what is answered one by one never ends. The
 // bridge answers 32 at once, so that is how many wait for each other.
 func TestCallsAreConcurrent(t *testing.T) {

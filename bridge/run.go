@@ -339,7 +339,7 @@ func (r *run) converse(ctx context.Context, p *pipes, started *time.Timer, runni
 		case guest.Call:
 			size := min(int64(len(m.Arguments))+callCost, maxQueued)
 			if queue.Acquire(ctx, size) != nil {
-				return nil
+				continue // it is not made any more, but what comes after it are the script's last words
 			}
 			callCtx, end := r.broker.begin(ctx, m.ID)
 			calls.Go(func() {
