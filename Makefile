@@ -32,6 +32,12 @@ bench: setup-bench build
 	CGO_ENABLED=1 $(GO) build -trimpath -buildvcs=false -tags '$(TAGS)' -ldflags '$(LDFLAGS) $(STATIC)' -o bin/bench ./hack/bench
 	bin/bench
 
+# From a registry on loopback to the first output, beside podman and beside skopeo, umoci and crun.
+.PHONY: bench-images
+bench-images: setup-bench build
+	CGO_ENABLED=1 $(GO) build -trimpath -buildvcs=false -tags '$(TAGS)' -ldflags '$(LDFLAGS) $(STATIC)' -o bin/bench ./hack/bench
+	bin/bench -images -rounds 7
+
 .PHONY: setup-build setup-test setup-bench
 setup-build setup-test setup-bench:
 	hack/setup $(@:setup-%=%)

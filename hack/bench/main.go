@@ -45,12 +45,17 @@ func main() {
 	image := flag.String("image", "oci:.cache/python-image", "what they run")
 	bridge := flag.String("bridge", "bin/mcp-bridge", "the program, for the rows about the whole of it")
 	asJSON := flag.Bool("json", false, "print JSON")
+	images := flag.Bool("images", false, "measure pulls instead")
 	flag.Parse()
 	log.SetFlags(0)
 	if os.Geteuid() != 0 {
 		log.Fatal("bench: needs root")
 	}
 	ownMounts()
+	if *images {
+		benchImages(*rounds, *bridge)
+		return
+	}
 	dir, err := os.MkdirTemp("/var/tmp", "mcp-bridge-bench-")
 	if err != nil {
 		log.Fatal(err)

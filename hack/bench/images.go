@@ -1,0 +1,273 @@
+package main
+
+// What it takes from an image in a registry to the first output of a Python in it, with nothing cached: by mcp-bridge, by
+// podman, and by skopeo, umoci and crun one after the other. The registry is Debian's docker-registry on loopback. Each
+// pull goes to a directory of its own, because a file system on which a tree has just been removed is slower.
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// code is what is run; its output is waited for.
+const code, output1 = "print(1)", "1\n"
+
+// A sample is one go of a contestant.
+type sample struct {
+	took time.Duration
+	rss  int64 // KiB, the most of any one process
+}
+
+type imageBench struct {
+	dir, registry, bridge string
+	n                     int // of directories
+}
+
+func benchImages(rounds int, bridge string) {
+	images := map[string]string{"python 3.13, 43 MB": ".cache/python-image", "numpy, pandas, matplotlib": ".cache/packages-image"}
+	dir, err := os.MkdirTemp("/var/tmp", "mcp-bridge-bench-images-")
+	must(err)
+	must(os.Chmod(dir, 0o711))
+	defer os.RemoveAll(dir)
+	program, err := filepath.Abs(bridge)
+	must(err)
+	b := &imageBench{dir: dir, bridge: program}
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	must(b.serve(ctx))
+
+	fmt.Printf("%s, %d CPUs; nothing cached, a registry on loopback, %d pulls each, interleaved\n\n", kernel(), runtime.NumCPU(), rounds)
+	fmt.Println("| image | compression | | median s | x podman | peak MB of a process |")
+	fmt.Println("|---|---|---|---|---|---|")
+	for _, name := range sorted(images) {
+		if _, err := os.Stat(images[name]); err != nil {
+			log.Printf("left out: %v (hack/setup bench makes it)", err)
+			continue
+		}
+		for _, compression := range []string{"gzip", "zstd"} {
+			ref, err := b.push(images[name], compression)
+			must(err)
+			b.report(name, compression, b.measure(ref, rounds))
+		}
+	}
+	fmt.Println()
+	for _, name := range sorted(images) {
+		if _, err := os.Stat(images[name]); err == nil {
+			b.warm(name, images[name], rounds)
+		}
+	}
+}
+
+// pullers, in the order of the table.
+var pullers = []string{"mcp-bridge", "podman", "skopeo, umoci, crun"}
+
+func (b *imageBench) measure(ref string, rounds int) map[string][]sample {
+	samples := make(map[string][]sample)
+	for range rounds {
+		for _, c := range pullers {
+			var s sample
+			var err error
+			switch c {
+			case "mcp-bridge":
+				s, err = b.ours("docker://" + ref)
+			case "podman":
+				s, err = b.podman(ref)
+			default:
+				s, err = b.tools(ref)
+			}
+			if err != nil {
+				log.Fatalf("%s, %s: %v", c, ref, err)
+			}
+			samples[c] = append(samples[c], s)
+		}
+	}
+	return samples
+}
+
+func (b *imageBench) report(name, compression string, samples map[string][]sample) {
+	base := medianOf(samples["podman"])
+	for _, c := range pullers {
+		m := medianOf(samples[c])
+		peak := slices.MaxFunc(samples[c], func(x, y sample) int { return int(x.rss - y.rss) }).rss >> 10
+		fmt.Printf("| %s | %s | %s | %.2f | %.2f | %d |\n", name, compression, c, m.Seconds(), m.Seconds()/base.Seconds(), peak)
+	}
+}
+
+func medianOf(s []sample) time.Duration {
+	d := make([]time.Duration, len(s))
+	for i := range s {
+		d[i] = s[i].took
+	}
+	slices.Sort(d)
+	return d[len(d)/2]
+}
+
+// ours is one program: it pulls, unpacks and runs.
+func (b *imageBench) ours(ref string) (sample, error) {
+	return b.run(b.ourEnv(b.fresh()), output1, b.bridge, "run", "--image", ref, "-c", code)
+}
+
+func (b *imageBench) ourEnv(cache string) []string {
+	return append(os.Environ(), "MCP_BRIDGE_CACHE_DIR="+cache, "MCP_BRIDGE_STATE_DIR="+b.dir+"/state", "MCP_BRIDGE_MAX_TIMEOUT=300")
+}
+
+func (b *imageBench) podman(ref string) (sample, error) {
+	d := b.fresh()
+	args := []string{"--root", d + "/root", "--runroot", d + "/run", "--log-level", "error", "--cgroup-manager", "cgroupfs"}
+	defer exec.Command("podman", append(args, "rmi", "--all", "--force")...).Run() //nolint:errcheck // unmounts its own mount
+	return b.run(os.Environ(), output1, "podman", append(args, "run", "--rm", "--tls-verify=false", "--network", "none", "--log-driver", "none", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096", "--pull", "always", ref, "/usr/bin/python3", "-c", code)...)
+}
+
+// tools is what one would do by hand, without a daemon.
+func (b *imageBench) tools(ref string) (sample, error) {
+	d := b.fresh()
+	var total sample
+	for _, argv := range [][]string{
+		{"skopeo", "copy", "--quiet", "--src-tls-verify=false", "docker://" + ref, "oci:" + d + "/layout:x"},
+		{"umoci", "unpack", "--image", d + "/layout:x", d + "/bundle"},
+		{"python3", "-c", `import json, sys
+f = sys.argv[1] + "/config.json"
+c = json.load(open(f))
+c["process"].update(terminal=False, args=["/usr/bin/python3", "-c", sys.argv[2]], rlimits=[])
+json.dump(c, open(f, "w"))`, d + "/bundle", code},
+		{"crun", "run", "--bundle", d + "/bundle", fmt.Sprintf("bench-images-%d-%d", os.Getpid(), b.n)},
+	} {
+		want := ""
+		if argv[0] == "crun" {
+			want = output1
+		}
+		s, err := b.run(os.Environ(), want, argv[0], argv[1:]...)
+		if err != nil {
+			return total, err
+		}
+		total.took += s.took
+		total.rss = max(total.rss, s.rss)
+	}
+	return total, nil
+}
+
+// warm is about an OCI layout, such as a CI system keeps in its cache: to the first output, and then once more.
+func (b *imageBench) warm(name, layout string, rounds int) {
+	layout, err := filepath.Abs(layout)
+	must(err)
+	var cold, again, alone []sample
+	for range rounds {
+		env := b.ourEnv(b.fresh())
+		for _, to := range []*[]sample{&cold, &again} {
+			s, err := b.run(env, output1, b.bridge, "run", "--image", "oci:"+layout, "-c", code)
+			must(err)
+			*to = append(*to, s)
+		}
+		s, err := b.run(os.Environ(), output1, "python3", "-c", code)
+		must(err)
+		alone = append(alone, s)
+	}
+	fmt.Printf("%s: an OCI layout to the first output %.0f ms; again, cached, %.0f ms; the host's python3 -c alone %.0f ms.\n", name,
+		medianOf(cold).Seconds()*1e3, medianOf(again).Seconds()*1e3, medianOf(alone).Seconds()*1e3)
+}
+
+func (b *imageBench) fresh() string {
+	b.n++
+	d := filepath.Join(b.dir, fmt.Sprintf("%d", b.n))
+	must(os.Mkdir(d, 0o711))
+	must(os.Chmod(d, 0o711))
+	return d
+}
+
+// run takes the time of a program, which has to print want if that is not empty.
+func (b *imageBench) run(env []string, want, name string, args ...string) (sample, error) {
+	cmd := exec.Command(name, args...)
+	cmd.Env = env
+	pipe, err := cmd.StdinPipe() // crun changes the owner of its standard input: never /dev/null
+	if err != nil {
+		return sample{}, err
+	}
+	defer pipe.Close()
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	began := time.Now()
+	err = cmd.Run()
+	s := sample{took: time.Since(began)}
+	if u, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
+		s.rss = u.Maxrss
+	}
+	if err != nil {
+		return s, fmt.Errorf("%s: %w\n%s", name, err, stderr.Bytes())
+	}
+	if want != "" && stdout.String() != want {
+		return s, fmt.Errorf("%s printed %q", name, stdout.String())
+	}
+	return s, nil
+}
+
+// serve starts the registry and waits until it listens.
+func (b *imageBench) serve(ctx context.Context) error {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	b.registry = l.Addr().String()
+	l.Close()
+	config := filepath.Join(b.dir, "registry.yml")
+	text := "version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: " + b.dir + "/registry}}\nhttp: {addr: " + b.registry + "}\n"
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, "docker-registry", "serve", config)
+	cmd.Env = append(os.Environ(), "OTEL_TRACES_EXPORTER=none")
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		c, err := net.Dial("tcp", b.registry)
+		if err == nil {
+			return c.Close()
+		}
+		if time.Now().After(deadline) {
+			return errors.Join(errors.New("the registry does not listen"), err)
+		}
+		<-time.After(50 * time.Millisecond)
+	}
+}
+
+func (b *imageBench) push(layout, compression string) (string, error) {
+	ref := fmt.Sprintf("%s/%s:%s", b.registry, strings.TrimPrefix(filepath.Base(layout), "."), compression)
+	// Layers that are compressed already would be pushed as they are.
+	plain := "dir:" + b.fresh()
+	level := map[string]string{"gzip": "6", "zstd": "3"}[compression]
+	for _, args := range [][]string{
+		{"--dest-decompress", "oci:" + layout, plain},
+		{"--dest-tls-verify=false", "--dest-compress-format", compression, "--dest-compress-level", level, plain, "docker://" + ref},
+	} {
+		if out, err := exec.Command("skopeo", append([]string{"copy", "--quiet"}, args...)...).CombinedOutput(); err != nil {
+			return "", fmt.Errorf("skopeo copy %s: %w: %s", args[len(args)-1], err, out)
+		}
+	}
+	return ref, nil
+}
+
+func kernel() string {
+	b, _ := os.ReadFile("/proc/sys/kernel/osrelease")
+	return "Linux " + strings.TrimSpace(string(b))
+}
+
+func sorted(m map[string]string) []string {
+	var keys []string
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
