@@ -22,14 +22,19 @@ type images struct {
 	fallback string // what stands in when ref cannot be had; empty if nothing may
 	log      *slog.Logger
 
+	// compile compiles an image's modules, in the background; nil where nobody would wait for it.
+	compile func(rootfs.Tree)
+	jobs    sync.WaitGroup
+
 	mu      sync.Mutex
 	said    bool
+	warmed  map[string]bool   // trees that have been seen to, by digest
 	runners map[string][]byte // compiled runners, by digest of the tree
 }
 
 func newImages(cfg config.Config, log *slog.Logger) *images {
 	i := &images{
-		store: &rootfs.Store{Dir: cfg.CacheDir, Logger: log}, ref: cfg.Image, log: log, runners: make(map[string][]byte),
+		store: &rootfs.Store{Dir: cfg.CacheDir, Logger: log}, ref: cfg.Image, log: log, runners: make(map[string][]byte), warmed: make(map[string]bool),
 	}
 	if !cfg.ImageSet {
 		i.fallback = "host"
@@ -51,11 +56,23 @@ func (i *images) image(ctx context.Context) (bridge.Image, error) {
 	if err != nil {
 		return bridge.Image{}, err
 	}
+	i.warm(tree)
 	return bridge.Image{
 		Root: tree.Path, Python: tree.Python, Env: tree.Env, Note: note,
 		Runner:     i.runner(tree),
 		SaveRunner: func(code []byte) { i.saveRunner(tree, code) },
 	}, nil
+}
+
+// warm has an image's modules compiled, behind the first run that uses it. A snapshot of the host has the host's.
+func (i *images) warm(tree rootfs.Tree) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.compile == nil || tree.Ref == "host" || i.warmed[tree.Digest] {
+		return
+	}
+	i.warmed[tree.Digest] = true
+	i.jobs.Go(func() { i.compile(tree) })
 }
 
 func (i *images) sayOnce(cause error) {

@@ -23,7 +23,7 @@ func serve(ctx context.Context) error {
 	if sealErr != nil {
 		log.Debug("containers start slower", "error", sealErr)
 	}
-	b, closeBridge, err := newBridge(cfg, log)
+	b, closeBridge, err := newServer(ctx, cfg, log)
 	if err != nil {
 		return err
 	}
@@ -36,6 +36,29 @@ func serve(ctx context.Context) error {
 
 // newBridge wires the house together. It touches neither an image nor the host: a client waits for this.
 func newBridge(cfg config.Config, log *slog.Logger) (b *bridge.Bridge, closeAll func() error, err error) {
+	return wire(cfg, log, newImages(cfg, log))
+}
+
+// newServer is newBridge for many runs: behind the first one an image's modules are compiled, until stop.
+func newServer(ctx context.Context, cfg config.Config, log *slog.Logger) (b *bridge.Bridge, stop func() error, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	i := newImages(cfg, log)
+	i.compile = func(tree rootfs.Tree) {
+		l := libct.New(libct.Options{StateDir: cfg.StateDir, AllowWeakLimits: cfg.AllowWeakLimits, Logger: log})
+		_, err := warm(ctx, l, i.store, tree, oci.User(cfg.User), log)
+		if err = errors.Join(err, l.Close()); err != nil && ctx.Err() == nil {
+			log.Warn("the image's modules are not compiled, and runs that import many take longer", "image", tree.Ref, "error", err)
+		}
+	}
+	b, closeBridge, err := wire(cfg, log, i)
+	return b, func() error {
+		cancel()
+		i.jobs.Wait()
+		return closeBridge()
+	}, err
+}
+
+func wire(cfg config.Config, log *slog.Logger, i *images) (b *bridge.Bridge, closeAll func() error, err error) {
 	if cfg.Runtime != "auto" && cfg.Runtime != "libcontainer" {
 		return nil, nil, &exitError{exitUsage, errors.New(config.EnvRuntime + "=" + cfg.Runtime + ": this version has libcontainer only")}
 	}
@@ -46,7 +69,7 @@ func newBridge(cfg config.Config, log *slog.Logger) (b *bridge.Bridge, closeAll 
 	return bridge.New(bridge.Options{
 		Version:  version,
 		Launcher: launcher,
-		Image:    newImages(cfg, log).image,
+		Image:    i.image,
 		Limits:   oci.Limits{Memory: cfg.Memory, Pids: int64(cfg.Pids), CPUs: cfg.CPUs},
 		User:     oci.User{UID: cfg.User.UID, GID: cfg.User.GID},
 		Timeout:  cfg.Timeout, MaxTimeout: cfg.MaxTimeout,
