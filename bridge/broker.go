@@ -35,7 +35,6 @@ type broker struct {
 	tools   map[string][]guest.Tool
 	open    map[int64]context.CancelFunc
 	display display
-	calls   int
 }
 
 // servers are the configured servers, as many as a script is told of, and their names.
@@ -219,11 +218,7 @@ func (k *broker) call(ctx context.Context, c guest.Call) (json.RawMessage, error
 	if err != nil {
 		return nil, err
 	}
-	k.mu.Lock()
-	k.calls++
-	n := k.calls
-	k.mu.Unlock()
-	k.say.calls(n)
+	k.say.call()
 	return k.servers.Request(ctx, c.Server, "tools/call", params, k.forward(c.Server+"."+c.Tool))
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 )
@@ -16,6 +17,7 @@ type progress struct {
 	mu     sync.Mutex
 	notify func(n int, message string)
 	n      int // strictly increases, as the protocol wants
+	made   int // calls of tools
 	last   time.Time
 	ended  bool
 }
@@ -36,12 +38,15 @@ func Phase(ctx context.Context, message string) {
 // phase is always told.
 func (p *progress) phase(message string) { p.tell(message, true) }
 
-func (p *progress) calls(n int) {
-	if n == 1 {
-		p.tell("1 tool call", false)
+// call says that a tool is called.
+func (p *progress) call() {
+	if p == nil {
 		return
 	}
-	p.tell(fmt.Sprintf("%d tool calls", n), false)
+	p.mu.Lock()
+	p.made++
+	p.mu.Unlock()
+	p.tell("", false)
 }
 
 // upstream is what a server said of a request of this run's.
@@ -75,6 +80,9 @@ func (p *progress) tell(message string, always bool) {
 	now := time.Now()
 	if p.ended || !always && now.Sub(p.last) < progressEvery {
 		return
+	}
+	if p.made > 0 {
+		message = strings.TrimPrefix(fmt.Sprintf("%s; tool calls: %d", message, p.made), "; ")
 	}
 	p.n++
 	p.last = now

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -142,6 +143,10 @@ func (s *SavedTools) Remove(name string) error {
 	defer root.Close()
 	if err := root.Remove(name + ".py"); err != nil {
 		return fmt.Errorf("cannot remove %s: %v", name, err)
+	}
+	// What is empty now was made for the tools alone, or is made again by who needs it.
+	if os.Remove(s.Dir) == nil {
+		_ = os.Remove(filepath.Dir(s.Dir))
 	}
 	return nil
 }

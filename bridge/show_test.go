@@ -127,7 +127,7 @@ func TestProgress(t *testing.T) {
 		t.Error(err)
 	}
 	all := strings.Join(got, "; ")
-	if !strings.HasPrefix(all, "starting; running; ") || !strings.Contains(all, "slow.t: 1 of 4 one of four") || !strings.Contains(all, "tool calls") && !strings.Contains(all, "1 tool call") {
+	if !strings.HasPrefix(all, "starting; running; ") || !strings.Contains(all, "slow.t: 1 of 4 one of four; tool calls: 2") {
 		t.Errorf("heard %s", all)
 	}
 	if len(got) > 12 {

@@ -25,6 +25,7 @@ MAX_DEPTH = 50  # of a result; the host allows 100 in a frame
 PID = posix.getpid()
 main = sys.modules["__main__"]
 compiled = globals().pop("compiled")  # bytes after a boot from source, else False
+servers_text = "[]"  # JSON, of the run frame
 library = globals().pop("library")  # compiled: what a script that uses MCP needs besides
 
 
@@ -315,6 +316,13 @@ def safe_repr(value, limit):
         return repr(value)[:limit]
     except BaseException:  # a repr may raise anything, KeyboardInterrupt too, and the script has ended well
         return "<%s object, whose repr fails>" % type(value).__name__
+
+
+def safe_text(value):
+    try:
+        return str(value)
+    except BaseException:
+        return ""
 
 
 def encode_result(value):

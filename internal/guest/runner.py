@@ -495,12 +495,4 @@ def serve():
     finish(code, '{"type":"done"' + "".join("," + field for field in done) + "}")
 
 
-def safe_text(value):
-    try:
-        return str(value)
-    except BaseException:
-        return ""
-
-
-servers_text = "[]"
 serve()
