@@ -292,7 +292,7 @@ func TestRegistryLies(t *testing.T) {
 					w.(http.Flusher).Flush() //nolint:forcetypeassert // of net/http; no Content-Length then
 					other(d.Size + 5)(w)
 				}
-			}, want: "over the bounds: more than",
+			}, want: "it has more than",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

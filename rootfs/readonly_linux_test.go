@@ -73,6 +73,7 @@ func TestOtherUsersCache(t *testing.T) {
 	ensure := func(ref string) (string, error) {
 		cmd := child(t, exe, "ensure", s.Dir, ref)
 		cmd.SysProcAttr, cmd.Dir = as, "/"
+		cmd.Env = append(cmd.Env, "HOME=/nonexistent") // whose policy.json would be another one's
 		out, err := cmd.Output()
 		return string(out) + cmd.Stderr.(*bytes.Buffer).String(), err //nolint:forcetypeassert // see child
 	}
