@@ -81,7 +81,7 @@ func (u *userLogin) Authorize(ctx context.Context, r *http.Request, resp *http.R
 	case token != sent:
 		return nil // another call was quicker
 	case resp.StatusCode == http.StatusForbidden: // a new token would have the same rights
-		return errors.New(resp.Header.Get("WWW-Authenticate"))
+		return errors.Join(errors.New(resp.Header.Get("WWW-Authenticate")), oauth.Widen(ctx, u.server, u.dir, resp.Header))
 	}
 	_, err = u.token(ctx, sent)
 	return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -34,7 +35,7 @@ type authServer struct {
 
 // discover finds out who may give tokens for a server.
 func (w *web) discover(ctx context.Context, s Server) (found, error) {
-	at, challengeScopes, err := w.challenge(ctx, s)
+	at, challengeScopes, denied, err := w.challenge(ctx, s)
 	if err != nil {
 		return found{}, err
 	}
@@ -82,7 +83,7 @@ func (w *web) discover(ctx context.Context, s Server) (found, error) {
 	case ok && len(meta.Servers) > 0:
 		err = w.authServer(ctx, meta.Servers[0], &f.AS)
 	default:
-		err = w.before(ctx, &f.AS)
+		err = w.before(ctx, denied, &f.AS)
 	}
 	if err != nil {
 		return found{}, err
@@ -90,18 +91,25 @@ func (w *web) discover(ctx context.Context, s Server) (found, error) {
 	return f, f.AS.check()
 }
 
-// challenge asks the server without a token, and reads where its metadata is and which scopes it wants.
-func (w *web) challenge(ctx context.Context, s Server) (at *url.URL, scopes []string, err error) {
-	const hello = `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"mcp-bridge","version":"login"}}}`
-	for _, method := range []string{http.MethodPost, http.MethodGet} { // the older transport knows no POST here
-		r, err := http.NewRequestWithContext(ctx, method, s.URL, strings.NewReader(hello))
+// challenge asks the server without a token, until it denies that (401), and reads where its metadata is and which
+// scopes it wants. The first requests are those of the two eras of the protocol; the older transport knows no POST here.
+func (w *web) challenge(ctx context.Context, s Server) (at *url.URL, scopes []string, denied bool, err error) {
+	for _, hello := range []string{
+		`{"jsonrpc":"2.0","id":1,"method":"server/discover","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"mcp-bridge","version":"login"},"io.modelcontextprotocol/clientCapabilities":{}}}}`,
+		`{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"mcp-bridge","version":"login"}}}`,
+		"",
+	} {
+		method, body := http.MethodPost, io.Reader(strings.NewReader(hello))
+		if hello == "" {
+			method, body = http.MethodGet, nil
+		}
+		r, err := http.NewRequestWithContext(ctx, method, s.URL, body)
 		if err != nil {
-			return nil, nil, errors.New("its url is none")
+			return nil, nil, false, errors.New("its url is none")
 		}
 		r.Header.Set("Accept", "application/json, text/event-stream")
-		r.Header.Set("Content-Type", "application/json")
-		if method == http.MethodGet {
-			r.Body, r.ContentLength = nil, 0
+		if hello != "" {
+			r.Header.Set("Content-Type", "application/json")
 		}
 		for name, value := range s.Headers {
 			r.Header.Set(name, value)
@@ -114,34 +122,43 @@ func (w *web) challenge(ctx context.Context, s Server) (at *url.URL, scopes []st
 			if e := (*url.Error)(nil); errors.As(err, &e) {
 				err = e.Err
 			}
-			return nil, nil, fmt.Errorf("cannot be reached: %w", err)
+			return nil, nil, false, fmt.Errorf("cannot be reached: %w", err)
 		}
 		resp.Body.Close() // unread: it may be a stream that never ends
 		if resp.StatusCode != http.StatusUnauthorized {
 			continue
 		}
-		list, err := oauthex.ParseWWWAuthenticate(resp.Header.Values("WWW-Authenticate"))
-		if err != nil {
-			return nil, nil, nil // a header that cannot be read says nothing; there are the well-known places
+		raw, scopes := bearer(resp.Header)
+		if raw == "" {
+			return nil, scopes, true, nil
 		}
-		for _, c := range list {
-			if c.Scheme != "bearer" {
-				continue
-			}
-			if scope := c.Params["scope"]; scope != "" {
-				scopes = strings.Fields(scope)
-			}
-			if raw := c.Params["resource_metadata"]; raw != "" {
-				at, err := parse(raw)
-				if err != nil || !same(at, w.server) {
-					return nil, nil, errors.New("the metadata of the resource is not on the server's own host")
-				}
-				return at, scopes, nil
-			}
+		at, err := parse(raw)
+		if err != nil || !same(at, w.server) {
+			return nil, nil, true, errors.New("the metadata of the resource is not on the server's own host")
 		}
-		return nil, scopes, nil
+		return at, scopes, true, nil
 	}
-	return nil, nil, nil
+	return nil, nil, false, nil
+}
+
+// bearer reads a challenge: where the metadata is, and the scopes. One that cannot be read says nothing.
+func bearer(h http.Header) (metadata string, scopes []string) {
+	list, err := oauthex.ParseWWWAuthenticate(h.Values("WWW-Authenticate"))
+	if err != nil {
+		return "", nil
+	}
+	for _, c := range list {
+		if c.Scheme != "bearer" {
+			continue
+		}
+		if metadata == "" {
+			metadata = c.Params["resource_metadata"]
+		}
+		if scope := c.Params["scope"]; scope != "" && scopes == nil {
+			scopes = strings.Fields(scope)
+		}
+	}
+	return metadata, scopes
 }
 
 // wellKnown is the place of a document, between the host and the path (RFC 8615, RFC 8414, RFC 9728).
@@ -182,12 +199,20 @@ func (w *web) authServer(ctx context.Context, issuer string, into *authServer) e
 	return fmt.Errorf("the authorization server %.200q has no metadata", issuer)
 }
 
-// before is how it was before servers had metadata (MCP 2025-03-26): the host of the server gives its tokens.
-func (w *web) before(ctx context.Context, into *authServer) error {
+// before is how it was before resources had metadata (MCP 2025-03-26): the host of the server gives its tokens, at
+// places that are agreed on if it has no metadata at all.
+func (w *web) before(ctx context.Context, denied bool, into *authServer) error {
 	origin := w.server.Scheme + "://" + w.server.Host
 	ok, err := w.get(ctx, w.wellKnown(&url.URL{Scheme: w.server.Scheme, Host: w.server.Host}, "oauth-authorization-server"), into)
 	if err != nil {
 		return err
+	}
+	if !ok && denied {
+		*into = authServer{
+			Issuer: origin, Authorization: origin + "/authorize", Token: origin + "/token", Registration: origin + "/register",
+			Challenges: []string{"S256"},
+		}
+		return nil
 	}
 	if !ok {
 		return errors.New("the server says nothing of an authorization server; it may not want a login of this kind")

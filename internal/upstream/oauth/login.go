@@ -37,6 +37,13 @@ func Login(ctx context.Context, s Server, dir string, show func(string)) (issuer
 	if err != nil {
 		return "", err
 	}
+	if before, err := read(s, dir); err == nil && s.Scopes == nil && before.Wanted != nil {
+		for _, scope := range append(before.Scopes, before.Wanted...) {
+			if !slices.Contains(f.Scopes, scope) {
+				f.Scopes = append(f.Scopes, scope)
+			}
+		}
+	}
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:"+strconv.Itoa(s.CallbackPort))
 	if err != nil {
 		return "", fmt.Errorf("cannot listen for the browser: %w", err)
@@ -68,6 +75,7 @@ func Login(ctx context.Context, s Server, dir string, show func(string)) (issuer
 	g := &grant{
 		Version: grantVersion, URL: s.URL, Resource: f.Resource, Issuer: f.AS.Issuer, Client: c,
 		TokenEndpoint: f.AS.Token, RevocationEndpoint: f.AS.Revocation, configured: s.ClientID != "",
+		Scopes: f.Scopes,
 	}
 	if err := g.take(t, time.Now()); err != nil {
 		return "", err

@@ -29,6 +29,8 @@ type grant struct {
 	TokenEndpoint      string    `json:"tokenEndpoint"`
 	RevocationEndpoint string    `json:"revocationEndpoint,omitempty"`
 	Client             client    `json:"client"`
+	Scopes             []string  `json:"scopes,omitempty"` // that were asked for
+	Wanted             []string  `json:"wanted,omitempty"` // that the server has asked for since
 	Access             string    `json:"accessToken,omitempty"`
 	Refresh            string    `json:"refreshToken,omitempty"`
 	Renew              time.Time `json:"renew,omitzero"` // when to; zero: when the server refuses it

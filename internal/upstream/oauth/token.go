@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"time"
 )
 
@@ -67,6 +69,34 @@ func (g *grant) renew(ctx context.Context, file string) error {
 		return err
 	}
 	return g.write(file)
+}
+
+// maxWanted is how many scopes a server may add to the next login, each of at most 200 bytes.
+const maxWanted = 64
+
+// Widen notes the scopes that a server wants beyond those of the login (a challenge with insufficient_scope), so that the
+// next login asks for them.
+func Widen(ctx context.Context, s Server, dir string, challenge http.Header) error {
+	_, scopes := bearer(challenge)
+	if len(scopes) == 0 {
+		return nil
+	}
+	return locked(ctx, s, dir, func(file string) error {
+		g, err := read(s, dir)
+		if err != nil {
+			return err
+		}
+		n := len(g.Wanted)
+		for _, scope := range scopes {
+			if len(g.Wanted) < maxWanted && len(scope) <= 200 && !slices.Contains(g.Scopes, scope) && !slices.Contains(g.Wanted, scope) {
+				g.Wanted = append(g.Wanted, scope)
+			}
+		}
+		if len(g.Wanted) == n {
+			return nil
+		}
+		return g.write(file)
+	})
 }
 
 // Logout removes a server's login, and tells the authorization server if that wants to know. found is false if there was
