@@ -27,8 +27,12 @@ func newServers(cfg config.Config, log *slog.Logger) *mcpServers {
 		if err != nil {
 			log.Warn("no MCP server can be used", "error", err)
 		}
+		tokens := ""
+		if host, err := thisHost(); err == nil { // otherwise nothing was discovered either
+			tokens = host.TokenDir()
+		}
 		p := upstream.New(upstream.Options{
-			Servers: found.Servers, CatalogDir: filepath.Join(cfg.CacheDir, "catalog"), IdleTimeout: cfg.IdleTimeout,
+			Servers: found.Servers, CatalogDir: filepath.Join(cfg.CacheDir, "catalog"), TokenDir: tokens, IdleTimeout: cfg.IdleTimeout,
 			Version: version, Logger: log,
 		})
 		s.mu.Lock()

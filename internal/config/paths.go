@@ -62,6 +62,16 @@ func (h Host) cacheDir() (string, error) {
 	return "", errors.New("cannot choose a cache directory: neither HOME nor XDG_CACHE_HOME is set: set " + EnvCacheDir)
 }
 
+// TokenDir is where the logins of MCP servers are kept, empty if there is no such place. As the list of trusted
+// directories it is never below the current directory.
+func (h Host) TokenDir() string {
+	dir := h.xdg("XDG_DATA_HOME", ".local/share")
+	if dir == "" {
+		return ""
+	}
+	return filepath.Join(dir, "tokens")
+}
+
 // xdg gives our directory below the one that name says, or below its default in the home directory, or nothing. The
 // XDG specification wants relative values ignored.
 func (h Host) xdg(name, byDefault string) string {

@@ -26,17 +26,19 @@ var arrows = map[string][]string{
 	"internal/probes":   {},
 	"hack/bench":        {"oci", "oci/cli", "oci/libct", "rootfs"},
 	"bridge":            {"internal/guest", "internal/upstream", "oci"},
-	"internal/upstream": {"internal/config", "internal/upstream/rank", "internal/upstream/wire"},
-	// JSON-RPC with one server, and the search: they know no configuration.
-	"internal/upstream/wire": {},
-	"internal/upstream/rank": {},
-	"oci/libct":              {"oci"},
-	"oci/cli":                {"oci"},
-	"oci":                    {"seccomp"},
-	"internal/config":        {},
-	"internal/guest":         {},
-	"rootfs":                 {},
-	"seccomp":                {},
+	"internal/upstream": {"internal/config", "internal/upstream/oauth", "internal/upstream/rank", "internal/upstream/wire"},
+	// JSON-RPC with one server, its logins, and the search: they know no configuration.
+	"internal/upstream/oauth":           {},
+	"internal/upstream/oauth/oauthtest": {}, // for tests
+	"internal/upstream/wire":            {},
+	"internal/upstream/rank":            {},
+	"oci/libct":                         {"oci"},
+	"oci/cli":                           {"oci"},
+	"oci":                               {"seccomp"},
+	"internal/config":                   {},
+	"internal/guest":                    {},
+	"rootfs":                            {},
+	"seccomp":                           {},
 }
 
 // fences say which packages of ours may import what others have made: a prefix of import paths, and those within.
@@ -48,7 +50,7 @@ var fences = []struct {
 	{"github.com/opencontainers/runc", []string{"oci/libct"}, "its API is not stable, and its inits are paid by each start"},
 	{"github.com/opencontainers/cgroups", []string{"oci/libct"}, "as libcontainer"},
 	{"github.com/containers/image", []string{"rootfs"}, "its inits are paid by each start"},
-	{"github.com/modelcontextprotocol/go-sdk", []string{"bridge", "internal/upstream", "internal/upstream/wire", "cmd/mcp-bridge"}, "the protocol is the bridge's business"},
+	{"github.com/modelcontextprotocol/go-sdk", []string{"bridge", "internal/upstream", "internal/upstream/oauth", "internal/upstream/wire", "cmd/mcp-bridge"}, "the protocol is the bridge's business"},
 	{"github.com/toon-format/toon-go", []string{"bridge"}, "it is young, and one file is easily rewritten"},
 	{"github.com/opencontainers/runtime-spec", []string{"oci", "seccomp"}, "oci.Spec is the only author of a specification"},
 	{"github.com/spf13/cobra", []string{"cmd/mcp-bridge"}, "the command line is wiring"},

@@ -131,11 +131,11 @@ func (c *client) listed(ctx context.Context) (*catalog, error) {
 		return nil, ctx.Err()
 	}
 	err = s.listErr
-	if err == nil {
+	if err == nil || c.loginHint(err) != "" { // there may have been a login since
 		err = c.refresh(ctx, s, false)
 	}
 	if err != nil {
-		return nil, c.errorf("cannot list its tools: %v", err)
+		return nil, c.errorf("cannot list its tools: %v%s", err, c.loginHint(err))
 	}
 	return c.remembered(), nil
 }

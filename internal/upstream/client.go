@@ -214,8 +214,8 @@ func (c *client) explain(ctx context.Context, err error, limit time.Duration) er
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		then = fmt.Sprintf(" (it had %v; its entry in %s can allow more)", limit, c.server.File)
 	}
-	if login := (*wire.AuthorizationError)(nil); errors.As(err, &login) {
-		then = "; add a header such as Authorization, or an OAuth client with its clientSecret, to its entry in " + c.server.File
+	if hint := c.loginHint(err); hint != "" {
+		then = hint
 	}
 	return fmt.Errorf("%s%w%s", what, err, then)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"slices"
@@ -90,12 +91,42 @@ func conform(url string) int {
 	if err := json.Unmarshal([]byte(os.Getenv("MCP_CONFORMANCE_CONTEXT")), &given); err == nil && given.ClientID != "" {
 		s.OAuth = &config.OAuth{ClientID: given.ClientID, ClientSecret: given.ClientSecret}
 	}
+	tokens, err := os.MkdirTemp("", "mcp-bridge-conformance-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(tokens)
+	if s.OAuth != nil {
+		tokens = "" // client credentials
+	}
 	p := New(Options{
-		Servers: []config.Server{s}, OnRequest: acceptDefaults,
+		Servers: []config.Server{s}, OnRequest: acceptDefaults, TokenDir: tokens,
 		Capabilities: func() json.RawMessage { return json.RawMessage(`{"elicitation":{"form":{"applyDefaults":true}}}`) },
 	})
 	defer p.Close()
+	// login is what a user does who reads the error; the suite's authorization server agrees at once. A user gives up.
+	logins := 0
+	login := func(err error) bool {
+		if logins++; err == nil || !strings.Contains(err.Error(), "mcp-bridge login") || logins > 3 {
+			return false
+		}
+		_, err = p.Login(ctx, "suite", nil, func(u string) {
+			go func() {
+				if resp, err := http.Get(u); err == nil { //nolint:noctx // it ends with this process
+					resp.Body.Close()
+				}
+			}()
+		})
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+		return err == nil
+	}
 	tools, err := p.Tools(ctx, "suite")
+	for login(err) {
+		tools, err = p.Tools(ctx, "suite")
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -114,6 +145,9 @@ func conform(url string) int {
 			args = json.RawMessage(fmt.Sprintf(`{"schema":%s}`, other.InputSchema))
 		}
 		result, err := call(ctx, p, "suite", tool.Name, string(args))
+		for login(err) {
+			result, err = call(ctx, p, "suite", tool.Name, string(args))
+		}
 		fmt.Fprintf(os.Stderr, "%s(%s): %.200s, %v\n", tool.Name, args, result, err)
 	}
 	return 0

@@ -23,6 +23,7 @@ type httpServer struct {
 	inits    int
 	headers  http.Header // of the last request
 	messages []string
+	lax      bool                                                                  // several clients at a time, without sessions
 	answer   func(w http.ResponseWriter, r *http.Request, id json.RawMessage) bool // of tools/call
 }
 
@@ -47,11 +48,13 @@ func (h *httpServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if m.Method == "initialize" {
 		h.session++
 		h.inits++
-		w.Header().Set("Mcp-Session-Id", fmt.Sprint(h.session))
+		if !h.lax {
+			w.Header().Set("Mcp-Session-Id", fmt.Sprint(h.session))
+		}
 		fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":"2025-11-25","capabilities":{},"serverInfo":{"name":"web","version":"1"}}}`, m.ID)
 		return
 	}
-	if r.Header.Get("Mcp-Session-Id") != fmt.Sprint(h.session) {
+	if !h.lax && r.Header.Get("Mcp-Session-Id") != fmt.Sprint(h.session) {
 		http.Error(w, "no such session", http.StatusNotFound)
 		return
 	}

@@ -19,12 +19,15 @@ import (
 // tokenTimeout is how long one request to an authorization server may take.
 const tokenTimeout = 30 * time.Second
 
-// endpoint is where a server is reached.
+// endpoint is where a server is reached. A login goes before a client with a secret, which can get a token by itself; a
+// header of the entry goes before both.
 func (c *client) endpoint() wire.Endpoint {
 	e := wire.Endpoint{URL: c.server.URL, Headers: c.server.Headers}
-	// A client with a secret can get a token by itself. Without one it takes a browser and a user, who are not here.
 	if o := c.server.OAuth; o != nil && o.ClientID != "" && o.ClientSecret != "" {
 		e.Authorize = &clientCredentials{oauth: *o}
+	}
+	if c.pool.opts.TokenDir != "" && !c.hasHeader() {
+		e.Authorize = &userLogin{server: c.oauthServer(), dir: c.pool.opts.TokenDir, other: e.Authorize}
 	}
 	return e
 }

@@ -29,6 +29,8 @@ type Options struct {
 	Servers []config.Server
 	// CatalogDir is where it is remembered what servers offer; empty: nowhere. It is made when something is written.
 	CatalogDir string
+	// TokenDir is where logins are kept; empty: nowhere.
+	TokenDir string
 	// IdleTimeout ends a server that has had nothing to do for so long; 0: 5 minutes, negative: never.
 	IdleTimeout time.Duration
 

@@ -159,7 +159,7 @@ func (c *client) request(ctx context.Context, method string, params json.RawMess
 			e.Code, e.Data = refused.Code, refused.Data
 			return nil, e
 		case errors.Is(err, wire.ErrNotSent):
-			return nil, c.errorf("cannot be asked for %s: %v", what, err)
+			return nil, c.errorf("cannot be asked for %s: %v%s", what, err, c.loginHint(err))
 		default:
 			return nil, c.errorf("did not answer %s, which may have been carried out: %v", what, err)
 		}

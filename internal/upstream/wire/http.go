@@ -68,6 +68,9 @@ func newWeb(e Endpoint, opts Options, base context.Context) (*web, error) {
 		if r.URL.Scheme != origin.Scheme || r.URL.Host != origin.Host || len(via) > 5 {
 			return errors.New("it redirects to another host, which must not get the headers") // nor the arguments
 		}
+		if path := strings.TrimSuffix(origin.Path, "/"); e.Authorize != nil && r.URL.Path != path && !strings.HasPrefix(r.URL.Path, path+"/") {
+			r.Header.Del("Authorization") // the token is for this server, not for all of its host
+		}
 		return nil
 	}
 	w.bind = func(ctx context.Context) (context.Context, context.CancelFunc) {
@@ -114,7 +117,7 @@ func (w *web) do(ctx context.Context, method, to string, body []byte, header htt
 		if resp.StatusCode/100 == 2 {
 			return resp, nil
 		}
-		if denied := resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden; denied {
+		if resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden && resp.Header.Get("WWW-Authenticate") != "" {
 			if w.endpoint.Authorize != nil && !again {
 				w.login.Lock()
 				err := w.endpoint.Authorize.Authorize(ctx, r, resp) // closes the body

@@ -91,7 +91,7 @@ var (
 	ErrEnded = errors.New("the connection has ended")
 )
 
-// An AuthorizationError is a server that wants a login.
+// An AuthorizationError is a server that wants a login. It has not carried out the request.
 type AuthorizationError struct{ Status, Detail string }
 
 func (e *AuthorizationError) Error() string {
@@ -101,6 +101,8 @@ func (e *AuthorizationError) Error() string {
 	}
 	return s
 }
+
+func (e *AuthorizationError) Unwrap() error { return ErrNotSent }
 
 // A link carries messages to the server; what comes back is given to a Conn.
 type link interface {

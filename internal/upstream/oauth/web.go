@@ -1,0 +1,268 @@
+package oauth
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Bounds of one request.
+const (
+	requestTimeout = 30 * time.Second
+	maxBody        = 1 << 20
+	maxRedirects   = 3
+)
+
+// web makes the requests for one server.
+type web struct {
+	server *url.URL
+	client *http.Client
+}
+
+// newWeb makes a web. close ends its connections.
+func newWeb(server string) (*web, error) {
+	u, err := parse(server)
+	if err != nil {
+		return nil, fmt.Errorf("its url %w", err)
+	}
+	w := &web{server: u}
+	proxied := http.DefaultTransport.(*http.Transport).Clone()
+	direct := proxied.Clone()
+	direct.DialContext = (&net.Dialer{Timeout: requestTimeout, ControlContext: w.control}).DialContext
+	w.client = &http.Client{
+		Timeout:   requestTimeout,
+		Transport: transport{direct, proxied},
+		CheckRedirect: func(r *http.Request, via []*http.Request) error {
+			if r.Method != http.MethodGet || via[0].Method != http.MethodGet || !same(r.URL, via[0].URL) || len(via) > maxRedirects {
+				return errors.New("it redirects, which is not followed to another host nor with secrets")
+			}
+			return nil
+		},
+	}
+	return w, nil
+}
+
+// transport dials by itself what no proxy of the environment is for; a proxy has its own rules.
+type transport struct{ direct, proxied *http.Transport }
+
+func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	if p, err := http.ProxyFromEnvironment(r); err != nil || p != nil {
+		return t.proxied.RoundTrip(r)
+	}
+	return t.direct.RoundTrip(r)
+}
+
+func (w *web) close() {
+	t := w.client.Transport.(transport)
+	t.direct.CloseIdleConnections()
+	t.proxied.CloseIdleConnections()
+}
+
+// A reach is how far an address is away.
+type reach int
+
+const (
+	unreachable reach = iota // where credentials of clouds are, and what is no host
+	loopback
+	private
+	public
+)
+
+func reachOf(a netip.Addr) reach {
+	a = a.Unmap()
+	switch {
+	case a.IsLoopback():
+		return loopback
+	case a.IsUnspecified(), a.IsMulticast(), a.IsLinkLocalUnicast(), a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+		return unreachable
+	case a.IsPrivate(), netip.PrefixFrom(netip.AddrFrom4([4]byte{100, 64}), 10).Contains(a):
+		return private
+	}
+	return public
+}
+
+// control refuses to dial an address that is nearer than the server's own: a server of the internet must not make us
+// ask hosts of this network.
+func (w *web) control(ctx context.Context, _, address string, _ syscall.RawConn) error {
+	to, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return err
+	}
+	there := reachOf(to.Addr())
+	if there == public {
+		return nil
+	}
+	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", w.server.Hostname())
+	if err != nil {
+		return err
+	}
+	for _, a := range addrs {
+		if there != unreachable && reachOf(a) <= there || a.Unmap() == to.Addr().Unmap() {
+			return nil
+		}
+	}
+	return errors.New("it is in a network that the MCP server is not in")
+}
+
+// parse reads a URL to which secrets may go: https, or http on this host.
+func parse(raw string) (*url.URL, error) {
+	u, err := url.Parse(raw)
+	if err != nil || u.Host == "" || u.Opaque != "" || u.User != nil {
+		return nil, errors.New("is no URL of a host") // not shown: it may hold a key
+	}
+	if u.Scheme == "https" || u.Scheme == "http" && onLoopback(u) {
+		return u, nil
+	}
+	return nil, errors.New("is not one of https")
+}
+
+func onLoopback(u *url.URL) bool {
+	a, err := netip.ParseAddr(u.Hostname())
+	return err == nil && a.Unmap().IsLoopback() || u.Hostname() == "localhost"
+}
+
+// do makes a request and reads its answer.
+func (w *web) do(r *http.Request) (status int, body []byte, err error) {
+	resp, err := w.client.Do(r)
+	if err != nil {
+		if e := (*url.Error)(nil); errors.As(err, &e) {
+			err = e.Err // without the URL
+		}
+		return 0, nil, fmt.Errorf("cannot ask %s: %w", r.URL.Host, err)
+	}
+	defer resp.Body.Close()
+	body, err = io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
+	if err == nil && len(body) > maxBody {
+		err = fmt.Errorf("the answer is longer than %d MiB", maxBody>>20)
+	}
+	if err != nil {
+		return 0, nil, fmt.Errorf("cannot read the answer of %s: %w", r.URL.Host, err)
+	}
+	return resp.StatusCode, body, nil
+}
+
+// get reads a document of metadata; found is false where there is none.
+func (w *web) get(ctx context.Context, u *url.URL, into any) (found bool, err error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return false, err
+	}
+	r.Header.Set("Accept", "application/json")
+	r.Header.Set("MCP-Protocol-Version", "2025-11-25")
+	status, body, err := w.do(r)
+	switch {
+	case err != nil:
+		return false, err
+	case status/100 == 4:
+		return false, nil
+	case status != http.StatusOK:
+		return false, fmt.Errorf("%s answers %d", u.Host, status)
+	}
+	if err := json.Unmarshal(body, into); err != nil {
+		return false, fmt.Errorf("the metadata of %s is not JSON as it should be", u.Host)
+	}
+	return true, nil
+}
+
+// A refusal is an error of OAuth.
+type refusal struct{ Code, text string }
+
+func (e *refusal) Error() string { return e.text }
+
+var errorCode = regexp.MustCompile(`^[a-z_]{1,60}$`)
+
+// refused reads the error in an answer. It may quote what we have sent, so a description that has a secret is left out.
+func refused(who string, status int, code, description string, secrets ...string) error {
+	e := &refusal{Code: code, text: fmt.Sprintf("%s refuses", who)}
+	if status != 0 {
+		e.text += fmt.Sprintf(" (%d)", status)
+	}
+	if !errorCode.MatchString(code) {
+		e.Code = ""
+		return e
+	}
+	e.text += ": " + code
+	for _, s := range secrets {
+		if s != "" && (strings.Contains(description, s) || strings.Contains(description, url.QueryEscape(s))) {
+			return e
+		}
+	}
+	if r := []rune(description); len(r) > 300 {
+		description = string(r[:300]) + "…"
+	}
+	if description != "" {
+		e.text += fmt.Sprintf(" (%q)", description)
+	}
+	return e
+}
+
+// post sends a request to an authorization server, and reads its answer if that is good.
+func (w *web) post(ctx context.Context, to, kind string, body []byte, header http.Header, into any, secrets ...string) error {
+	u, err := parse(to)
+	if err != nil {
+		return fmt.Errorf("an endpoint of the authorization server %w", err)
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	for name, values := range header {
+		r.Header[name] = values
+	}
+	r.Header.Set("Content-Type", kind)
+	r.Header.Set("Accept", "application/json")
+	status, answer, err := w.do(r)
+	if err != nil {
+		return err
+	}
+	if status/100 != 2 {
+		var e struct {
+			Error       string `json:"error"`
+			Description string `json:"error_description"`
+		}
+		_ = json.Unmarshal(answer, &e) // what is no JSON has no code
+		return refused(u.Host, status, e.Error, e.Description, secrets...)
+	}
+	if into == nil {
+		return nil
+	}
+	if err := json.Unmarshal(answer, into); err != nil {
+		return fmt.Errorf("the answer of %s is not JSON as it should be", u.Host)
+	}
+	return nil
+}
+
+// A client is what an authorization server knows us as.
+type client struct {
+	ID     string `json:"id"`
+	Secret string `json:"secret,omitempty"`
+	Method string `json:"method"` // of token_endpoint_auth_method
+}
+
+// postForm sends a form in the client's name.
+func (w *web) postForm(ctx context.Context, c client, to string, form url.Values, into any, secrets ...string) error {
+	header := make(http.Header)
+	switch {
+	case c.Secret == "" || c.Method == "none":
+		form.Set("client_id", c.ID)
+	case c.Method == "client_secret_post":
+		form.Set("client_id", c.ID)
+		form.Set("client_secret", c.Secret)
+	default:
+		r := http.Request{Header: header}
+		r.SetBasicAuth(url.QueryEscape(c.ID), url.QueryEscape(c.Secret))
+	}
+	secrets = append(secrets, c.Secret)
+	return w.post(ctx, to, "application/x-www-form-urlencoded", []byte(form.Encode()), header, into, secrets...)
+}
