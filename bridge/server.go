@@ -4,6 +4,7 @@ import (
 	"context"
 	_ "embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -90,23 +91,28 @@ func (b *Bridge) serve(ctx context.Context, server *mcp.Server, t mcp.Transport)
 		<-s.gone
 		served <- err
 	}()
-	var err error
+	defer b.Wait()
 	select {
-	case err = <-served:
-		b.Wait()
+	case err := <-served:
 		return err
 	case <-s.over:
 	case <-ctx.Done():
 	}
-	b.front.leave(s)
-	b.Wait()
 	patience := time.NewTimer(unread)
 	defer patience.Stop()
 	select {
-	case err = <-served:
+	case err := <-served:
 		return err
 	case <-patience.C:
-		return fmt.Errorf("the client has not read what was written to it for %v", unread)
+	}
+	b.Wait() // a run may take its time to end, and is answered then
+	patience.Reset(time.Second)
+	select {
+	case err := <-served:
+		return err
+	case <-patience.C:
+		b.front.leave(s)
+		return errors.New("the client does not read what is written to it")
 	}
 }
 
