@@ -54,6 +54,7 @@ type Bridge struct {
 	opts  Options
 	slots *semaphore.Weighted
 	runs  sync.WaitGroup
+	front *front
 }
 
 // New makes a Bridge. It starts nothing.
@@ -64,7 +65,7 @@ func New(opts Options) *Bridge {
 	if opts.MaxConcurrency < 1 {
 		opts.MaxConcurrency = 1
 	}
-	return &Bridge{opts: opts, slots: semaphore.NewWeighted(int64(opts.MaxConcurrency))}
+	return &Bridge{opts: opts, slots: semaphore.NewWeighted(int64(opts.MaxConcurrency)), front: newFront()}
 }
 
 // Wait returns when no run is going on any more.

@@ -30,6 +30,7 @@ type broker struct {
 	aliases []string
 	kept    *SavedTools // may be nil
 	say     *progress   // may be nil
+	front   *front
 
 	mu      sync.Mutex
 	tools   map[string][]guest.Tool
@@ -60,7 +61,7 @@ func serverAliases(infos []upstream.Info) []string {
 
 func (b *Bridge) newBroker(say *progress) *broker {
 	k := &broker{
-		servers: b.opts.Servers, kept: b.opts.Tools, say: say,
+		servers: b.opts.Servers, kept: b.opts.Tools, say: say, front: b.front,
 		tools: make(map[string][]guest.Tool), open: make(map[int64]context.CancelFunc),
 	}
 	k.infos, k.names = b.servers()
@@ -219,6 +220,7 @@ func (k *broker) call(ctx context.Context, c guest.Call) (json.RawMessage, error
 		return nil, err
 	}
 	k.say.call()
+	defer k.front.calling(c.Server)()
 	return k.servers.Request(ctx, c.Server, "tools/call", params, k.forward(c.Server+"."+c.Tool))
 }
 
@@ -291,6 +293,7 @@ func (k *broker) method(ctx context.Context, name string, arguments json.RawMess
 		if !slices.Contains(requests, a.Method) {
 			return nil, missing{fmt.Errorf("scripts cannot send %s to a server", quote(a.Method))}
 		}
+		defer k.front.calling(a.Server)()
 		return k.servers.Request(ctx, a.Server, a.Method, a.Params, k.forward(a.Server))
 	case "stubs":
 		if err := k.has(a.Server); err != nil {

@@ -4,8 +4,10 @@ import (
 	"context"
 	_ "embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
@@ -65,8 +67,7 @@ func (b *Bridge) Serve(ctx context.Context, t mcp.Transport) error {
 			URI: capabilitiesURI, MIMEType: "text/markdown", Text: b.manual(),
 		}}}, nil
 	})
-	err := server.Run(ctx, t)
-	b.Wait()
+	err := b.serve(ctx, server, t)
 	if ctx.Err() != nil {
 		return nil // we were told to stop, and did
 	}
@@ -74,6 +75,45 @@ func (b *Bridge) Serve(ctx context.Context, t mcp.Transport) error {
 		return fmt.Errorf("cannot go on speaking MCP: %w", err)
 	}
 	return nil
+}
+
+// unread is how long the end waits for a client that does not read what is being written to it.
+const unread = 5 * time.Second
+
+// serve is the session and the end of its runs. What is written to a client that has stopped reading, by whomever, is
+// left to end with the transport or the process.
+func (b *Bridge) serve(ctx context.Context, server *mcp.Server, t mcp.Transport) error {
+	s := b.front.enter()
+	served := make(chan error, 1)
+	go func() {
+		err := server.Run(ctx, tap{t, s})
+		b.front.leave(s)
+		<-s.gone
+		served <- err
+	}()
+	defer b.Wait()
+	select {
+	case err := <-served:
+		return err
+	case <-s.over:
+	case <-ctx.Done():
+	}
+	patience := time.NewTimer(unread)
+	defer patience.Stop()
+	select {
+	case err := <-served:
+		return err
+	case <-patience.C:
+	}
+	b.Wait() // a run may take its time to end, and is answered then
+	patience.Reset(time.Second)
+	select {
+	case err := <-served:
+		return err
+	case <-patience.C:
+		b.front.leave(s)
+		return errors.New("the client does not read what is written to it")
+	}
 }
 
 // Transport is standard input and output, with room for the largest message this server accepts.

@@ -80,9 +80,13 @@ func wire(cfg config.Config, log *slog.Logger, i *images, s *mcpServers) (b *bri
 	}
 	if s != nil {
 		opts.Servers = s
+	}
+	b = bridge.New(opts)
+	if s != nil {
+		s.client = b
 		go s.pool()
 	}
-	return bridge.New(opts), func() error {
+	return b, func() error {
 		if s != nil {
 			s.close()
 		}

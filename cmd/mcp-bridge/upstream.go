@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"sync"
 
+	"github.com/mcp-bridge/mcp-bridge/bridge"
 	"github.com/mcp-bridge/mcp-bridge/internal/config"
 	"github.com/mcp-bridge/mcp-bridge/internal/upstream"
 )
@@ -15,6 +16,8 @@ import (
 // once: who has added one starts the bridge again, as with every other MCP client.
 type mcpServers struct {
 	pool func() *upstream.Pool
+	// client is the bridge whose client servers may ask; nil: they are refused. It is set before pool is called.
+	client *bridge.Bridge
 
 	mu     sync.Mutex
 	opened *upstream.Pool
@@ -31,10 +34,14 @@ func newServers(cfg config.Config, log *slog.Logger) *mcpServers {
 		if host, err := thisHost(); err == nil { // otherwise nothing was discovered either
 			tokens = host.TokenDir()
 		}
-		p := upstream.New(upstream.Options{
+		opts := upstream.Options{
 			Servers: found.Servers, CatalogDir: filepath.Join(cfg.CacheDir, "catalog"), TokenDir: tokens, IdleTimeout: cfg.IdleTimeout,
 			Version: version, Logger: log,
-		})
+		}
+		if s.client != nil {
+			opts.OnRequest, opts.Capabilities = s.client.AskClient, s.client.ClientCapabilities
+		}
+		p := upstream.New(opts)
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.opened = p

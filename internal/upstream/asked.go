@@ -29,10 +29,10 @@ func (c *client) capabilities() json.RawMessage {
 
 // asked answers what a server asks.
 func (c *client) asked(ctx context.Context, method string, params json.RawMessage) (json.RawMessage, error) {
-	if method == "roots/list" {
+	handler := c.pool.opts.OnRequest
+	if method == "roots/list" && (c.pool.opts.ProjectDir != "" || handler == nil) {
 		return c.roots()
 	}
-	handler := c.pool.opts.OnRequest
 	if handler == nil {
 		c.log.Debug("refused what a server asked", "method", clip([]byte(method)))
 		return nil, &wire.Error{Code: -32601, Message: refusal(method)}

@@ -368,6 +368,26 @@ func TestAsked(t *testing.T) {
 	}
 }
 
+// TestWithdrawn: what a server asks and cancels ends, and is not answered.
+func TestWithdrawn(t *testing.T) {
+	ended := make(chan error, 1)
+	p := pool(t, Options{OnRequest: func(ctx context.Context, _, _ string, params json.RawMessage) (json.RawMessage, error) {
+		if strings.Contains(string(params), "last") {
+			ended <- <-ended // answered after the other has ended
+			return json.RawMessage(`{"action":"decline"}`), nil
+		}
+		<-ctx.Done()
+		ended <- context.Cause(ctx)
+		return nil, ctx.Err()
+	}}, hostile(t, ""))
+	if got := text(t, p, "hostile", "ask-and-withdraw", "{}"); !strings.Contains(got, `"id":"q3"`) || strings.Contains(got, `"id":"q2"`) {
+		t.Errorf("%q", got)
+	}
+	if err := <-ended; err == nil || !strings.Contains(err.Error(), "cancelled its request") {
+		t.Errorf("%v", err)
+	}
+}
+
 // TestEnvironment: what a server inherits.
 func TestEnvironment(t *testing.T) {
 	dir := t.TempDir()

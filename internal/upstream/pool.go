@@ -38,7 +38,7 @@ type Options struct {
 	// directories on their command line.
 	ProjectDir string
 	// OnRequest answers what servers ask of the client (sampling/createMessage, elicitation/create, ...); nil refuses.
-	// An [*Error] is passed on. Capabilities are those that go with it, a JSON object; it is called for each start.
+	// An [*Error] is passed on. Its ctx ends when the server cancels its request or ends. Capabilities are those that go with it, a JSON object; it is called for each start.
 	OnRequest    func(ctx context.Context, server, method string, params json.RawMessage) (json.RawMessage, error)
 	Capabilities func() json.RawMessage
 

@@ -121,7 +121,7 @@ func (h *hostileServer) handle(line []byte) {
 
 var hostileTools = []string{
 	"echo", "die", "die-after-answer", "never", "wrong-id", "string-id", "long", "broken", "odd", "null", "result-null", "no-result",
-	"error-text", "bad-utf8", "storm", "ask", "progress", "environment", "denied", "big", "slow", "twice", "grow", "deep", "close-output",
+	"error-text", "bad-utf8", "storm", "ask", "ask-and-withdraw", "progress", "environment", "denied", "big", "slow", "twice", "grow", "deep", "close-output",
 }
 
 func (h *hostileServer) list(id json.RawMessage) {
@@ -208,6 +208,13 @@ func (h *hostileServer) call(id json.RawMessage, name string, args, meta map[str
 		content("grown")
 	case "ask":
 		h.say(`{"jsonrpc":"2.0","id":"q1","method":%q,"params":{"message":"?"}}`, args["method"])
+		answer := make([]byte, 64<<10)
+		n, _ := os.Stdin.Read(answer)
+		content(string(answer[:n]))
+	case "ask-and-withdraw":
+		h.say(`{"jsonrpc":"2.0","id":"q2","method":"elicitation/create","params":{"message":"?"}}`)
+		h.say(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"q2"}}`)
+		h.say(`{"jsonrpc":"2.0","id":"q3","method":"elicitation/create","params":{"message":"last"}}`)
 		answer := make([]byte, 64<<10)
 		n, _ := os.Stdin.Read(answer)
 		content(string(answer[:n]))

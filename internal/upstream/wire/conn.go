@@ -22,6 +22,7 @@ type Conn struct {
 
 	mu      sync.Mutex
 	pending map[int64]*call
+	serving map[string]context.CancelCauseFunc // the server's requests that are being answered, by their ids
 	last    int64
 	err     error  // why it is over
 	hello   Hello  // set once, by the handshake
@@ -41,6 +42,7 @@ func newConn(opts Options, cancel context.CancelFunc) *Conn {
 	return &Conn{
 		opts: opts, cancel: cancel,
 		done: make(chan struct{}), slots: make(chan struct{}, maxServing), pending: make(map[int64]*call),
+		serving: make(map[string]context.CancelCauseFunc),
 	}
 }
 
@@ -291,7 +293,12 @@ func (c *Conn) answered(m message) {
 }
 
 func (c *Conn) notified(method string, params json.RawMessage) {
-	if method != "notifications/progress" {
+	switch method {
+	case "notifications/progress":
+	case "notifications/cancelled":
+		c.withdrawn(params)
+		return
+	default:
 		c.opts.Notify(method, params)
 		return
 	}
@@ -319,12 +326,50 @@ func (c *Conn) asked(ctx context.Context, m message) {
 		c.opts.Logger.Debug("too many requests of the server at once", "method", clip(m.Method, 100))
 		return
 	}
-	if !c.spawn(func() {
-		defer func() { <-c.slots }()
-		result, err := c.serve(ctx, method, m.Params)
-		c.respond(ctx, m.ID, result, err)
-	}) {
+	// Before the goroutine is: what cancels it may be the next message.
+	asked, cancel := context.WithCancelCause(ctx)
+	id := string(m.ID)
+	c.mu.Lock()
+	_, twice := c.serving[id]
+	if !twice {
+		c.serving[id] = cancel
+	}
+	c.mu.Unlock()
+	end := func() {
+		cancel(nil)
+		if !twice {
+			c.mu.Lock()
+			delete(c.serving, id)
+			c.mu.Unlock()
+		}
 		<-c.slots
+	}
+	if !c.spawn(func() {
+		defer end()
+		result, err := c.serve(asked, method, m.Params)
+		if context.Cause(asked) != errWithdrawn { // then no answer may be sent
+			c.respond(ctx, m.ID, result, err)
+		}
+	}) {
+		end()
+	}
+}
+
+// errWithdrawn is why a request of the server's ends that it has cancelled.
+var errWithdrawn = errors.New("the server has cancelled its request")
+
+// withdrawn ends a request of the server's that it does not want answered any more.
+func (c *Conn) withdrawn(params json.RawMessage) {
+	var p struct {
+		ID json.RawMessage `json:"requestId"`
+	}
+	if json.Unmarshal(params, &p) != nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if cancel := c.serving[string(p.ID)]; cancel != nil {
+		cancel(errWithdrawn)
 	}
 }
 

@@ -1,0 +1,241 @@
+package bridge
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/mcp-bridge/mcp-bridge/internal/upstream"
+)
+
+// askID begins the ids of requests that are passed on; those of the SDK are numbers.
+const askID = "mcp-bridge-"
+
+var errSessionOver = errors.New("the client's session is over")
+
+// A session is a client's connection, in which requests of MCP servers travel beside what the SDK sends. They do not go
+// through the SDK because that decodes and checks an answer, and encodes it again: the server that asked is to get what
+// the client sent.
+type session struct {
+	mu      sync.Mutex
+	hello   *hello // of the legacy era's handshake; nil without one
+	waiting map[string]chan *jsonrpc.Response
+	queue   []*jsonrpc.Request
+	last    int
+	ended   bool
+
+	wake chan struct{} // the queue is not empty
+	over chan struct{} // closed when it has ended
+	gone chan struct{} // closed when nothing is written any more
+}
+
+// A hello is what the client said it can do: the objects of its capabilities that count here.
+type hello struct{ capabilities map[string]json.RawMessage }
+
+// tap is a transport whose one connection is the session's.
+type tap struct {
+	mcp.Transport
+	session *session
+}
+
+func (t tap) Connect(ctx context.Context) (mcp.Connection, error) {
+	conn, err := t.Transport.Connect(ctx)
+	if err != nil {
+		close(t.session.gone)
+		return nil, err
+	}
+	go t.session.write(ctx, conn)
+	return tapped{conn, t.session}, nil
+}
+
+// tapped is the connection as the SDK has it: without the answers to what is passed on.
+type tapped struct {
+	mcp.Connection
+	session *session
+}
+
+func (t tapped) Read(ctx context.Context) (jsonrpc.Message, error) {
+	for {
+		m, err := t.Connection.Read(ctx)
+		if err != nil {
+			t.session.end()
+			return nil, err
+		}
+		switch m := m.(type) {
+		case *jsonrpc.Request:
+			if m.Method == "initialize" {
+				t.session.greeted(m.Params)
+			}
+		case *jsonrpc.Response:
+			if id, ok := m.ID.Raw().(string); ok && strings.HasPrefix(id, askID) {
+				t.session.answered(id, m)
+				continue
+			}
+		}
+		return m, nil
+	}
+}
+
+func (t tapped) Close() error {
+	t.session.end()
+	return t.Connection.Close()
+}
+
+// write sends what is queued. A client that does not read holds up this goroutine, and nobody else.
+func (s *session) write(ctx context.Context, conn mcp.Connection) {
+	defer close(s.gone)
+	for {
+		select {
+		case <-s.wake:
+		case <-s.over:
+			return
+		}
+		for m := s.next(); m != nil; m = s.next() {
+			if err := conn.Write(ctx, m); err != nil {
+				s.end()
+				return
+			}
+		}
+	}
+}
+
+func (s *session) next() *jsonrpc.Request {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended || len(s.queue) == 0 {
+		return nil
+	}
+	m := s.queue[0]
+	s.queue = s.queue[1:]
+	return m
+}
+
+// enqueue is for what will be written; s.mu is held. The queue is bounded by the requests that are open: what is given
+// up before it was written leaves it.
+func (s *session) enqueue(m *jsonrpc.Request) {
+	s.queue = append(s.queue, m)
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (s *session) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.ended {
+		s.ended = true
+		s.queue = nil
+		close(s.over)
+	}
+}
+
+func (s *session) greeted(params json.RawMessage) {
+	given := object(object(params)["capabilities"])
+	h := &hello{make(map[string]json.RawMessage)}
+	for _, name := range []string{"elicitation", "sampling", "roots"} {
+		if v := capability(given[name]); v != nil {
+			h.capabilities[name] = v
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hello = h
+}
+
+// legacy says if the session is of the era in which servers may send requests.
+func (s *session) legacy() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.hello != nil
+}
+
+// capabilities of the client; a nil session has none.
+func (s *session) capabilities() map[string]json.RawMessage {
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.hello == nil || s.ended {
+		return nil
+	}
+	return s.hello.capabilities
+}
+
+// ask makes one request of the client. It never waits for the client to read; the end of ctx cancels it.
+func (s *session) ask(ctx context.Context, method string, params json.RawMessage) (json.RawMessage, error) {
+	answer := make(chan *jsonrpc.Response, 1)
+	s.mu.Lock()
+	if s.ended {
+		s.mu.Unlock()
+		return nil, errSessionOver
+	}
+	s.last++
+	name := fmt.Sprint(askID, s.last)
+	id, err := jsonrpc.MakeID(name)
+	if err != nil {
+		s.mu.Unlock()
+		return nil, err
+	}
+	m := &jsonrpc.Request{ID: id, Method: method, Params: params}
+	s.waiting[name] = answer
+	s.enqueue(m)
+	s.mu.Unlock()
+	select {
+	case r := <-answer:
+		return result(r)
+	case <-s.over:
+		err = errSessionOver
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	}
+	s.giveUp(name, m, err)
+	return nil, err
+}
+
+// giveUp forgets a request, and tells the client if that has been sent it.
+func (s *session) giveUp(name string, m *jsonrpc.Request, reason error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.waiting, name)
+	for i, queued := range s.queue {
+		if queued == m {
+			s.queue = append(s.queue[:i:i], s.queue[i+1:]...)
+			return
+		}
+	}
+	params, err := marshal(map[string]string{"requestId": name, "reason": reason.Error()})
+	if err == nil && !s.ended {
+		s.enqueue(&jsonrpc.Request{Method: "notifications/cancelled", Params: params})
+	}
+}
+
+// answered hands an answer to who waits for it. One that nobody waits for is dropped.
+func (s *session) answered(name string, r *jsonrpc.Response) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if answer := s.waiting[name]; answer != nil {
+		delete(s.waiting, name)
+		answer <- r
+	}
+}
+
+func result(r *jsonrpc.Response) (json.RawMessage, error) {
+	if e := (*jsonrpc.Error)(nil); errors.As(r.Error, &e) {
+		return nil, &upstream.Error{Code: e.Code, Message: e.Message, Data: e.Data}
+	}
+	if r.Error != nil {
+		return nil, r.Error
+	}
+	if object(r.Result) == nil {
+		return nil, errors.New("the client's answer is no JSON object")
+	}
+	return r.Result, nil
+}
