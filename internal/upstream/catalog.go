@@ -132,7 +132,7 @@ func (c *client) listed(ctx context.Context) (*catalog, error) {
 	}
 	err = s.listErr
 	if err == nil || c.loginHint(err) != "" { // there may have been a login since
-		err = c.refresh(ctx, s, false)
+		err = c.refresh(ctx, s, err != nil && c.remembered() == nil)
 	}
 	if err != nil {
 		return nil, c.errorf("cannot list its tools: %v%s", err, c.loginHint(err))

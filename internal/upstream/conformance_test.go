@@ -17,6 +17,10 @@ import (
 // expectedFailures has the scenarios that the client fails, each with its reason.
 const expectedFailures = "testdata/conformance.txt"
 
+// earlierMistakes has the scenarios of the earlier edition whose metadata is of another issuer (RFC 8414, 3.3), which the
+// later one wants refused (auth/metadata-issuer-mismatch).
+var earlierMistakes = []string{"auth/metadata-var2", "auth/metadata-var3"}
+
 // TestConformance lets the official suite try the client, over HTTP: all its scenarios, of which those in
 // testdata/conformance.txt must fail. hack/setup test installs an edition of the suite that runs on any Node;
 // hack/conformance a later one, which needs a Node of its own and is used when it is there.
@@ -56,6 +60,9 @@ func TestConformance(t *testing.T) {
 		t.Run(strings.ReplaceAll(scenario, "/", "_"), func(t *testing.T) {
 			if reason := expected[scenario]; reason != "" && !all {
 				t.Skip(reason) // that it fails is seen with the later edition
+			}
+			if !all && slices.Contains(earlierMistakes, scenario) {
+				t.Skip("the earlier edition's metadata is of another issuer")
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), 2*hang)
 			defer cancel()

@@ -334,6 +334,28 @@ func TestRenewalFails(t *testing.T) {
 	wantError(t, err, "cannot be renewed", "mcp-bridge login web")
 }
 
+// TestMoreScopes: what a server wants beyond a login is asked for by the next one, and nothing is renewed for it.
+func TestMoreScopes(t *testing.T) {
+	w, s := world(t)
+	dir := tokenDir(t)
+	p := pool(t, Options{TokenDir: dir}, s)
+	if _, err := login(t, p); err != nil {
+		t.Fatal(err)
+	}
+	text(t, p, "web", "echo", "{}")
+	w.Set(func(s *oauthtest.Settings) { s.Missing = "write " + strings.Repeat("x", 300) })
+	for range 2 {
+		_, err := call(limited(t), p, "web", "echo", "{}")
+		wantError(t, err, "cannot be asked", "403", "insufficient_scope", "mcp-bridge login web")
+	}
+	w.Set(func(s *oauthtest.Settings) { s.Missing = "" })
+	asked, err := login(t, p)
+	if err != nil || asked.Get("scope") != "all write" || w.Count("refresh") != 0 {
+		t.Errorf("%v; it asked for %q; %d renewals", err, asked.Get("scope"), w.Count("refresh"))
+	}
+	text(t, p, "web", "echo", "{}")
+}
+
 // TestTokenStaysHome: a token goes to the server only, not where that sends us.
 func TestTokenStaysHome(t *testing.T) {
 	w, s := world(t)

@@ -43,7 +43,8 @@ type Settings struct {
 	FailRenewals   bool // with 500
 	QuoteSecrets   bool // errors quote what was sent
 	ClientSecret   string
-	RefuseAllCalls bool // 401 whatever the token
+	RefuseAllCalls bool   // 401 whatever the token
+	Missing        string // a scope without which there is 403
 }
 
 // New starts the servers; Close ends them. The resource is at URL.
@@ -164,6 +165,11 @@ func (w *World) protect(rw http.ResponseWriter, r *http.Request, mcp http.Handle
 	w.mu.Lock()
 	good := w.access[strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")] && !s.RefuseAllCalls
 	w.mu.Unlock()
+	if good && s.Missing != "" {
+		rw.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer error="insufficient_scope", scope=%q`, s.Missing))
+		rw.WriteHeader(http.StatusForbidden)
+		return
+	}
 	if good {
 		mcp.ServeHTTP(rw, r)
 		return
