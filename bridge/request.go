@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/agnivade/levenshtein"
 )
 
 // MaxCode is the largest script, in bytes. A model does not write such a thing: it is data, which belongs into a tool's
@@ -149,7 +151,7 @@ func closeMatches(name string, known []string) []string {
 	want := plain(name)
 	for _, k := range known {
 		have := plain(k)
-		d := editDistance(want, have)
+		d := levenshtein.ComputeDistance(want, have)
 		if len(want) > 2 && (strings.Contains(have, want) || strings.Contains(want, have) && len(have) > 2) {
 			d = min(d, 1)
 		}
@@ -163,27 +165,6 @@ func closeMatches(name string, known []string) []string {
 		out = append(out, m.name)
 	}
 	return out
-}
-
-// editDistance is Levenshtein's, over bytes.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }
 
 func invalidAt(s string) int {

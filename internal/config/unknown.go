@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/agnivade/levenshtein"
 )
 
 // Unknown finds the names in environ (as of os.Environ) that look like ours and are not, each with the name that was
@@ -42,30 +44,9 @@ func closest(name string, known []Variable) string {
 		if strings.HasPrefix(name, v.Name+"_") && least == 4 {
 			best = v.Name
 		}
-		if d := distance(name, v.Name); d < least {
+		if d := levenshtein.ComputeDistance(name, v.Name); d < least {
 			best, least = v.Name, d
 		}
 	}
 	return best
-}
-
-// distance is the number of bytes to insert, delete or replace to make b of a.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

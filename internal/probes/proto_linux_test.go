@@ -141,7 +141,7 @@ func tell(t *testing.T, h *house, c *canaries, name string, l lie, i int) {
 	before := h.traces(t)
 	resetPeak(t)
 	resting := peak(t)
-	code := c.preamble(t) + probe(t, "proto/"+name+".py")
+	code := c.preamble(t) + probe(t, "proto.py") + probe(t, "proto/"+name+".py")
 	if l.cases > 0 {
 		code = fmt.Sprintf("CASE = %d\n", i) + code
 	}

@@ -71,7 +71,7 @@ func (c *client) acquire(ctx context.Context) (*session, error) {
 				return nil, c.errorf("%v; it is tried again in %v", err, wait.Round(time.Second))
 			} else if wait > 0 {
 				c.mu.Unlock()
-				if err := pause(ctx, wait); err != nil {
+				if err := wire.Pause(ctx, wait); err != nil {
 					return nil, err
 				}
 				continue
@@ -218,16 +218,4 @@ func (c *client) explain(ctx context.Context, err error, limit time.Duration) er
 		then = hint
 	}
 	return fmt.Errorf("%s%w%s", what, err, then)
-}
-
-// pause waits.
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/agnivade/levenshtein"
 )
 
 // maxSuggestions is how many names an error lists.
@@ -22,7 +24,7 @@ func suggest(name string, names []string, none string) string {
 	asked := plain(name)
 	for _, n := range names {
 		p := plain(n)
-		d := distance(asked, p)
+		d := levenshtein.ComputeDistance(asked, p)
 		if asked != "" && p != "" && (strings.Contains(p, asked) || strings.Contains(asked, p)) {
 			d = min(d, 2)
 		}
@@ -57,27 +59,4 @@ func plain(name string) string {
 		}
 		return r
 	}, strings.ToLower(name[:min(len(name), 200)]))
-}
-
-// distance is how many letters are to be put in, taken out, changed or swapped with their neighbour.
-func distance(a, b string) int {
-	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
-	for j := range last {
-		last[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		row[0] = i
-		for j := 1; j <= len(b); j++ {
-			cost := 1
-			if a[i-1] == b[j-1] {
-				cost = 0
-			}
-			row[j] = min(last[j]+1, row[j-1]+1, last[j-1]+cost)
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				row[j] = min(row[j], before[j-2]+1)
-			}
-		}
-		before, last, row = last, row, before
-	}
-	return last[len(b)]
 }

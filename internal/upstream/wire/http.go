@@ -320,7 +320,7 @@ func (s *streamable) stream(ctx context.Context, resp *http.Response, id int64) 
 		if lastID == "" || resumes >= maxResumes || ctx.Err() != nil {
 			return fmt.Errorf("the answer broke off: %w", err)
 		}
-		if err := pause(ctx, retry); err != nil {
+		if err := Pause(ctx, retry); err != nil {
 			return err
 		}
 		header, _ := s.headers(outgoing{})
@@ -375,15 +375,15 @@ func (s *streamable) listen(ctx context.Context) {
 			}
 		}
 		s.opts.Logger.Debug("the stream of a server has ended", "error", err)
-		if pause(ctx, wait) != nil {
+		if Pause(ctx, wait) != nil {
 			return
 		}
 		wait = min(2*wait+time.Millisecond, time.Minute)
 	}
 }
 
-// pause waits.
-func pause(ctx context.Context, d time.Duration) error {
+// Pause waits for d, or until ctx ends, whose error it then returns.
+func Pause(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
