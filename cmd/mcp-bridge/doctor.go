@@ -20,7 +20,7 @@ import (
 	"github.com/mcp-bridge/mcp-bridge/bridge"
 	"github.com/mcp-bridge/mcp-bridge/internal/config"
 	"github.com/mcp-bridge/mcp-bridge/oci"
-	"github.com/mcp-bridge/mcp-bridge/oci/libct"
+	"github.com/mcp-bridge/mcp-bridge/oci/host"
 	"github.com/mcp-bridge/mcp-bridge/rootfs"
 )
 
@@ -42,18 +42,22 @@ func doctorCommand() *cobra.Command {
 
 func doctor(ctx context.Context, out io.Writer, asJSON bool) error {
 	p := lookAround(os.DirFS("/"), os.Getenv)
-	checks := []libct.Check{{Step: "system", Status: libct.OK, Detail: p.describe()}}
+	checks := []host.Check{{Step: "system", Status: host.OK, Detail: p.describe()}}
 	cfg, log, err := load(os.Stderr)
 	if err != nil {
-		checks = append(checks, libct.Check{
-			Step: "settings", Status: libct.Failed, Detail: strings.ReplaceAll(err.Error(), "\n", "; "), Fix: "set these variables to what is allowed: see mcp-bridge --help",
+		checks = append(checks, host.Check{
+			Step: "settings", Status: host.Failed, Detail: strings.ReplaceAll(err.Error(), "\n", "; "), Fix: "set these variables to what is allowed: see mcp-bridge --help",
 		})
 		log = slog.New(slog.DiscardHandler)
 	} else {
-		checks = append(checks, libct.Check{Step: "settings", Status: libct.OK, Detail: "state in " + cfg.StateDir + ", cache in " + cfg.CacheDir})
+		checks = append(checks, host.Check{Step: "settings", Status: host.OK, Detail: "state in " + cfg.StateDir + ", cache in " + cfg.CacheDir})
+	}
+	launcher, err := launcherFor(cfg.Runtime)
+	if err != nil {
+		return err
 	}
 	image, tree := checkImage(ctx, p, &cfg)
-	for _, c := range libct.Diagnose(ctx, tree, oci.Limits{Memory: cfg.Memory, Pids: int64(cfg.Pids), CPUs: cfg.CPUs}) {
+	for _, c := range host.Diagnose(ctx, launcher, tree, oci.Limits{Memory: cfg.Memory, Pids: int64(cfg.Pids), CPUs: cfg.CPUs}) {
 		if c.Fix == "" {
 			c.Fix = p.fix(c)
 		}
@@ -78,18 +82,18 @@ func doctor(ctx context.Context, out io.Writer, asJSON bool) error {
 }
 
 // checkImage makes the image ready, as a run does.
-func checkImage(ctx context.Context, p place, cfg *config.Config) (c libct.Check, tree string) {
-	c = libct.Check{Step: "image"}
+func checkImage(ctx context.Context, p place, cfg *config.Config) (c host.Check, tree string) {
+	c = host.Check{Step: "image"}
 	if cfg.Image == "" {
-		c.Status, c.Detail = libct.Skipped, "needs the settings"
+		c.Status, c.Detail = host.Skipped, "needs the settings"
 		return c, ""
 	}
 	got, err := newImages(*cfg, slog.New(slog.DiscardHandler)).image(ctx)
 	if err != nil {
-		c.Status, c.Detail, c.Fix = libct.Failed, strings.ReplaceAll(err.Error(), "\n", "; "), p.fixImage(err)
+		c.Status, c.Detail, c.Fix = host.Failed, strings.ReplaceAll(err.Error(), "\n", "; "), p.fixImage(err)
 		return c, ""
 	}
-	c.Status, c.Detail = libct.OK, cfg.Image+" with "+got.Python
+	c.Status, c.Detail = host.OK, cfg.Image+" with "+got.Python
 	if got.Note != "" {
 		c.Detail = got.Note + ", " + got.Python
 		c.Fix = "set " + config.EnvImage + " to choose an image (host: this one)"
@@ -99,8 +103,8 @@ func checkImage(ctx context.Context, p place, cfg *config.Config) (c libct.Check
 }
 
 // checkRun makes a run, as `mcp-bridge run` does, unless what was seen so far makes that pointless.
-func checkRun(ctx context.Context, cfg config.Config, log *slog.Logger, before int) libct.Check {
-	c := libct.Check{Step: "run", Status: libct.Skipped, Detail: "needs what failed above"}
+func checkRun(ctx context.Context, cfg config.Config, log *slog.Logger, before int) host.Check {
+	c := host.Check{Step: "run", Status: host.Skipped, Detail: "needs what failed above"}
 	if before != exitSick {
 		cfg.AllowWeakLimits = true // what that comes to is seen in the result
 		c.Status, c.Detail, c.Fix = tryRun(ctx, cfg, log)
@@ -109,53 +113,53 @@ func checkRun(ctx context.Context, cfg config.Config, log *slog.Logger, before i
 }
 
 // tryRun runs print(1), and has the version of Python as its value.
-func tryRun(ctx context.Context, cfg config.Config, log *slog.Logger) (s libct.Status, detail, fix string) {
+func tryRun(ctx context.Context, cfg config.Config, log *slog.Logger) (s host.Status, detail, fix string) {
 	silent := slog.New(slog.DiscardHandler)
 	b, closeBridge, err := wire(cfg, silent, newImages(cfg, silent), nil)
 	if err != nil {
-		return libct.Failed, err.Error(), ""
+		return host.Failed, err.Error(), ""
 	}
 	r, err := b.Run(ctx, bridge.Request{Code: "print(1)\n__import__('sys').version.split()[0]"}, bridge.Output{})
 	if cerr := closeBridge(); cerr != nil {
 		log.Error("cannot clean up", "error", cerr)
 	}
 	if h := (*oci.HostError)(nil); errors.As(err, &h) {
-		return libct.Failed, h.Missing, h.Fix
+		return host.Failed, h.Missing, h.Fix
 	}
 	if err != nil || r.Status != bridge.StatusSuccess || !slices.Equal(r.Stdout, []string{"1"}) {
-		return libct.Failed, fmt.Sprintf("print(1) does not print 1: %s %q", r.Summarize(), r.Stdout), ""
+		return host.Failed, fmt.Sprintf("print(1) does not print 1: %s %q", r.Summarize(), r.Stdout), ""
 	}
 	var version string
 	_ = json.Unmarshal(r.Result, &version) // what is not a string is not said
 	detail = "print(1) printed 1, with Python " + version
 	if r.Limits == "" {
-		return libct.OK, detail, ""
+		return host.OK, detail, ""
 	}
-	return libct.Weak, detail + "; its limits were enforced by " + r.Limits + " only", "see the fix of the cgroup, or set " + config.EnvAllowWeakLimits + "=1"
+	return host.Weak, detail + "; its limits were enforced by " + r.Limits + " only", "see the fix of the cgroup, or set " + config.EnvAllowWeakLimits + "=1"
 }
 
-func doctorExit(checks []libct.Check) int {
+func doctorExit(checks []host.Check) int {
 	code := 0
 	for _, c := range checks {
 		switch c.Status {
-		case libct.Weak:
+		case host.Weak:
 			code = max(code, exitWeak)
-		case libct.Failed:
+		case host.Failed:
 			code = exitSick
-		case libct.OK, libct.Skipped:
+		case host.OK, host.Skipped:
 		}
 	}
 	return code
 }
 
-func writeJSON(w io.Writer, checks []libct.Check) error {
+func writeJSON(w io.Writer, checks []host.Check) error {
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
 	return e.Encode(checks)
 }
 
-func writeText(w io.Writer, checks []libct.Check) error {
+func writeText(w io.Writer, checks []host.Check) error {
 	var b strings.Builder
 	first := -1
 	for i, c := range checks {
@@ -163,7 +167,7 @@ func writeText(w io.Writer, checks []libct.Check) error {
 		if c.Fix != "" {
 			fmt.Fprintf(&b, "%-8s %-16s fix: %s\n", "", "", c.Fix)
 		}
-		if first < 0 && c.Status != libct.OK && c.Status != libct.Skipped {
+		if first < 0 && c.Status != host.OK && c.Status != host.Skipped {
 			first = i
 		}
 	}
@@ -173,7 +177,7 @@ func writeText(w io.Writer, checks []libct.Check) error {
 	case exitWeak:
 		fmt.Fprintf(&b, "\nRuns work only with %s=1, and with weak limits, because of: %s.\n", config.EnvAllowWeakLimits, checks[first].Step)
 	default:
-		for first = 0; checks[first].Status != libct.Failed; first++ {
+		for first = 0; checks[first].Status != host.Failed; first++ {
 		}
 		fmt.Fprintf(&b, "\nRuns do not work. The first thing to mend: %s.\n", checks[first].Step)
 	}
@@ -326,42 +330,42 @@ func (p place) sysctl(setting string) string {
 const orWeak = "; or set " + config.EnvAllowWeakLimits + "=1 for weaker limits (rlimits and a watchdog)"
 
 // fix is what mends a check in this place.
-func (p place) fix(c libct.Check) string {
+func (p place) fix(c host.Check) string {
 	switch c.Cause {
-	case libct.MaxUserNS:
+	case host.MaxUserNS:
 		return p.sysctl("user.max_user_namespaces=15000")
-	case libct.UserNSClone:
+	case host.UserNSClone:
 		return p.sysctl("kernel.unprivileged_userns_clone=1")
-	case libct.AppArmorUserNS:
+	case host.AppArmorUserNS:
 		if p.ci == "GitHub Actions" {
 			return "a step before: sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
 		}
 		return p.sysctl("kernel.apparmor_restrict_unprivileged_userns=0") + " (or a profile for this program alone: docs/doctor.md)"
-	case libct.NoUserNS, libct.NoMount, libct.NoSeccomp, libct.MaskedProc:
+	case host.NoUserNS, host.NoMount, host.NoSeccomp, host.MaskedProc:
 		if p.container != "" || p.masked || p.ci == "GitLab CI" {
 			return p.fixOuter()
 		}
-		if c.Cause == libct.NoSeccomp {
+		if c.Cause == host.NoSeccomp {
 			return "a kernel with CONFIG_SECCOMP_FILTER"
 		}
 		return "a kernel with CONFIG_USER_NS that lets this process use it: not in a chroot, nor below a sandbox that forbids it (see dmesg)"
-	case libct.NoHelper:
+	case host.NoHelper:
 		return p.install(map[string]string{"debian": "uidmap", "fedora": "shadow-utils", "arch": "shadow", "alpine": "shadow-uidmap", "suse": "shadow", "": "newuidmap and newgidmap"})
-	case libct.WeakHelper:
+	case host.WeakHelper:
 		return p.sudo() + "chmod u+s $(command -v newuidmap) $(command -v newgidmap)"
-	case libct.NoPasswd:
+	case host.NoPasswd:
 		return fmt.Sprintf("echo 'bridge:x:%d:%d::/nonexistent:/bin/sh' | %stee -a /etc/passwd", os.Geteuid(), os.Getegid(), p.sudo())
-	case libct.NoNewPrivs:
+	case host.NoNewPrivs:
 		return "start it without no_new_privs (Kubernetes: allowPrivilegeEscalation: true; systemd: NoNewPrivileges=no)"
-	case libct.NoSubIDs:
+	case host.NoSubIDs:
 		first := freeSubIDs(p.subids)
 		if p.family == "alpine" || p.family == "" {
 			return fmt.Sprintf("echo %s:%d:65536 | %stee -a /etc/subuid /etc/subgid", p.user, first, p.sudo())
 		}
 		return fmt.Sprintf("%susermod --add-subuids %d-%d --add-subgids %[2]d-%[3]d %s", p.sudo(), first, first+65535, p.user)
-	case libct.CgroupV1, libct.NoCgroup, libct.NoController:
+	case host.CgroupV1, host.NoCgroup, host.NoController:
 		return p.fixCgroup(c)
-	case libct.Unknown:
+	case host.Unknown:
 	}
 	return ""
 }
@@ -396,7 +400,7 @@ func (p place) fixOuter() string {
 	return "start the outer container with: docker run --security-opt systempaths=unconfined --security-opt seccomp=unconfined --security-opt apparmor=unconfined"
 }
 
-func (p place) fixCgroup(c libct.Check) string {
+func (p place) fixCgroup(c host.Check) string {
 	switch {
 	case p.container == "docker" || p.ci == "GitLab CI":
 		return "start the outer container with --privileged" + orWeak + " (those of the outer container then count)"
@@ -404,11 +408,11 @@ func (p place) fixCgroup(c libct.Check) string {
 		return "start the outer container with --systemd=always" + orWeak + " (those of the outer container then count)"
 	case p.container != "":
 		return "let the outer container write to its cgroup" + orWeak + " (those of the outer container then count)"
-	case c.Cause == libct.CgroupV1:
+	case c.Cause == host.CgroupV1:
 		return p.cgroupV2() + orWeak
 	case p.root:
 		return "mount -o remount,rw /sys/fs/cgroup" + orWeak
-	case c.Cause == libct.NoController:
+	case c.Cause == host.NoController:
 		return "sudo mkdir -p /etc/systemd/system/user@.service.d && printf '[Service]\\nDelegate=cpu cpuset io memory pids\\n' | sudo tee /etc/systemd/system/user@.service.d/delegate.conf && sudo systemctl daemon-reload, and log in again"
 	case !p.systemd:
 		return "run it as root, or let root give this user a cgroup" + orWeak

@@ -15,10 +15,10 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"github.com/mcp-bridge/mcp-bridge/oci/libct"
+	"github.com/mcp-bridge/mcp-bridge/oci/host"
 )
 
-// step is a libct.Check as users of --json know it.
+// step is a host.Check as users of --json know it.
 type step struct{ Step, Status, Detail, Fix string }
 
 // diagnose runs doctor --json, and checks that nothing is left by it.
@@ -187,7 +187,7 @@ func TestDoctorWithoutPython(t *testing.T) {
 }
 
 func TestDistribution(t *testing.T) {
-	helper, cgroup := libct.Check{Cause: libct.NoHelper}, libct.Check{Cause: libct.CgroupV1}
+	helper, cgroup := host.Check{Cause: host.NoHelper}, host.Check{Cause: host.CgroupV1}
 	for _, tt := range []struct{ osRelease, family, helper, cgroup string }{
 		{"ID=debian\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"", "debian", "sudo apt-get install -y uidmap", "update-grub"},
 		{"ID=ubuntu\nID_LIKE=debian", "debian", "sudo apt-get install -y uidmap", "update-grub"},
@@ -211,32 +211,32 @@ func TestDistribution(t *testing.T) {
 func TestPlace(t *testing.T) {
 	file := func(s string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(s)} }
 	const docker = "1 0 0:1 / / rw - overlay overlay rw\n2 1 0:2 / /etc/resolv.conf rw - ext4 x rw\n3 1 0:3 / /proc/kcore rw - tmpfs x rw\n"
-	userns, cgroup := libct.Check{Cause: libct.NoUserNS}, libct.Check{Cause: libct.NoCgroup}
+	userns, cgroup := host.Check{Cause: host.NoUserNS}, host.Check{Cause: host.NoCgroup}
 	for _, tt := range []struct {
 		name  string
 		files fstest.MapFS
 		env   map[string]string
 		says  string
-		check libct.Check
+		check host.Check
 		fix   string
 	}{
 		{"plain", nil, nil, "linux/", userns, "CONFIG_USER_NS"},
-		{"docker", fstest.MapFS{".dockerenv": file(""), "proc/self/mountinfo": file(docker)}, nil, "inside a container (docker), /proc is masked", libct.Check{Cause: libct.MaskedProc}, "docker run --security-opt systempaths=unconfined"},
+		{"docker", fstest.MapFS{".dockerenv": file(""), "proc/self/mountinfo": file(docker)}, nil, "inside a container (docker), /proc is masked", host.Check{Cause: host.MaskedProc}, "docker run --security-opt systempaths=unconfined"},
 		{"the file of docker alone", fstest.MapFS{".dockerenv": file(""), "proc/self/mountinfo": file("3 1 0:3 / /proc/sys/fs/binfmt_misc rw - autofs x rw\n")}, nil, "!container", userns, "CONFIG_USER_NS"},
 		{"podman", fstest.MapFS{"run/.containerenv": file("")}, nil, "inside a container (podman)", userns, "podman run --security-opt unmask=ALL"},
 		{"podman, cgroup", fstest.MapFS{"run/.containerenv": file("")}, nil, "podman", cgroup, "--systemd=always"},
 		{"kubernetes", nil, map[string]string{"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, "inside a container (kubernetes)", userns, "hostUsers: false"},
 		{"lxc", fstest.MapFS{"run/systemd/container": file("lxc\n")}, nil, "inside a container (lxc)", cgroup, "outer container"},
-		{"github", nil, map[string]string{"GITHUB_ACTIONS": "true"}, "GitHub Actions", libct.Check{Cause: libct.AppArmorUserNS}, "a step before: sudo sysctl"},
+		{"github", nil, map[string]string{"GITHUB_ACTIONS": "true"}, "GitHub Actions", host.Check{Cause: host.AppArmorUserNS}, "a step before: sudo sysctl"},
 		{"gitlab", nil, map[string]string{"GITLAB_CI": "true"}, "GitLab CI", userns, "[runners.docker]"},
-		{"wsl", fstest.MapFS{"proc/version": file("Linux version 5.15.153.1-microsoft-standard-WSL2")}, nil, "WSL", libct.Check{Cause: libct.CgroupV1}, ".wslconfig"},
+		{"wsl", fstest.MapFS{"proc/version": file("Linux version 5.15.153.1-microsoft-standard-WSL2")}, nil, "WSL", host.Check{Cause: host.CgroupV1}, ".wslconfig"},
 		{"ssh", fstest.MapFS{"proc/self/cgroup": file("0::/user.slice/user-1000.slice/session-4.scope\n"), "run/systemd/system": file(""), "run/user/1000/bus": file("")}, map[string]string{"XDG_RUNTIME_DIR": "/run/user/1000"}, "a login session without delegation", cgroup, "start it by: systemd-run --user --scope"},
 		{"su", fstest.MapFS{"run/systemd/system": file(""), "etc/os-release": file("ID=debian\n")}, map[string]string{"USER": "ann"}, "linux/", cgroup, "sudo apt-get install -y dbus-user-session && sudo loginctl enable-linger ann"},
 		{"no systemd", nil, nil, "linux/", cgroup, "run it as root"},
-		{"controller", fstest.MapFS{"run/systemd/system": file("")}, nil, "linux/", libct.Check{Cause: libct.NoController}, "Delegate=cpu cpuset io memory pids"},
-		{"subordinate ids", fstest.MapFS{"etc/subuid": file("a:100000:65536\nb:165536:65536\n"), "etc/os-release": file("ID=ubuntu\n")}, map[string]string{"USER": "ann"}, "linux/", libct.Check{Cause: libct.NoSubIDs}, "sudo usermod --add-subuids 231072-296607 --add-subgids 231072-296607 ann"},
-		{"subordinate ids on Alpine", fstest.MapFS{"etc/os-release": file("ID=alpine\n")}, map[string]string{"USER": "x; rm -r /"}, "linux/", libct.Check{Cause: libct.NoSubIDs}, "echo $(id -un):100000:65536 | doas tee -a /etc/subuid /etc/subgid"},
-		{"colours", fstest.MapFS{"etc/os-release": file("PRETTY_NAME=\"\x1b[31mX\"\n")}, nil, " [31mX, linux/", libct.Check{Cause: libct.UserNSClone}, "kernel.unprivileged_userns_clone=1"},
+		{"controller", fstest.MapFS{"run/systemd/system": file("")}, nil, "linux/", host.Check{Cause: host.NoController}, "Delegate=cpu cpuset io memory pids"},
+		{"subordinate ids", fstest.MapFS{"etc/subuid": file("a:100000:65536\nb:165536:65536\n"), "etc/os-release": file("ID=ubuntu\n")}, map[string]string{"USER": "ann"}, "linux/", host.Check{Cause: host.NoSubIDs}, "sudo usermod --add-subuids 231072-296607 --add-subgids 231072-296607 ann"},
+		{"subordinate ids on Alpine", fstest.MapFS{"etc/os-release": file("ID=alpine\n")}, map[string]string{"USER": "x; rm -r /"}, "linux/", host.Check{Cause: host.NoSubIDs}, "echo $(id -un):100000:65536 | doas tee -a /etc/subuid /etc/subgid"},
+		{"colours", fstest.MapFS{"etc/os-release": file("PRETTY_NAME=\"\x1b[31mX\"\n")}, nil, " [31mX, linux/", host.Check{Cause: host.UserNSClone}, "kernel.unprivileged_userns_clone=1"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := lookAround(tt.files, func(name string) string { return tt.env[name] })
@@ -253,17 +253,17 @@ func TestPlace(t *testing.T) {
 
 func TestDoctorExit(t *testing.T) {
 	for _, tt := range []struct {
-		statuses []libct.Status
+		statuses []host.Status
 		want     int
 		says     string
 	}{
-		{[]libct.Status{libct.OK, libct.Skipped, libct.OK}, 0, "full strength"},
-		{[]libct.Status{libct.OK, libct.Weak, libct.Weak}, 1, "because of: step 1."},
-		{[]libct.Status{libct.Weak, libct.Failed, libct.Failed, libct.Skipped}, 2, "first thing to mend: step 1."},
+		{[]host.Status{host.OK, host.Skipped, host.OK}, 0, "full strength"},
+		{[]host.Status{host.OK, host.Weak, host.Weak}, 1, "because of: step 1."},
+		{[]host.Status{host.Weak, host.Failed, host.Failed, host.Skipped}, 2, "first thing to mend: step 1."},
 	} {
-		var checks []libct.Check
+		var checks []host.Check
 		for i, s := range tt.statuses {
-			checks = append(checks, libct.Check{Step: fmt.Sprint("step ", i), Status: s, Detail: "a\x1b[31m\nok       b"})
+			checks = append(checks, host.Check{Step: fmt.Sprint("step ", i), Status: s, Detail: "a\x1b[31m\nok       b"})
 		}
 		var out strings.Builder
 		if err := writeText(&out, checks); err != nil {

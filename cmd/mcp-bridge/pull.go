@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mcp-bridge/mcp-bridge/oci"
-	"github.com/mcp-bridge/mcp-bridge/oci/libct"
 	"github.com/mcp-bridge/mcp-bridge/rootfs"
 )
 
@@ -49,7 +48,10 @@ func pull(ctx context.Context, args []string, out io.Writer) error {
 	bar.clear()
 	if err == nil && ref != "host" {
 		bar.show("compiling its modules", 0, 0)
-		l := libct.New(libct.Options{StateDir: cfg.StateDir, AllowWeakLimits: cfg.AllowWeakLimits, Logger: log})
+		l, lerr := newLauncher(cfg, log)
+		if lerr != nil {
+			return lerr
+		}
 		_, werr := warm(ctx, l, store, tree, oci.User(cfg.User), log)
 		bar.clear()
 		if werr = errors.Join(werr, l.Close()); werr != nil && ctx.Err() == nil {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/mcp-bridge/mcp-bridge/bridge"
 	"github.com/mcp-bridge/mcp-bridge/internal/config"
+	"github.com/mcp-bridge/mcp-bridge/oci/host"
 	"github.com/mcp-bridge/mcp-bridge/oci/libct"
 )
 
@@ -67,7 +68,7 @@ func runScript(c *cobra.Command, f runFlags, args []string) error {
 	default:
 		return fmt.Errorf("--format %q: allowed are text, toon, json", f.format)
 	}
-	if !libct.Shareable() {
+	if !host.Shareable() {
 		if err := libct.Seal(); err != nil { // a sealed copy is; libct says what is wrong if there cannot be one
 			slog.Debug("cannot seal", "error", err)
 		}

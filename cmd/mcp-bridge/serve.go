@@ -44,8 +44,11 @@ func newServer(ctx context.Context, cfg config.Config, log *slog.Logger) (b *bri
 	ctx, cancel := context.WithCancel(ctx)
 	i := newImages(cfg, log)
 	i.compile = func(tree rootfs.Tree) {
-		l := libct.New(libct.Options{StateDir: cfg.StateDir, AllowWeakLimits: cfg.AllowWeakLimits, Logger: log})
-		_, err := warm(ctx, l, i.store, tree, oci.User(cfg.User), log)
+		l, err := newLauncher(cfg, log)
+		if err != nil {
+			return // wire says so
+		}
+		_, err = warm(ctx, l, i.store, tree, oci.User(cfg.User), log)
 		if err = errors.Join(err, l.Close()); err != nil && ctx.Err() == nil {
 			log.Warn("the image's modules are not compiled, and runs that import many take longer", "image", tree.Ref, "error", err)
 		}
@@ -59,13 +62,13 @@ func newServer(ctx context.Context, cfg config.Config, log *slog.Logger) (b *bri
 }
 
 func wire(cfg config.Config, log *slog.Logger, i *images, s *mcpServers) (b *bridge.Bridge, closeAll func() error, err error) {
-	if cfg.Runtime != "auto" && cfg.Runtime != "libcontainer" {
-		return nil, nil, &exitError{exitUsage, errors.New(config.EnvRuntime + "=" + cfg.Runtime + ": this version has libcontainer only")}
+	launcher, err := newLauncher(cfg, log)
+	if err != nil {
+		return nil, nil, err
 	}
 	if err := rootfs.Supported(cfg.Image); err != nil && cfg.ImageSet {
 		return nil, nil, &exitError{exitUsage, fmt.Errorf("%s=%q: %w", config.EnvImage, cfg.Image, err)}
 	}
-	launcher := libct.New(libct.Options{StateDir: cfg.StateDir, AllowWeakLimits: cfg.AllowWeakLimits, Logger: log})
 	opts := bridge.Options{
 		Version:  version,
 		Launcher: launcher,

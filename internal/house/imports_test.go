@@ -21,7 +21,7 @@ const module = "github.com/mcp-bridge/mcp-bridge"
 // wire together; nobody imports them.
 var arrows = map[string][]string{
 	"cmd/mcp-bridge": {
-		"bridge", "internal/config", "internal/guest", "internal/upstream", "oci", "oci/cli", "oci/libct", "rootfs",
+		"bridge", "internal/config", "internal/guest", "internal/upstream", "oci", "oci/cli", "oci/direct", "oci/host", "oci/libct", "rootfs",
 	},
 	"internal/probes":   {},
 	"hack/bench":        {"oci", "oci/cli", "oci/libct", "rootfs"},
@@ -32,7 +32,10 @@ var arrows = map[string][]string{
 	"internal/upstream/oauth/oauthtest": {}, // for tests
 	"internal/upstream/wire":            {},
 	"internal/upstream/rank":            {},
-	"oci/libct":                         {"oci"},
+	"oci/libct":                         {"oci", "oci/host", "oci/stage0"},
+	"oci/direct":                        {"oci", "oci/host", "oci/stage0"},
+	"oci/host":                          {"oci"},
+	"oci/stage0":                        {"oci"},
 	"oci/cli":                           {"oci"},
 	"oci":                               {"seccomp"},
 	"internal/config":                   {},
@@ -48,11 +51,11 @@ var fences = []struct {
 	why    string
 }{
 	{"github.com/opencontainers/runc", []string{"oci/libct"}, "its API is not stable, and its inits are paid by each start"},
-	{"github.com/opencontainers/cgroups", []string{"oci/libct"}, "as libcontainer"},
+	{"github.com/opencontainers/cgroups", []string{"oci/host", "oci/libct"}, "as libcontainer"},
 	{"github.com/containers/image", []string{"rootfs"}, "its inits are paid by each start"},
 	{"github.com/modelcontextprotocol/go-sdk", []string{"bridge", "internal/upstream", "internal/upstream/oauth", "internal/upstream/wire", "cmd/mcp-bridge"}, "the protocol is the bridge's business"},
 	{"github.com/toon-format/toon-go", []string{"bridge"}, "it is young, and one file is easily rewritten"},
-	{"github.com/opencontainers/runtime-spec", []string{"oci", "seccomp"}, "oci.Spec is the only author of a specification"},
+	{"github.com/opencontainers/runtime-spec", []string{"oci", "oci/direct", "oci/host", "oci/libct", "seccomp"}, "oci.Spec is the only author of a specification"},
 	{"github.com/spf13/cobra", []string{"cmd/mcp-bridge"}, "the command line is wiring"},
 }
 
@@ -167,12 +170,12 @@ func TestClosures(t *testing.T) {
 		{
 			"bridge on macOS", "darwin", "arm64", "0",
 			[]string{"./bridge"},
-			[]string{"github.com/opencontainers/runc", "github.com/opencontainers/cgroups", "github.com/containers/", module + "/rootfs", module + "/oci/libct"},
+			[]string{"github.com/opencontainers/runc", "github.com/opencontainers/cgroups", "github.com/containers/", module + "/rootfs", module + "/oci/libct", module + "/oci/direct", module + "/oci/host"},
 		},
 		{
 			"bridge on Linux", "linux", "amd64", "1",
 			[]string{"./bridge"},
-			[]string{"github.com/opencontainers/runc", "github.com/opencontainers/cgroups", "github.com/containers/", module + "/rootfs", module + "/oci/libct"},
+			[]string{"github.com/opencontainers/runc", "github.com/opencontainers/cgroups", "github.com/containers/", module + "/rootfs", module + "/oci/libct", module + "/oci/direct", module + "/oci/host"},
 		},
 		{
 			"rootfs", "linux", "amd64", "1",
@@ -206,7 +209,7 @@ func TestClosures(t *testing.T) {
 // TestCgo: a package with cgo makes a C compiler, and a C library, a matter of all that import it.
 func TestCgo(t *testing.T) {
 	for _, p := range list(t, "linux", "amd64", "1", "./...") {
-		if name, _ := ours(p.ImportPath); len(p.CgoFiles) > 0 && name != "oci/libct" {
+		if name, _ := ours(p.ImportPath); len(p.CgoFiles) > 0 && name != "oci/stage0" {
 			t.Errorf("%s has cgo: %v", name, p.CgoFiles)
 		}
 	}

@@ -19,7 +19,7 @@ const maxLines = 500
 
 // inits are the only functions init() of ours: each is run in every program, and paid by each start of a container.
 var inits = []string{
-	"oci/libct/init_linux.go", // holds the main thread for libcontainer's init, before Go can move it
+	"oci/host/cgroup_own_linux.go", // holds the main thread, before Go can move it
 }
 
 // A source is one Go file of ours.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"github.com/opencontainers/cgroups"
 
 	"github.com/mcp-bridge/mcp-bridge/oci"
+	"github.com/mcp-bridge/mcp-bridge/oci/host"
 	"github.com/mcp-bridge/mcp-bridge/oci/libct"
 )
 
@@ -33,8 +35,8 @@ func TestNestedInstead(t *testing.T) {
 			t.Errorf("a container of a user with one id says %q, want %q", out, want)
 		}
 	}
-	for _, c := range libct.Diagnose(t.Context(), tree.Path, oci.Limits{}) {
-		if c.Status == libct.Failed || c.Step == "id maps" && !strings.Contains(c.Detail, "second user namespace") {
+	for _, c := range host.Diagnose(t.Context(), launcher, tree.Path, oci.Limits{}) {
+		if c.Status == host.Failed || c.Step == "id maps" && !strings.Contains(c.Detail, "second user namespace") {
 			t.Errorf("the doctor says %+v", c)
 		}
 	}
@@ -144,5 +146,22 @@ func TestCgroupThatVanishes(t *testing.T) {
 	back()
 	if o := run(t, t.Context(), l, python("print(2)"), ""); o.err != nil || o.stdout != "2\n" || o.Limits != oci.ByCgroup {
 		t.Errorf("%v", o)
+	}
+}
+
+func launcher(o host.Options) host.Launcher { return libct.New(o) }
+
+// TestDiagnoseWithoutImage: the steps are the same whatever there is.
+func TestDiagnoseWithoutImage(t *testing.T) {
+	want := []string{"kernel", "user", "program", "user namespace", "mount namespace", "id maps", "cgroup", "cgroup memory", "cgroup pids", "cgroup cpu", "fresh proc", "mounts", "pivot", "container", "seccomp filter"}
+	var got []string
+	for _, c := range host.Diagnose(t.Context(), launcher, "", oci.Limits{Memory: 1 << 29, Pids: 64}) {
+		got = append(got, c.Step)
+		if c.Detail == "" || strings.ContainsAny(c.Detail, "\n\x1b") {
+			t.Errorf("%+v", c)
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("steps %v, want %v", got, want)
 	}
 }

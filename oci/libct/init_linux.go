@@ -13,12 +13,9 @@ import (
 	"github.com/opencontainers/runc/libcontainer/exeseal"
 	_ "github.com/opencontainers/runc/libcontainer/nsenter" // the C half of libcontainer's init
 	"golang.org/x/sys/unix"
-)
 
-// libcontainer ends the threads that it has moved to a container's mount namespace (as we do those in a container's
-// cgroup), but a process's first thread cannot be ended: it would stay there for good, and with it the container's
-// files. So that one is taken, by the main goroutine, and the part of the re-exec hook that must be an init function.
-func init() { runtime.LockOSThread() }
+	"github.com/mcp-bridge/mcp-bridge/oci/stage0"
+)
 
 // Init does not return in a process that is the init of a container. Everything that runs before it, package init
 // functions included, is paid for by each container.
@@ -49,7 +46,7 @@ func Init() {
 // holdLifeline ends a half-made container when the bridge dies or cancels it. libcontainer's init would else wait for
 // the other end of its fifo for ever; stage0 takes over after the exec.
 func holdLifeline() {
-	fds := []unix.PollFd{{Fd: lifelineFD, Events: unix.POLLIN}}
+	fds := []unix.PollFd{{Fd: stage0.Lifeline, Events: unix.POLLIN}}
 	for {
 		if n, err := unix.Poll(fds, -1); n > 0 || err != nil && err != unix.EINTR {
 			os.Exit(137)

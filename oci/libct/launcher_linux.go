@@ -6,169 +6,112 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
-	"sync"
 	"time"
 
-	_ "github.com/opencontainers/cgroups/devices" // without it: "cgroup manager is not configured to set device rules"
+	"github.com/opencontainers/cgroups"
 	"github.com/opencontainers/runc/libcontainer"
+	"github.com/opencontainers/runc/libcontainer/configs"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
 
 	"github.com/mcp-bridge/mcp-bridge/oci"
+	"github.com/mcp-bridge/mcp-bridge/oci/host"
+	"github.com/mcp-bridge/mcp-bridge/oci/stage0"
 )
 
-// lifelineFD is the descriptor of the lifeline in a container's first process, before and in stage0.
-const lifelineFD = 3
-
 // A Launcher runs containers with libcontainer. It is safe for concurrent use.
-type Launcher struct {
-	opts Options
-
-	mu     sync.Mutex // guards the rest, which the first Run fills
-	state  *state
-	host   oci.Host
-	cgroup cgroupParent
-}
+type Launcher struct{ *host.Host }
 
 // New makes a Launcher. It touches nothing but GOMAXPROCS in the environment, which children inherit; what is wrong with
 // the host shows in Run.
 func New(opts Options) *Launcher {
-	if opts.Logger == nil {
-		opts.Logger = slog.New(slog.DiscardHandler)
-	}
-	redirectLogrus(opts.Logger)
+	h := host.New(opts)
+	redirectLogrus(h.Logger)
 	// All that a container's init inherits, by libcontainer's choice: with one P it starts faster. The runtime of this
 	// process has read its own value long ago.
 	os.Setenv("GOMAXPROCS", "1")
-	return &Launcher{opts: opts}
-}
-
-// Close removes what the Launcher keeps in the state directory. No Run may be going on.
-func (l *Launcher) Close() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.state == nil {
-		return nil
-	}
-	err := l.state.close()
-	l.state = nil
-	return err
-}
-
-// prepare finds out once what the host offers and opens the state directory.
-func (l *Launcher) prepare(ctx context.Context) (oci.Host, cgroupParent, *state, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.state != nil {
-		return l.host, l.cgroup, l.state, nil
-	}
-	if err := executable(); err != nil {
-		return oci.Host{}, cgroupParent{}, nil, err
-	}
-	host, cg, err := probe(ctx, l.opts.AllowWeakLimits)
-	if err != nil {
-		return oci.Host{}, cgroupParent{}, nil, err
-	}
-	st, err := openState(l.opts.StateDir, l.opts.Logger)
-	if err != nil {
-		return oci.Host{}, cgroupParent{}, nil, err
-	}
-	if host.Limits != oci.ByCgroup {
-		l.opts.Logger.Warn("limits are weak: no cgroup to enforce them", "limits", host.Limits)
-	}
-	l.host, l.cgroup, l.state = host, cg, st
-	return host, cg, st, nil
+	return &Launcher{h}
 }
 
 // Run implements [oci.Launcher]. An error is an [*oci.StartError] or an [*oci.HostError] where the user can act on it.
 func (l *Launcher) Run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit, error) {
-	if err := ctx.Err(); err != nil {
-		return oci.Exit{}, context.Cause(ctx)
-	}
-	host, cg, st, err := l.prepare(ctx)
-	if err != nil {
-		return oci.Exit{}, err
-	}
-	if host.Limits == oci.ByCgroup && c.Limits.CPUs > 0 && !cg.cpu {
-		return oci.Exit{}, &oci.HostError{
-			Missing: "cannot enforce the limit of CPU time (MCP_BRIDGE_CPUS): the cpu controller is not delegated below " + cg.parent,
-			Fix:     "have it delegated (mcp-bridge doctor says how), or unset MCP_BRIDGE_CPUS",
-		}
-	}
-	exit, err := l.launch(ctx, c, s, host, cg, st)
-	var start *oci.StartError
-	if !errors.As(err, &start) || ctx.Err() != nil {
-		return exit, err
-	}
-	if host, cg, again := l.reconsider(ctx, start, host); again {
-		if exit, err = l.launch(ctx, c, s, host, cg, st); !errors.As(err, &start) {
-			return exit, err
-		}
-	}
-	if start.Step == stepStart {
-		err = explain(start, c)
-	}
-	return exit, err
+	return l.Host.Run(ctx, c, func(o host.Offer) (oci.Exit, error) { return l.launch(ctx, c, s, o) })
 }
 
 // launch is one try of Run.
-func (l *Launcher) launch(ctx context.Context, c oci.Container, s oci.Streams, host oci.Host, cg cgroupParent, st *state) (oci.Exit, error) {
-	host.UIDMap, host.GIDMap = mapsFor(host, c.User)
-	config, weak, err := configFor(c, host)
+func (l *Launcher) launch(ctx context.Context, c oci.Container, s oci.Streams, o host.Offer) (oci.Exit, error) {
+	config, spec, weak, err := configFor(c, o.Host)
 	if err != nil {
 		return oci.Exit{}, err
 	}
-	var own cgroupV1
-	if cg.v1 != nil {
-		own = newCgroupV1(cg.v1, c.ID, config)
+	var own host.Cgroup
+	if o.CgroupV1() {
+		own = o.NewCgroup(spec.Linux.Resources)
+		leave(config, c.ID)
 	}
-	container, err := libcontainer.Create(st.dir, c.ID, config)
+	container, err := libcontainer.Create(o.StateDir(), c.ID, config)
 	if err != nil {
 		return oci.Exit{}, &oci.StartError{Step: "create", Err: err}
 	}
 	paths, err := cgroupPaths(container, own)
 	if err == nil {
-		err = st.record(c.ID, paths)
+		err = o.Record(paths)
 	}
 	if err != nil {
 		return oci.Exit{}, errors.Join(err, container.Destroy())
 	}
-	var filter []byte
-	if !l.opts.Unfiltered {
-		if filter, err = oci.Filter(); err != nil {
+	r := run{
+		offer: o, spec: spec, container: container, stateDir: filepath.Join(o.StateDir(), c.ID), weak: weak, cgroup: own, cgroups: paths,
+	}
+	if !l.Unfiltered {
+		if r.filter, err = oci.Filter(); err != nil {
 			return oci.Exit{}, errors.Join(err, container.Destroy())
 		}
 	}
-	var nested oci.User
-	if host.Nested {
-		nested = c.User
+	if o.Nested {
+		r.nested = c.User
 	}
-	r := run{nested: nested, filter: filter, container: container, command: c.Args[0], stateDir: filepath.Join(st.dir, c.ID), weak: weak, cgroup: own, cgroups: paths}
 	exit, err := r.run(ctx, c, s)
-	if derr := errors.Join(container.Destroy(), own.remove()); derr != nil {
-		l.opts.Logger.Error("cannot remove container; the next start will try again", "id", c.ID, "error", derr)
-	} else {
-		st.forget(c.ID)
-	}
-	exit.Limits = host.Limits
+	o.Removed(errors.Join(container.Destroy(), own.Remove()))
 	return exit, err
+}
+
+// leave takes the cgroup out of config, if it is not libcontainer's to make. What libcontainer is left with is what it has
+// when a user without rights starts it: a manager without paths.
+func leave(config *configs.Config, id string) {
+	config.Cgroups = &cgroups.Cgroup{Name: id, Rootless: true, Resources: &cgroups.Resources{}}
+	config.RootlessCgroups = true
+}
+
+// cgroupPaths tells what cgroups a container will have. If we make them, libcontainer's manager is made to forget its
+// own: the map in State is the manager's. Were it a copy one day, containers would have both, and start as slowly as
+// they do with libcontainer alone.
+func cgroupPaths(c *libcontainer.Container, own host.Cgroup) (map[string]string, error) {
+	st, err := c.State()
+	if err != nil {
+		return nil, fmt.Errorf("cannot read container state: %w", err)
+	}
+	if own.Paths() != nil {
+		clear(st.CgroupPaths)
+		return own.Paths(), nil
+	}
+	return st.CgroupPaths, nil
 }
 
 // run is one container from its start to its end.
 type run struct {
+	offer     host.Offer
+	spec      *specs.Spec
 	container *libcontainer.Container
-	command   string
 	stateDir  string
-	weak      weakLimits
+	weak      stage0.Limits
 	filter    []byte
 	nested    oci.User          // whom stage0 makes the command, in a user namespace of its own; zero if it does not
-	cgroup    cgroupV1          // if we made it
+	cgroup    host.Cgroup       // if we made it
 	cgroups   map[string]string // all of the container's, by controller
 }
 
@@ -186,7 +129,7 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 	defer statusPipe.Close()
 	defer reportStatus.Close()
 
-	filter, err := filterPipe(r.filter)
+	filter, err := stage0.FilterPipe(r.filter)
 	if err != nil {
 		return oci.Exit{}, fmt.Errorf("cannot make a pipe: %w", err)
 	}
@@ -203,7 +146,7 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 	}
 	p := &libcontainer.Process{
 		Init: true, LogLevel: strconv.Itoa(int(logrus.ErrorLevel)), // else its C half sends some thirty debug messages
-		Args: stage0Args(len(s.Extra), r.weak, len(r.filter), r.nested, c.Args), Env: c.Env, Cwd: oci.Workspace,
+		Args: stage0.Args(len(s.Extra), r.weak, len(r.filter), r.nested, c.Args), Env: c.Env, Cwd: oci.Workspace,
 		UID: int(user.UID), GID: int(user.GID),
 		ExtraFiles: append([]*os.File{lifeline, reportStatus, filter, rootfs}, s.Extra...),
 	}
@@ -239,7 +182,7 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 		}
 	}()
 
-	err = r.cgroup.start(func() error { return r.container.Start(p) })
+	err = r.cgroup.Start(func(*os.File) error { return r.container.Start(p) })
 	var fifo *os.File
 	if err == nil {
 		// The last thing that init waits for before its exec is a reader of this. Container.Exec would open it
@@ -257,12 +200,13 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 		if ctx.Err() != nil {
 			return oci.Exit{}, context.Cause(ctx)
 		}
-		return oci.Exit{}, &oci.StartError{Step: stepStart, Err: err}
+		return oci.Exit{}, &oci.StartError{Step: host.StepStart, Err: err}
 	}
-	stopWatch := r.watch(p)
+	pid, _ := p.Pid() // of a process that has started
+	stopWatch := r.offer.Watch(pid, c.Limits.Memory, oci.TmpfsMounts(r.spec), func() { _ = r.container.Signal(unix.SIGKILL) })
 	ps, werr := p.Wait()
 	overLimit := stopWatch()
-	exit, reported, err := readReport(statusPipe, r.command)
+	exit, reported, err := stage0.ReadReport(statusPipe, c.Args[0])
 	if !reported {
 		if ps == nil {
 			return oci.Exit{}, fmt.Errorf("internal error: cannot wait for container: %w", werr)
@@ -275,60 +219,9 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 		}
 		exit = oci.Exit{Code: 128 + int(unix.SIGKILL), Signal: unix.SIGKILL}
 	}
-	exit.OOM = overLimit || oomKilled(r.cgroups)
+	exit.OOM = overLimit || host.OOMKilled(r.cgroups)
 	return exit, err
 }
 
 // maxStart is how long a cancel waits for a start that is under way.
 const maxStart = 5 * time.Second
-
-// oomKilled reads the kernel's own count.
-func oomKilled(paths map[string]string) bool {
-	for controller, file := range map[string]string{"memory": "memory.oom_control", "": "memory.events"} {
-		dir, ok := paths[controller]
-		if !ok {
-			continue
-		}
-		b, err := readSmall(filepath.Join(dir, file))
-		if err != nil {
-			continue
-		}
-		for line := range strings.Lines(string(b)) {
-			if f := strings.Fields(line); len(f) == 2 && f[0] == "oom_kill" {
-				return f[1] != "0"
-			}
-		}
-	}
-	return false
-}
-
-// executable checks that the container's user may execute this program, which becomes its stage0. A sealed copy always
-// may be.
-func executable() error {
-	if Shareable() {
-		return nil
-	}
-	name, err := os.Executable()
-	if err != nil {
-		name = "mcp-bridge"
-	}
-	return &oci.HostError{
-		Missing: name + " may not be executed by others, and a sandbox is another user",
-		Fix:     "chmod o+x " + name,
-	}
-}
-
-// Shareable says whether others may execute this program's file. If not, [Seal] is needed before a container starts.
-func Shareable() bool {
-	st, err := os.Stat("/proc/self/exe")
-	return err == nil && st.Mode().Perm()&1 != 0
-}
-
-func readSmall(name string) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, 1<<16))
-}

@@ -7,10 +7,9 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
-)
 
-// rootfsFD is the descriptor of the image's directory in a container's init; stage0 closes it.
-const rootfsFD = 6
+	"github.com/mcp-bridge/mcp-bridge/oci/stage0"
+)
 
 // openRootfs opens what coverRootfs gets.
 func openRootfs(dir string) (*os.File, error) {
@@ -30,7 +29,7 @@ func openRootfs(dir string) (*os.File, error) {
 // root: a path is no reason to refuse a container.
 func coverRootfs() {
 	// The descriptor is good for the path only: it is of a mount in the bridge's namespace.
-	path, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", rootfsFD))
+	path, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", stage0.Rootfs))
 	if err != nil {
 		return
 	}

@@ -14,8 +14,8 @@ func Init() {}
 // Seal does nothing here.
 func Seal() error { return nil }
 
-// Shareable is always true here.
-func Shareable() bool { return true }
+// Nested is false here.
+func (*Launcher) Nested() bool { return false }
 
 // A Launcher runs nothing on this system.
 type Launcher struct{}

@@ -1,4 +1,4 @@
-package libct
+package host
 
 // Status is what became of a step.
 type Status string

@@ -1,6 +1,6 @@
 //go:build linux && cgo
 
-package libct
+package stage0
 
 import "C" // stage0.c, which runs before main
 
@@ -17,6 +17,17 @@ import (
 	"github.com/mcp-bridge/mcp-bridge/oci"
 )
 
+// Lifeline is the descriptor of the lifeline in a container's first process, before and in stage0: a pipe whose other end
+// only the bridge has.
+const Lifeline = 3
+
+// Rootfs is the descriptor of the image's directory there; stage0 closes it.
+const Rootfs = 6
+
+// Limits are those that bind the command only, as rlimits; 0 is none. stage0 sets them, because libcontainer's init is a
+// Go program that needs more address space and threads than a small limit leaves.
+type Limits struct{ Memory, Pids uint64 }
+
 // The kinds of report in stage0.c.
 const (
 	exited = 1 // value: a wait status
@@ -30,18 +41,18 @@ var stage0Steps = []string{
 	"load the system call filter (seccomp)", "fork", "arrange descriptors", "set rlimits",
 }
 
-// stage0Args is the command line of pid 1: how many extra descriptors there are, the limits by rlimit, how many bytes
+// Args is the command line of pid 1: how many extra descriptors there are, the limits by rlimit, how many bytes
 // of filter it has to read, and who the command is to be in a user namespace of its own, if it gets one.
-func stage0Args(extra int, weak weakLimits, filter int, nested oci.User, command []string) []string {
+func Args(extra int, weak Limits, filter int, nested oci.User, command []string) []string {
 	return append([]string{
 		"/proc/self/exe", "stage0", strconv.Itoa(extra),
-		strconv.FormatUint(weak.memory, 10), strconv.FormatUint(weak.pids, 10), strconv.Itoa(filter),
+		strconv.FormatUint(weak.Memory, 10), strconv.FormatUint(weak.Pids, 10), strconv.Itoa(filter),
 		strconv.FormatUint(uint64(nested.UID), 10), strconv.FormatUint(uint64(nested.GID), 10),
 	}, command...)
 }
 
-// filterPipe is a pipe that holds a filter. It is smaller than any pipe.
-func filterPipe(filter []byte) (*os.File, error) {
+// FilterPipe is a pipe that holds a filter. It is smaller than any pipe.
+func FilterPipe(filter []byte) (*os.File, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -53,8 +64,8 @@ func filterPipe(filter []byte) (*os.File, error) {
 	return r, nil
 }
 
-// readReport reads what stage0 said of the command's end. It says nothing if it was killed itself; ok is then false.
-func readReport(r io.Reader, command string) (exit oci.Exit, ok bool, err error) {
+// ReadReport reads what stage0 said of the command's end. It says nothing if it was killed itself; ok is then false.
+func ReadReport(r io.Reader, command string) (exit oci.Exit, ok bool, err error) {
 	var words [8]byte
 	if _, err := io.ReadFull(r, words[:]); err != nil {
 		return oci.Exit{}, false, nil //nolint:nilerr // no report is an answer: stage0 was killed

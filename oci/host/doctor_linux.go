@@ -1,6 +1,6 @@
-//go:build linux && cgo
+//go:build linux
 
-package libct
+package host
 
 import (
 	"context"
@@ -27,9 +27,9 @@ import (
 // Diagnose tries, step by step, what containers within these limits need of this host. What can go wrong is done for
 // real, by children that are gone when it returns, and so are their files. What it changes is what a run changes: a
 // cgroup that is delegated is made ready for containers. Its containers have root for their root, the directory of an
-// image; if it is empty, one without files, in which a static program can start.
-func Diagnose(ctx context.Context, root string, limits oci.Limits) []Check {
-	d := diagnosis{root: root, limits: limits}
+// image; if it is empty, one without files, in which a static program can start. They are started by what launcher makes.
+func Diagnose(ctx context.Context, launcher func(Options) Launcher, root string, limits oci.Limits) []Check {
+	d := diagnosis{launcher: launcher, root: root, limits: limits}
 	d.add("kernel", OK, describeKernel(release()), Unknown)
 	name, _ := user.CurrentUser()
 	d.add("user", OK, describeUser(os.Geteuid(), name.Name), Unknown)
@@ -42,9 +42,10 @@ func Diagnose(ctx context.Context, root string, limits oci.Limits) []Check {
 }
 
 type diagnosis struct {
-	root   string
-	limits oci.Limits
-	checks []Check
+	launcher func(Options) Launcher
+	root     string
+	limits   oci.Limits
+	checks   []Check
 }
 
 func (d *diagnosis) add(step string, s Status, detail string, cause Cause) {
@@ -363,7 +364,7 @@ func (d *diagnosis) tryContainer(ctx context.Context, unfiltered bool) (err erro
 	if root == "" {
 		root = filepath.Join(base, "root")
 	}
-	l := New(Options{StateDir: filepath.Join(base, "state"), AllowWeakLimits: true, Unfiltered: unfiltered})
+	l := d.launcher(Options{StateDir: filepath.Join(base, "state"), AllowWeakLimits: true, Unfiltered: unfiltered})
 	_, err = l.Run(ctx, oci.Container{
 		ID: "doctor-" + strings.ToLower(rand.Text()), Rootfs: root, Args: []string{noCommand},
 		User: oci.User{UID: 65534, GID: 65534}, Limits: d.limits,
@@ -371,7 +372,7 @@ func (d *diagnosis) tryContainer(ctx context.Context, unfiltered bool) (err erro
 	if cerr := l.Close(); cerr != nil {
 		return errors.Join(err, cerr)
 	}
-	if os.Geteuid() != 0 && l.host.Nested {
+	if os.Geteuid() != 0 && l.Nested() {
 		d.nested() // also where newuidmap looked fine, and refused
 	}
 	if start := (*oci.StartError)(nil); errors.As(err, &start) && strings.HasPrefix(start.Step, "exec ") && errors.Is(err, unix.ENOENT) {

@@ -1,12 +1,13 @@
-//go:build linux && cgo
+//go:build linux
 
-package libct
+package host
 
 import (
 	"context"
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 
 	"github.com/moby/sys/user"
@@ -27,7 +28,9 @@ func probe(ctx context.Context, allowWeak bool) (host oci.Host, cg cgroupParent,
 		return oci.Host{}, cg, err
 	}
 	host.HardLimits = make(map[string]uint64)
-	for name, number := range rlimitNumbers {
+	for name, number := range map[string]int{
+		"RLIMIT_CORE": unix.RLIMIT_CORE, "RLIMIT_FSIZE": unix.RLIMIT_FSIZE, "RLIMIT_NOFILE": unix.RLIMIT_NOFILE,
+	} {
 		var l unix.Rlimit
 		if err := unix.Getrlimit(number, &l); err == nil {
 			host.HardLimits[name] = l.Max
@@ -129,4 +132,17 @@ func userMaps() (uid, gid []oci.IDMap, nested bool) {
 		return uid[:1], gid[:1], true
 	}
 	return uid, gid, false
+}
+
+// mapsFor narrows the maps of a host to what a container with this user needs.
+func mapsFor(host oci.Host, u oci.User) (uid, gid []oci.IDMap) {
+	pick := func(m []oci.IDMap, id uint32) []oci.IDMap {
+		// A non-root user's map names its own id for 0, and a subordinate one that the container's user gets.
+		m = slices.Clone(m)
+		if len(m) == 2 && m[1].Size == 1 {
+			m[1].Container = id
+		}
+		return m
+	}
+	return pick(host.UIDMap, u.UID), pick(host.GIDMap, u.GID)
 }

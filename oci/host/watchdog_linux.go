@@ -1,6 +1,6 @@
-//go:build linux && cgo
+//go:build linux
 
-package libct
+package host
 
 import (
 	"bytes"
@@ -12,8 +12,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/opencontainers/runc/libcontainer"
 	"golang.org/x/sys/unix"
+
+	"github.com/mcp-bridge/mcp-bridge/oci"
 )
 
 // A watchdog ends a container that takes more memory than its limit, where no cgroup does so: rlimits bound each process
@@ -28,17 +29,15 @@ type watchdog struct {
 
 const watchEvery = 50 * time.Millisecond
 
-// watch starts a watchdog, if the container needs one. stop ends it and says whether it has killed the container.
-func (r run) watch(p *libcontainer.Process) (stop func() bool) {
-	if r.weak.total == 0 {
+// Watch starts a watchdog for the container whose first process is pid, if it needs one: it calls kill when the container
+// holds more than limit bytes, tmpfs being where its tmpfs mounts are. stop ends it and says whether it has called kill.
+func (o Offer) Watch(pid int, limit int64, tmpfs []string, kill func()) (stop func() bool) {
+	if o.Limits != oci.ByRlimits || limit == 0 {
 		return func() bool { return false }
 	}
-	pid, _ := p.Pid() // of a process that has started
-	w := watchdog{pid: pid, limit: r.weak.total, tmpfs: r.weak.tmpfs, page: int64(os.Getpagesize())}
+	w := watchdog{pid: pid, limit: limit, tmpfs: tmpfs, page: int64(os.Getpagesize())}
 	done, over := make(chan struct{}), make(chan bool)
-	go func() {
-		over <- w.watch(done, func() { _ = r.container.Signal(unix.SIGKILL) })
-	}()
+	go func() { over <- w.watch(done, kill) }()
 	return func() bool {
 		close(done)
 		return <-over

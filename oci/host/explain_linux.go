@@ -1,6 +1,6 @@
-//go:build linux && cgo
+//go:build linux
 
-package libct
+package host
 
 import (
 	"context"
@@ -12,15 +12,15 @@ import (
 	"github.com/mcp-bridge/mcp-bridge/oci"
 )
 
-// stepStart is libcontainer's part of a start, which is where what the host does not offer shows.
-const stepStart = "start"
+// StepStart is the step of a start in which what the host does not offer shows.
+const StepStart = "start"
 
 // reconsider finds out what has changed on a host where a start failed that was to be expected to work. Nothing of the
 // container has run, so it may be tried again.
-func (l *Launcher) reconsider(ctx context.Context, failed *oci.StartError, used oci.Host) (oci.Host, cgroupParent, bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	host, cg := l.host, l.cgroup
+func (h *Host) reconsider(ctx context.Context, failed *oci.StartError, used oci.Host) (oci.Host, cgroupParent, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	host, cg := h.offer, h.cg
 	switch stepOf(failed.Error()) {
 	case "id maps":
 		// newuidmap is there and refuses: a line in /etc/subuid may be for ids that this user namespace does not have.
@@ -41,8 +41,8 @@ func (l *Launcher) reconsider(ctx context.Context, failed *oci.StartError, used 
 	default:
 		return host, cg, false
 	}
-	l.opts.Logger.Warn("a container did not start as this host was; trying another way", "error", failed)
-	l.host, l.cgroup = host, cg
+	h.Logger.Warn("a container did not start as this host was; trying another way", "error", failed)
+	h.offer, h.cg = host, cg
 	return host, cg, true
 }
 

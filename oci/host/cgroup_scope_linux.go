@@ -1,6 +1,6 @@
-//go:build linux && cgo
+//go:build linux
 
-package libct
+package host
 
 import (
 	"context"

@@ -1,0 +1,29 @@
+package main
+
+import (
+	"errors"
+	"log/slog"
+
+	"github.com/mcp-bridge/mcp-bridge/internal/config"
+	"github.com/mcp-bridge/mcp-bridge/oci/host"
+	"github.com/mcp-bridge/mcp-bridge/oci/libct"
+)
+
+// launcherFor makes launchers of the kind that MCP_BRIDGE_RUNTIME asks for.
+func launcherFor(runtime string) (func(host.Options) host.Launcher, error) {
+	switch runtime {
+	case "", "auto", "libcontainer": // "" if the settings could not be read
+		return func(o host.Options) host.Launcher { return libct.New(o) }, nil
+	default:
+		return nil, &exitError{exitUsage, errors.New(config.EnvRuntime + "=" + runtime + ": this version has libcontainer only")}
+	}
+}
+
+// newLauncher is the one that cfg asks for.
+func newLauncher(cfg config.Config, log *slog.Logger) (host.Launcher, error) {
+	launcher, err := launcherFor(cfg.Runtime)
+	if err != nil {
+		return nil, err
+	}
+	return launcher(host.Options{StateDir: cfg.StateDir, AllowWeakLimits: cfg.AllowWeakLimits, Logger: log}), nil
+}

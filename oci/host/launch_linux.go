@@ -1,0 +1,172 @@
+//go:build linux
+
+package host
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+
+	"github.com/mcp-bridge/mcp-bridge/oci"
+)
+
+// A Host finds out once what this machine offers, and hands it to each container. It is safe for concurrent use.
+type Host struct {
+	Options
+
+	mu    sync.Mutex // guards the rest, which the first Run fills
+	state *state
+	offer oci.Host
+	cg    cgroupParent
+}
+
+// New makes a Host. It touches nothing; what is wrong with the machine shows in Run.
+func New(opts Options) *Host {
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Host{Options: opts}
+}
+
+// An Offer is what the machine has for one container.
+type Offer struct {
+	oci.Host // for [oci.Spec]; the maps are those for the container's user
+
+	id    string
+	cg    cgroupParent
+	state *state
+	log   *slog.Logger
+}
+
+// Close removes what is kept in the state directory. No Run may be going on.
+func (h *Host) Close() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.state == nil {
+		return nil
+	}
+	err := h.state.close()
+	h.state = nil
+	return err
+}
+
+// Nested says that there was but one id to map, as far as containers have run.
+func (h *Host) Nested() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.offer.Nested
+}
+
+// prepare finds out once what the host offers and opens the state directory.
+func (h *Host) prepare(ctx context.Context) (oci.Host, cgroupParent, *state, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.state != nil {
+		return h.offer, h.cg, h.state, nil
+	}
+	if err := executable(); err != nil {
+		return oci.Host{}, cgroupParent{}, nil, err
+	}
+	offer, cg, err := probe(ctx, h.AllowWeakLimits)
+	if err != nil {
+		return oci.Host{}, cgroupParent{}, nil, err
+	}
+	st, err := openState(h.StateDir, h.Logger)
+	if err != nil {
+		return oci.Host{}, cgroupParent{}, nil, err
+	}
+	if offer.Limits != oci.ByCgroup {
+		h.Logger.Warn("limits are weak: no cgroup to enforce them", "limits", offer.Limits)
+	}
+	h.offer, h.cg, h.state = offer, cg, st
+	return offer, cg, st, nil
+}
+
+// Run calls launch with what the machine has for c, and once more if the start failed and the machine has turned out to
+// be another than before. What it returns is fit to be returned by [oci.Launcher.Run].
+func (h *Host) Run(ctx context.Context, c oci.Container, launch func(Offer) (oci.Exit, error)) (oci.Exit, error) {
+	if err := ctx.Err(); err != nil {
+		return oci.Exit{}, context.Cause(ctx)
+	}
+	offer, cg, st, err := h.prepare(ctx)
+	if err != nil {
+		return oci.Exit{}, err
+	}
+	if offer.Limits == oci.ByCgroup && c.Limits.CPUs > 0 && !cg.cpu {
+		return oci.Exit{}, &oci.HostError{
+			Missing: "cannot enforce the limit of CPU time (MCP_BRIDGE_CPUS): the cpu controller is not delegated below " + cg.parent,
+			Fix:     "have it delegated (mcp-bridge doctor says how), or unset MCP_BRIDGE_CPUS",
+		}
+	}
+	try := func(offer oci.Host, cg cgroupParent) (oci.Exit, error) {
+		offer.UIDMap, offer.GIDMap = mapsFor(offer, c.User)
+		exit, err := launch(Offer{Host: offer, id: c.ID, cg: cg, state: st, log: h.Logger})
+		exit.Limits = offer.Limits
+		return exit, err
+	}
+	exit, err := try(offer, cg)
+	var start *oci.StartError
+	if !errors.As(err, &start) || ctx.Err() != nil {
+		return exit, err
+	}
+	if offer, cg, again := h.reconsider(ctx, start, offer); again {
+		if exit, err = try(offer, cg); !errors.As(err, &start) {
+			return exit, err
+		}
+	}
+	if start.Step == StepStart {
+		err = explain(start, c)
+	}
+	return exit, err
+}
+
+// StateDir is where the launcher may keep what it needs of a container that runs.
+func (o Offer) StateDir() string { return o.state.dir }
+
+// Record notes the container's cgroups, by controller, which no crash takes away by itself.
+func (o Offer) Record(cgroups map[string]string) error { return o.state.record(o.id, cgroups) }
+
+// Removed ends the record of a container, unless err says that something of it is left: then that is for the next
+// start.
+func (o Offer) Removed(err error) {
+	if err != nil {
+		o.log.Error("cannot remove container; the next start will try again", "id", o.id, "error", err)
+		return
+	}
+	o.state.forget(o.id)
+}
+
+// executable checks that the container's user may execute this program, which becomes its stage0. A sealed copy always
+// may be.
+func executable() error {
+	if Shareable() {
+		return nil
+	}
+	name, err := os.Executable()
+	if err != nil {
+		name = "mcp-bridge"
+	}
+	return &oci.HostError{
+		Missing: name + " may not be executed by others, and a sandbox is another user",
+		Fix:     "chmod o+x " + name,
+	}
+}
+
+// Shareable says whether others may execute this program's file. If not, a sealed copy is needed before a container
+// starts.
+func Shareable() bool {
+	st, err := os.Stat("/proc/self/exe")
+	return err == nil && st.Mode().Perm()&1 != 0
+}
+
+func readSmall(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, 1<<16))
+}

@@ -1,0 +1,59 @@
+//go:build linux && cgo
+
+package stage0
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/mcp-bridge/mcp-bridge/oci"
+)
+
+func words(kind, value uint32) []byte {
+	return binary.NativeEndian.AppendUint32(binary.NativeEndian.AppendUint32(nil, kind), value)
+}
+
+func TestReadReport(t *testing.T) {
+	read := func(b []byte) (oci.Exit, bool, error) { return ReadReport(bytes.NewReader(b), "/usr/bin/python3") }
+	for code := range uint32(256) {
+		if exit, ok, err := read(words(exited, code<<8)); err != nil || !ok || exit != (oci.Exit{Code: int(code)}) {
+			t.Errorf("code %d: %+v, %v, %v", code, exit, ok, err)
+		}
+	}
+	for sig := syscall.Signal(1); sig < 65; sig++ {
+		for _, core := range []uint32{0, 0x80} {
+			exit, ok, err := read(words(exited, uint32(sig)|core))
+			if err != nil || !ok || exit != (oci.Exit{Code: 128 + int(sig), Signal: sig}) {
+				t.Errorf("signal %d: %+v, %v, %v", sig, exit, ok, err)
+			}
+		}
+	}
+	for n := range 8 {
+		if exit, ok, err := read(words(exited, 0)[:n]); err != nil || ok {
+			t.Errorf("%d bytes: %+v, %v, %v; want no report", n, exit, ok, err)
+		}
+	}
+	var start *oci.StartError
+	if _, ok, err := read(words(noExec, uint32(syscall.ENOENT))); !ok || !errors.As(err, &start) || !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "/usr/bin/python3") {
+		t.Errorf("no exec: %v, %v", ok, err)
+	}
+	if _, ok, err := read(words(failed, uint32(syscall.EPERM))); !ok || !errors.As(err, &start) || start.Step != "stage0" {
+		t.Errorf("failed: %v, %v", ok, err)
+	}
+	if _, ok, err := read(words(99, 1)); !ok || err == nil {
+		t.Errorf("unknown kind: %v, %v; want an error", ok, err)
+	}
+}
+
+func TestArgs(t *testing.T) {
+	got := fmt.Sprint(Args(2, Limits{Memory: 1 << 20, Pids: 7}, 3224, oci.User{UID: 5, GID: 6}, []string{"/bin/x", "y"}))
+	if want := "[/proc/self/exe stage0 2 1048576 7 3224 5 6 /bin/x y]"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
