@@ -76,6 +76,10 @@ func (l *Launcher) launch(ctx context.Context, c oci.Container, s oci.Streams, o
 		r.nested = c.User
 	}
 	exit, err := r.run(ctx, c, s)
+	exit.Limits = o.Limits
+	if err == nil && s.Exited != nil {
+		s.Exited(exit)
+	}
 	o.Removed(errors.Join(container.Destroy(), own.Remove()))
 	return exit, err
 }
