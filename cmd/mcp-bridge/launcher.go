@@ -5,6 +5,7 @@ import (
 	"log/slog"
 
 	"github.com/mcp-bridge/mcp-bridge/internal/config"
+	"github.com/mcp-bridge/mcp-bridge/oci/direct"
 	"github.com/mcp-bridge/mcp-bridge/oci/host"
 	"github.com/mcp-bridge/mcp-bridge/oci/libct"
 )
@@ -12,10 +13,12 @@ import (
 // launcherFor makes launchers of the kind that MCP_BRIDGE_RUNTIME asks for.
 func launcherFor(runtime string) (func(host.Options) host.Launcher, error) {
 	switch runtime {
-	case "", "auto", "libcontainer": // "" if the settings could not be read
+	case "", "auto", "direct": // "" if the settings could not be read
+		return func(o host.Options) host.Launcher { return direct.New(o) }, nil
+	case "libcontainer":
 		return func(o host.Options) host.Launcher { return libct.New(o) }, nil
 	default:
-		return nil, &exitError{exitUsage, errors.New(config.EnvRuntime + "=" + runtime + ": this version has libcontainer only")}
+		return nil, &exitError{exitUsage, errors.New(config.EnvRuntime + "=" + runtime + ": this version has direct and libcontainer only")}
 	}
 }
 

@@ -94,8 +94,8 @@ func table() []variable {
 	return []variable{
 		{
 			Variable: Variable{
-				EnvRuntime, "auto", "auto, libcontainer, crun, runc, podman, docker, or the absolute path of an OCI runtime",
-				"what runs the sandbox; auto takes the first that works here, libcontainer before all others",
+				EnvRuntime, "auto", "auto, direct, libcontainer, crun, runc, podman, docker, or the absolute path of an OCI runtime",
+				"what runs the sandbox; auto is direct; libcontainer is runc's, in this process",
 			},
 			set: func(c *Config, _ Host, v string) (err error) { c.Runtime, err = parseRuntime(v); return err },
 		},

@@ -76,7 +76,7 @@ func (g Cgroup) Start(f func(dir *os.File) error) error {
 	}
 	return onThread(func() error {
 		for _, dir := range g.paths {
-			if err := os.WriteFile(filepath.Join(dir, "tasks"), []byte("0"), 0); err != nil {
+			if err := writeFile(filepath.Join(dir, "tasks"), "0"); err != nil {
 				return fmt.Errorf("cannot enter cgroup: %w", err)
 			}
 		}
@@ -116,13 +116,27 @@ type setting struct{ controller, file, value string }
 
 func write(paths map[string]string, settings []setting) error {
 	for _, s := range settings {
-		err := os.WriteFile(filepath.Join(paths[s.controller], s.file), []byte(s.value), 0)
+		err := writeFile(filepath.Join(paths[s.controller], s.file), s.value)
 		if errors.Is(err, os.ErrNotExist) && s.file == "memory.swap.max" {
 			continue // a kernel that swaps nothing
 		}
 		if err != nil {
 			return fmt.Errorf("cannot set %s to %s: %w", strings.TrimPrefix(s.file, s.controller+"."), s.value, err)
 		}
+	}
+	return nil
+}
+
+// writeFile is os.WriteFile without what that does to find out whether a file can be waited for: with some twenty files for
+// each container, that is a third of a millisecond.
+func writeFile(name, text string) error {
+	fd, err := unix.Open(name, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	defer unix.Close(fd)
+	if _, err := unix.Write(fd, []byte(text)); err != nil {
+		return &os.PathError{Op: "write", Path: name, Err: err}
 	}
 	return nil
 }

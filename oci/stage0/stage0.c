@@ -19,11 +19,15 @@
 //   - reports how COMMAND ended on descriptor 4, which the guest never has: two 32-bit words, kind and value.
 //
 // The filter binds stage0 as well: it is loaded last before COMMAND is started.
+//
+// The launcher that does without libcontainer starts it with an empty environment, and it makes the container first (see
+// setup.c):
+//
+//	/proc/self/exe stage0 EXTRA
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
-#include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <poll.h>
 #include <sched.h>
@@ -38,13 +42,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { LIFELINE = 3, STATUS = 4, FILTER = 5, FIRST_EXTRA = 7, PRIVATE = 64 };
-// The kinds of report; the numbers are repeated in stage0_linux.go.
-enum { EXITED = 1, NO_EXEC = 2, FAILED = 3 };
-// What stage0 is at, for the report of a failure; the names are in stage0_linux.go, in this order.
-enum { AT_START, AT_READ_FILTER, AT_NESTING, AT_CAPABILITIES, AT_DUMPABLE, AT_FILTER, AT_FORK, AT_DESCRIPTORS, AT_LIMITS };
+#include "stage0.h"
 
-static int lifeline, status, at;
+// The kinds of report; the numbers are repeated in stage0_linux.go.
+enum { EXITED = 1, NO_EXEC = 2, FAILED = 3, STARTED = 4 };
+
+int at, nth;
+static int lifeline, status;
 
 static void report(uint32_t kind, uint32_t value)
 {
@@ -54,11 +58,13 @@ static void report(uint32_t kind, uint32_t value)
 		return;
 }
 
-static void fail(void)
+void fail(void)
 {
-	report(FAILED | at << 8, errno);
+	report(FAILED | at << 8 | nth << 16, errno);
 	_exit(125);
 }
+
+void started(int pid) { report(STARTED, pid); }
 
 static int above(int fd)
 {
@@ -68,7 +74,7 @@ static int above(int fd)
 	return n;
 }
 
-static void close_from(unsigned first, unsigned last)
+void close_from(unsigned first, unsigned last)
 {
 	if (syscall(SYS_close_range, first, last, 0) == 0)
 		return;
@@ -87,41 +93,52 @@ static void limit(int resource, const char *value)
 }
 
 static struct sock_filter filter[BPF_MAXINSNS];
-static size_t filter_size;
 
-static void read_filter(size_t size)
+static void read_filter(struct command *c, size_t size)
 {
 	at = AT_READ_FILTER;
 	errno = EINVAL;
 	if (size > sizeof filter || size % sizeof *filter)
 		fail();
-	while (filter_size < size) {
-		ssize_t n = read(FILTER, (char *)filter + filter_size, size - filter_size);
+	c->filter = filter;
+	while (c->filter_size < size) {
+		ssize_t n = read(FILTER, (char *)filter + c->filter_size, size - c->filter_size);
 		if (n <= 0)
 			fail();
-		filter_size += n;
+		c->filter_size += n;
 	}
 }
 
-static void load_filter(void)
+static void load_filter(struct command *c)
 {
 	at = AT_FILTER;
-	struct sock_fprog program = { filter_size / sizeof *filter, filter };
-	if (filter_size > 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
+	struct sock_fprog program = { c->filter_size / sizeof *filter, c->filter };
+	if (c->filter_size > 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
+		fail();
+}
+
+void drop_bounding(void)
+{
+	at = AT_CAPABILITIES;
+	for (int cap = 0; prctl(PR_CAPBSET_READ, cap) >= 0; cap++)
+		if (prctl(PR_CAPBSET_DROP, cap))
+			fail();
+}
+
+void clear_capabilities(void)
+{
+	struct __user_cap_header_struct header = { _LINUX_CAPABILITY_VERSION_3, 0 };
+	struct __user_cap_data_struct none[2] = { { 0 } };
+	at = AT_CAPABILITIES;
+	if (syscall(SYS_capset, &header, none))
 		fail();
 }
 
 // drop_capabilities leaves none in any set, the bounding set included.
 static void drop_capabilities(void)
 {
-	at = AT_CAPABILITIES;
-	struct __user_cap_header_struct header = { _LINUX_CAPABILITY_VERSION_3, 0 };
-	struct __user_cap_data_struct none[2] = { { 0 } };
-	for (int cap = 0; prctl(PR_CAPBSET_READ, cap) >= 0; cap++)
-		if (prctl(PR_CAPBSET_DROP, cap))
-			fail();
-	if (syscall(SYS_capset, &header, none))
-		fail();
+	drop_bounding();
+	clear_capabilities();
 }
 
 static void write_file(pid_t pid, const char *name, const char *id, const char *rest)
@@ -168,27 +185,30 @@ static pid_t fork_nested(const char *uid, const char *gid)
 	return child;
 }
 
-static void run(char **argv, char **env)
+// keep_descriptors moves those that the guest must not have out of its way.
+void keep_descriptors(void)
 {
-	int extra = atoi(argv[2]);
-	char **command = argv + 8;
+	status = above(STATUS);
+	lifeline = above(LIFELINE);
+}
+
+void supervise(struct command *c)
+{
 	sigset_t chld, none;
 	sigemptyset(&none);
 	sigemptyset(&chld);
 	sigaddset(&chld, SIGCHLD);
 	struct sigaction act = { .sa_handler = on_child };
 
-	status = above(STATUS);
-	lifeline = above(LIFELINE);
+	at = AT_START;
 	if (sigaction(SIGCHLD, &act, NULL) || sigprocmask(SIG_BLOCK, &chld, NULL))
 		fail();
-	read_filter(strtoul(argv[5], NULL, 10));
-	int nested = strcmp(argv[6], "0") != 0;
-	pid_t child = nested ? fork_nested(argv[6], argv[7]) : -1; // whose maps could not be written if it were not dumpable
+	int nested = strcmp(c->uid, "0") != 0;
+	pid_t child = nested ? fork_nested(c->uid, c->gid) : -1; // whose maps could not be written if it were not dumpable
 	at = AT_DUMPABLE;
 	if (prctl(PR_SET_DUMPABLE, 0))
 		fail();
-	load_filter();
+	load_filter(c);
 	at = AT_FORK;
 	if (!nested)
 		child = vfork();
@@ -196,17 +216,17 @@ static void run(char **argv, char **env)
 		fail();
 	if (child == 0) {
 		at = AT_DESCRIPTORS;
-		for (int i = 0; i < extra; i++)
+		for (int i = 0; i < c->extra; i++)
 			if (dup2(FIRST_EXTRA + i, 3 + i) < 0)
 				fail();
-		close_from(3 + extra, PRIVATE - 1); // what is above closes itself at exec
+		close_from(3 + c->extra, PRIVATE - 1); // what is above closes itself at exec
 		at = AT_LIMITS;
-		limit(RLIMIT_AS, argv[3]);
-		limit(RLIMIT_NPROC, argv[4]);
+		limit(RLIMIT_AS, c->memory);
+		limit(RLIMIT_NPROC, c->pids);
 		act.sa_handler = SIG_DFL;
 		sigaction(SIGCHLD, &act, NULL);
 		sigprocmask(SIG_SETMASK, &none, NULL);
-		execve(command[0], command, env);
+		execve(c->argv[0], c->argv, c->env);
 		report(NO_EXEC, errno);
 		_exit(127);
 	}
@@ -232,7 +252,16 @@ static void run(char **argv, char **env)
 // Priority 101 is the first that is not the C library's: before nsenter's constructor, which has none.
 __attribute__((constructor(101))) static void stage0(int argc, char **argv, char **env)
 {
-	if (argc < 9 || strcmp(argv[0], "/proc/self/exe") != 0 || strcmp(argv[1], "stage0") != 0 || getpid() != 1)
+	if (argc < 2 || strcmp(argv[0], "/proc/self/exe") != 0 || strcmp(argv[1], "stage0") != 0)
 		return;
-	run(argv, env);
+	if (argc == 3)
+		setup(atoi(argv[2]));
+	if (argc < 9 || getpid() != 1)
+		return;
+	struct command c = {
+		.extra = atoi(argv[2]), .memory = argv[3], .pids = argv[4], .uid = argv[6], .gid = argv[7], .argv = argv + 8, .env = env,
+	};
+	keep_descriptors();
+	read_filter(&c, strtoul(argv[5], NULL, 10));
+	supervise(&c);
 }

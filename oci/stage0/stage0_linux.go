@@ -5,6 +5,7 @@ package stage0
 import "C" // stage0.c, which runs before main
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -32,14 +33,48 @@ type Limits struct{ Memory, Pids uint64 }
 const (
 	exited = 1 // value: a wait status
 	noExec = 2 // value: errno
-	failed = 3 // value: errno; above the first byte of the kind, an index in stage0Steps
+	failed = 3 // value: errno; above the first byte of the kind, an index in stage0Steps, above that one in the plan
 )
+
+const started = 4 // value: the pid of the first process, from who has made it
+
+// ReadStarted reads which process is the container's first, from a stage0 that makes one by a plan. ok is false if it
+// could not say anything.
+func ReadStarted(r io.Reader) (pid int, ok bool, err error) {
+	var words [8]byte
+	if _, err := io.ReadFull(r, words[:]); err != nil {
+		return 0, false, nil //nolint:nilerr // no report is an answer: stage0 was killed
+	}
+	if kind := binary.NativeEndian.Uint32(words[:4]); kind == started {
+		return int(binary.NativeEndian.Uint32(words[4:])), true, nil
+	}
+	_, _, err = ReadReport(bytes.NewReader(words[:]), "")
+	return 0, true, err
+}
 
 // stage0Steps are the steps at which stage0 can fail.
 var stage0Steps = []string{
 	"start", "read the system call filter", "nest a user namespace", "drop capabilities", "be not dumpable",
 	"load the system call filter (seccomp)", "fork", "arrange descriptors", "set rlimits",
+	"read the plan", "start a session", "drop supplementary groups (setgroups)", "become root of the user namespace", "make the host's mounts private (mount)",
+	"open the image's directory or put an overlay over it", `make a fresh proc (mounting "proc")`, "take the host's devices", "leave the host's mounts (pivot_root)",
+	"mount", "make the devices", "mask", "make read-only (remount)", "set", "set the host name (sethostname)", "bring up loopback", "join a session keyring",
+	"unshare the cgroup namespace", "set a resource limit", "enter the working directory", "set no_new_privs", "become the container's user",
+	"make new namespaces (clone, unshare)", "map ids (uid_map, gid_map)",
 }
+
+// A Failure is a step that stage0 did not get through.
+type Failure struct {
+	Step string
+	// Nth is the operation of a plan that it belongs to, counted from 0.
+	Nth int
+	Err syscall.Errno
+}
+
+func (f *Failure) Error() string { return fmt.Sprintf("cannot %s: %v", f.Step, f.Err) }
+
+// Unwrap gives the errno.
+func (f *Failure) Unwrap() error { return f.Err }
 
 // Args is the command line of pid 1: how many extra descriptors there are, the limits by rlimit, how many bytes
 // of filter it has to read, and who the command is to be in a user namespace of its own, if it gets one.
@@ -49,6 +84,11 @@ func Args(extra int, weak Limits, filter int, nested oci.User, command []string)
 		strconv.FormatUint(weak.Memory, 10), strconv.FormatUint(weak.Pids, 10), strconv.Itoa(filter),
 		strconv.FormatUint(uint64(nested.UID), 10), strconv.FormatUint(uint64(nested.GID), 10),
 	}, command...)
+}
+
+// SetupArgs is the command line of a pid 1 that makes its container by a plan.
+func SetupArgs(extra int) []string {
+	return []string{"/proc/self/exe", "stage0", strconv.Itoa(extra)}
 }
 
 // FilterPipe is a pipe that holds a filter. It is smaller than any pipe.
@@ -71,7 +111,7 @@ func ReadReport(r io.Reader, command string) (exit oci.Exit, ok bool, err error)
 		return oci.Exit{}, false, nil //nolint:nilerr // no report is an answer: stage0 was killed
 	}
 	kind, value := binary.NativeEndian.Uint32(words[:4]), binary.NativeEndian.Uint32(words[4:])
-	step := int(kind >> 8)
+	step, nth := int(kind>>8&0xff), int(kind>>16)
 	switch kind & 0xff {
 	case exited:
 		ws := syscall.WaitStatus(value)
@@ -86,7 +126,7 @@ func ReadReport(r io.Reader, command string) (exit oci.Exit, ok bool, err error)
 		}
 	case failed:
 		if step < len(stage0Steps) {
-			return oci.Exit{}, true, &oci.StartError{Step: "stage0", Err: fmt.Errorf("cannot %s: %w", stage0Steps[step], syscall.Errno(value))}
+			return oci.Exit{}, true, &oci.StartError{Step: "stage0", Err: &Failure{stage0Steps[step], nth, syscall.Errno(value)}}
 		}
 	}
 	return oci.Exit{}, true, fmt.Errorf("internal error: stage0 reported %d, %d", kind, value)

@@ -1,0 +1,511 @@
+//go:build linux && cgo
+
+// setup makes a container without libcontainer. It is started in the container's cgroup, with no thread and next to no
+// memory, so that clone(2) has nothing to copy: that makes pid 1 in new namespaces, as a child of the bridge, and says on
+// the status pipe who that is. The rest is done there, by a plan that the launcher has made of the OCI specification and left
+// in a memfd, descriptor 5:
+//
+//	OPERATION ARGUMENT... OPERATION ARGUMENT...
+//
+// each ended by NUL, an operation being one letter; those up to "r" come first, in this order. Numbers are decimal.
+//
+//	C PATH             enter a cgroup: a cgroup.procs; not there if this process was born in it
+//	M UIDS GIDS GROUPS maps of ids, for /proc/PID/uid_map and gid_map, and what to write to setgroups if it is not empty; or
+//	H                  the launcher sees to the maps, and then writes a byte to descriptor 6
+//	i PATH             the image's directory
+//	d NAME             a device of the host's /dev; any number of these
+//	g                  supplementary groups may be dropped
+//	r                  become root of the user namespace, make the image the root, and leave the host's mounts
+//	p FLAGS PATH       the proc that was made before that
+//	m TYPE FLAGS DATA PATH   mount(2); the directory is made if it is missing
+//	D                  the devices, and the links of /dev
+//	o PATH             remount read-only
+//	n PATH             bind to itself, read-only; a path that is missing is passed over, as in the next
+//	x PATH             cover with /dev/null, or a directory with an empty one
+//	s PATH VALUE       write a file of /proc/sys
+//	h NAME             host name
+//	l NUMBER SOFT HARD rlimit
+//	w PATH             working directory
+//	b                  loopback up
+//	k                  a session keyring of its own
+//	z                  no new privileges
+//	u UID GID          who the command is, without capabilities; or
+//	U UID GID          who it is, in a user namespace of its own
+//	L MEMORY PIDS      RLIMIT_AS and RLIMIT_NPROC of the command, 0 for none
+//	f SIZE BYTES       the filter; not ended by NUL
+//	e VARIABLE         environment; any number
+//	a ARGUMENT         of the command; any number
+//	c                  run it
+//
+// The image is hostile: it may have links where directories should be. So the host's file systems are gone, and every
+// descriptor of them closed (CVE-2024-21626), before a path in the image is used, and the working directory has to be one
+// that can be reached.
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/keyctl.h>
+#include <linux/mount.h>
+#include <net/if.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "stage0.h"
+
+// <sys/mount.h> and <linux/mount.h> do not go together before glibc 2.37.
+extern int mount(const char *, const char *, const char *, unsigned long, const void *);
+extern int umount2(const char *, int);
+enum { DETACH = 2, BIND_RDONLY = 4096 | 32 | 1 /* MS_BIND | MS_REMOUNT | MS_RDONLY */ };
+enum { NAMESPACES = CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS };
+
+// The system calls that Debian 12's C library has no functions for.
+static int fs_open(const char *type) { return syscall(SYS_fsopen, type, FSOPEN_CLOEXEC); }
+static int fs_set(int fs, unsigned cmd, const char *key, const char *value) { return syscall(SYS_fsconfig, fs, cmd, key, value, 0); }
+static int fs_mount(int fs, unsigned attributes) { return syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, attributes); }
+static int clone_tree(int dir, const char *path, unsigned flags)
+{
+	return syscall(SYS_open_tree, dir, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | flags);
+}
+static int attach(int tree, int dir, const char *path)
+{
+	return syscall(SYS_move_mount, tree, "", dir, path, MOVE_MOUNT_F_EMPTY_PATH | (*path ? 0 : MOVE_MOUNT_T_EMPTY_PATH));
+}
+
+static char *plan, *end; // what is left of it
+
+static char *next(void)
+{
+	char *s = plan, *nul = memchr(plan, 0, end - plan);
+	if (!nul) {
+		at = AT_PLAN, errno = EINVAL;
+		fail();
+	}
+	plan = nul + 1;
+	return s;
+}
+
+static unsigned long number(void) { return strtoul(next(), NULL, 10); }
+
+static void read_plan(void)
+{
+	struct stat st;
+	at = AT_PLAN;
+	if (fstat(PLAN, &st))
+		fail();
+	plan = mmap(NULL, st.st_size, PROT_READ | PROT_WRITE, MAP_PRIVATE, PLAN, 0);
+	if (plan == MAP_FAILED)
+		fail();
+	end = plan + st.st_size;
+}
+
+// wait_for returns when there is a byte to read, and does not when who should write it has given up or is gone.
+static void wait_for(int fd)
+{
+	char byte;
+	if (read(fd, &byte, 1) != 1)
+		_exit(137);
+	close(fd);
+}
+
+static void write_file(const char *path, const char *text)
+{
+	ssize_t n = strlen(text);
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0 || write(fd, text, n) != n)
+		fail();
+	close(fd);
+}
+
+static void write_map(pid_t pid, const char *name, const char *text)
+{
+	char path[64];
+	snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, name);
+	write_file(path, text);
+}
+
+// enter_namespaces returns in the first process of new ones, when its ids are mapped. That is a child of this process's
+// parent, and this one ends.
+static void enter_namespaces(void)
+{
+	int mapped[2] = { -1, -1 };
+	char *uids = NULL, *gids = NULL, *groups = NULL;
+	char *op = next();
+	if (*op == 'C') {
+		at = AT_CGROUP;
+		write_file(next(), "0");
+		op = next();
+	}
+	if (*op == 'M')
+		uids = next(), gids = next(), groups = next();
+	at = AT_CLONE;
+	if (pipe2(mapped, O_CLOEXEC))
+		fail();
+	long child = syscall(SYS_clone, NAMESPACES | CLONE_PARENT | SIGCHLD, 0, 0, 0, 0);
+	if (child < 0)
+		fail();
+	if (child == 0) {
+		close(mapped[1]);
+		wait_for(uids ? mapped[0] : GO);
+		close(uids ? GO : mapped[0]);
+		return;
+	}
+	started(child);
+	at = AT_MAPS;
+	if (uids) {
+		if (*groups)
+			write_map(child, "setgroups", groups);
+		write_map(child, "uid_map", uids);
+		write_map(child, "gid_map", gids);
+		if (write(mapped[1], "", 1) != 1)
+			fail();
+	}
+	_exit(0);
+}
+
+// cover makes a read-only overlay of the image and mounts it over the image. Of a plain directory /proc/self/mountinfo
+// tells the guest the path on the host, and so the name of the user; of an overlay it tells the options as they were given,
+// which are numbers of descriptors here. overlayfs wants a second directory where nothing can be written, and an empty
+// tmpfs can be had everywhere. The result is -1 where a user namespace may not mount one (before Linux 5.11).
+static int cover(int image)
+{
+	const unsigned flags = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
+	char lower[64];
+	int fs = fs_open("tmpfs");
+	if (fs < 0 || fs_set(fs, FSCONFIG_SET_STRING, "size", "4k") || fs_set(fs, FSCONFIG_SET_STRING, "nr_inodes", "2") ||
+	    fs_set(fs, FSCONFIG_SET_STRING, "mode", "0755") || fs_set(fs, FSCONFIG_CMD_CREATE, NULL, NULL))
+		return -1;
+	int empty = fs_mount(fs, flags);
+	close(fs);
+	if (empty < 0 || attach(empty, image, ""))
+		return -1;
+	fs = fs_open("overlay");
+	snprintf(lower, sizeof lower, "/proc/self/fd/%d:/proc/self/fd/%d", image, empty);
+	if (fs < 0 || fs_set(fs, FSCONFIG_SET_STRING, "lowerdir", lower) || fs_set(fs, FSCONFIG_SET_FLAG, "ro", NULL) ||
+	    fs_set(fs, FSCONFIG_CMD_CREATE, NULL, NULL))
+		return -1;
+	int root = fs_mount(fs, flags);
+	close(fs);
+	if (root < 0 || attach(root, empty, ""))
+		return -1;
+	close(empty);
+	return root;
+}
+
+// remount_read_only keeps the other flags: those that came with a bind from a less privileged namespace are locked.
+static void remount_read_only(const char *path)
+{
+	struct statfs st;
+	unsigned long keep = 2 | 4 | 8 | 1024 | 2048; // nosuid, nodev, noexec, noatime, nodiratime: the same numbers in both
+	if (statfs(path, &st) || mount(NULL, path, NULL, BIND_RDONLY | (st.f_flags & keep), NULL))
+		fail();
+}
+
+static char *devices[16];
+static int trees[16], device_count;
+
+static int proc = -1;
+
+// enter_root leaves the host.
+static void enter_root(int image, int drop_groups)
+{
+	at = AT_GROUPS;
+	if (drop_groups && setgroups(0, NULL))
+		fail();
+	at = AT_ROOT_IDS;
+	if (setresgid(0, 0, 0) || setresuid(0, 0, 0))
+		fail();
+	at = AT_PRIVATE;
+	if (mount(NULL, "/", NULL, 1 << 18 | 16384 /* MS_PRIVATE | MS_REC */, NULL))
+		fail();
+	// A fresh proc may only be mounted where another is in full view, which it is no more without the host's mounts.
+	at = AT_PROC;
+	int fs = fs_open("proc");
+	if (fs < 0 || fs_set(fs, FSCONFIG_CMD_CREATE, NULL, NULL))
+		fail();
+	proc = fs_mount(fs, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+	if (proc < 0)
+		fail();
+	close(fs);
+	at = AT_DEVICES;
+	for (int i = 0; i < device_count; i++) {
+		char path[64];
+		snprintf(path, sizeof path, "/dev/%s", devices[i]);
+		if ((trees[i] = clone_tree(AT_FDCWD, path, 0)) < 0)
+			fail();
+	}
+	at = AT_IMAGE;
+	int root = cover(image);
+	int plain = root < 0;
+	if (plain) {
+		root = clone_tree(image, "", AT_EMPTY_PATH);
+		if (root < 0 || attach(root, image, ""))
+			fail();
+	}
+	at = AT_PIVOT;
+	if (fchdir(root) || syscall(SYS_pivot_root, ".", ".") || umount2(".", DETACH) || chdir("/"))
+		fail();
+	close(root);
+	close(image);
+	if (plain) {
+		at = AT_IMAGE;
+		remount_read_only("/");
+	}
+}
+
+static void make_devices(void)
+{
+	static const char *links[][2] = {
+		{ "/proc/self/fd", "/dev/fd" }, { "/proc/self/fd/0", "/dev/stdin" }, { "/proc/self/fd/1", "/dev/stdout" },
+		{ "/proc/self/fd/2", "/dev/stderr" }, { "/proc/kcore", "/dev/core" }, { "pts/ptmx", "/dev/ptmx" },
+	};
+	at = AT_MAKE_DEVICES;
+	for (int i = 0; i < device_count; i++) {
+		char path[64];
+		snprintf(path, sizeof path, "/dev/%s", devices[i]);
+		int fd = open(path, O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0);
+		if (fd < 0 || attach(trees[i], fd, ""))
+			fail();
+		close(fd);
+		close(trees[i]);
+	}
+	for (size_t i = 0; i < sizeof links / sizeof *links; i++)
+		if (symlink(links[i][0], links[i][1]))
+			fail();
+	// What is /dev/null of the host becomes that of the container.
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	struct stat want, st;
+	if (null < 0 || fstat(null, &want))
+		fail();
+	for (int fd = 0; fd < 3; fd++)
+		if (fstat(fd, &st) == 0 && S_ISCHR(st.st_mode) && st.st_rdev == want.st_rdev && dup2(null, fd) < 0)
+			fail();
+	close(null);
+}
+
+static void mask(const char *path)
+{
+	if (mount("/dev/null", path, NULL, 4096 /* MS_BIND */, NULL) == 0 || errno == ENOENT)
+		return;
+	if (errno != ENOTDIR || mount("tmpfs", path, "tmpfs", 1, "nr_blocks=1,nr_inodes=1"))
+		fail();
+}
+
+static void read_only(const char *path)
+{
+	if (mount(path, path, NULL, 4096 | 16384 /* MS_BIND | MS_REC */, NULL)) {
+		if (errno == ENOENT)
+			return;
+		fail();
+	}
+	remount_read_only(path);
+}
+
+static void loopback_up(void)
+{
+	at = AT_LOOPBACK;
+	struct ifreq r = { .ifr_name = "lo", .ifr_flags = IFF_UP };
+	int s = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (s < 0 || ioctl(s, SIOCSIFFLAGS, &r))
+		fail();
+	close(s);
+}
+
+static void own_keyring(void)
+{
+	at = AT_KEYRING;
+	if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL) < 0 && errno != ENOSYS)
+		fail();
+}
+
+static void change_directory(const char *path)
+{
+	char now[4096];
+	at = AT_DIRECTORY;
+	if (chdir(path))
+		fail();
+	// The system call, not the function: it says "(unreachable)" of a directory outside of the root.
+	if (syscall(SYS_getcwd, now, sizeof now) < 0 || now[0] != '/') {
+		errno = ENOENT;
+		fail();
+	}
+}
+
+static void become(const char *uid, const char *gid)
+{
+	uid_t u = strtoul(uid, NULL, 10);
+	gid_t g = strtoul(gid, NULL, 10);
+	drop_bounding();
+	at = AT_IDS;
+	if (setresgid(g, g, g) || setresuid(u, u, u))
+		fail();
+	clear_capabilities();
+}
+
+// The descriptors that a guest opens by /dev/stdout must be its own.
+static void give_streams(const char *uid, const char *gid, int extra)
+{
+	for (int fd = 0; fd < FIRST_EXTRA + extra; fd++) {
+		struct stat st;
+		if ((fd < 3 || fd >= FIRST_EXTRA) && fstat(fd, &st) == 0 && S_ISFIFO(st.st_mode) &&
+		    fchown(fd, strtoul(uid, NULL, 10), strtoul(gid, NULL, 10)))
+			continue; // the launcher has done it, or the ids of the pipe's owner are not mapped here
+	}
+}
+
+void setup(int extra)
+{
+	int image = -1, drop_groups = 0, made = 0;
+	size_t args = 0, variables = 0;
+	struct command c = { .extra = extra, .uid = "0", .gid = "0", .memory = "0", .pids = "0" };
+
+	close_from(FIRST_EXTRA + extra, ~0U); // the bridge may itself have been given some that it knows nothing of
+	keep_descriptors();
+	read_plan();
+	close(PLAN);
+	enter_namespaces();
+	at = AT_SESSION;
+	if (setsid() < 0)
+		fail();
+	umask(022);
+	// There are no more arguments and variables than bytes.
+	c.argv = calloc(end - plan, sizeof *c.argv);
+	c.env = calloc(end - plan, sizeof *c.env);
+	if (!c.argv || !c.env)
+		fail();
+	for (;; made++) {
+		char op = *next(), *a, *b, *d;
+		unsigned long flags;
+		nth = made;
+		switch (op) {
+		case 'i':
+			at = AT_IMAGE;
+			image = open(next(), O_PATH | O_DIRECTORY | O_CLOEXEC);
+			if (image < 0)
+				fail();
+			break;
+		case 'd':
+			at = AT_PLAN, errno = E2BIG;
+			if (device_count == sizeof devices / sizeof *devices)
+				fail();
+			devices[device_count++] = next();
+			break;
+		case 'g':
+			drop_groups = 1;
+			break;
+		case 'r':
+			enter_root(image, drop_groups);
+			at = AT_CGROUP;
+			if (unshare(CLONE_NEWCGROUP)) // where this process is now becomes the root of what it sees
+				fail();
+			break;
+		case 'p':
+			at = AT_PROC;
+			if (attach(proc, AT_FDCWD, next()))
+				fail();
+			close(proc);
+			break;
+		case 'm':
+			at = AT_MOUNT;
+			a = next(), flags = number(), b = next(), d = next();
+			if (mkdir(d, 0755) && errno != EEXIST && errno != EROFS)
+				fail();
+			if (mount(a, d, a, flags, b))
+				fail();
+			break;
+		case 'D':
+			make_devices();
+			break;
+		case 'o':
+			at = AT_READONLY;
+			remount_read_only(next());
+			break;
+		case 'n':
+			at = AT_READONLY;
+			read_only(next());
+			break;
+		case 'x':
+			at = AT_MASK;
+			mask(next());
+			break;
+		case 's':
+			at = AT_SYSCTL;
+			a = next(), b = next();
+			write_file(a, b);
+			break;
+		case 'h':
+			at = AT_HOSTNAME;
+			a = next();
+			if (sethostname(a, strlen(a)))
+				fail();
+			break;
+		case 'l': {
+			at = AT_RLIMIT;
+			int resource = number();
+			struct rlimit l;
+			l.rlim_cur = number(), l.rlim_max = number();
+			if (setrlimit(resource, &l))
+				fail();
+			break;
+		}
+		case 'b':
+			loopback_up();
+			break;
+		case 'k':
+			own_keyring();
+			break;
+		case 'z':
+			at = AT_NO_NEW_PRIVS;
+			if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+				fail();
+			break;
+		case 'w':
+			change_directory(next());
+			break;
+		case 'u':
+		case 'U':
+			a = next(), b = next();
+			if (op == 'u') {
+				give_streams(a, b, extra);
+				become(a, b);
+			} else {
+				c.uid = a, c.gid = b;
+			}
+			break;
+		case 'L':
+			c.memory = next(), c.pids = next();
+			break;
+		case 'f':
+			c.filter_size = number();
+			at = AT_PLAN, errno = EINVAL;
+			if (c.filter_size > (size_t)(end - plan))
+				fail();
+			c.filter = (struct sock_filter *)plan;
+			plan += c.filter_size;
+			break;
+		case 'e':
+			c.env[variables++] = next();
+			break;
+		case 'a':
+			c.argv[args++] = next();
+			break;
+		case 'c':
+			nth = 0;
+			supervise(&c);
+		default:
+			at = AT_PLAN, errno = EINVAL;
+			fail();
+		}
+	}
+}

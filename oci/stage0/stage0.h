@@ -1,0 +1,39 @@
+// What the two halves of stage0 share: stage0.c, which is pid 1, and setup.c, which makes the container that it is pid 1
+// of, if libcontainer has not.
+#ifndef STAGE0_H
+#define STAGE0_H
+
+#include <linux/filter.h>
+#include <stddef.h>
+
+enum { LIFELINE = 3, STATUS = 4, FILTER = 5, PLAN = 5, GO = 6, FIRST_EXTRA = 7, PRIVATE = 64 };
+
+// What stage0 is at, for the report of a failure; the names are in stage0_linux.go, in this order.
+enum {
+	AT_START, AT_READ_FILTER, AT_NESTING, AT_CAPABILITIES, AT_DUMPABLE, AT_FILTER, AT_FORK, AT_DESCRIPTORS, AT_LIMITS,
+	AT_PLAN, AT_SESSION, AT_GROUPS, AT_ROOT_IDS, AT_PRIVATE, AT_IMAGE, AT_PROC, AT_DEVICES, AT_PIVOT, AT_MOUNT, AT_MAKE_DEVICES, AT_MASK,
+	AT_READONLY, AT_SYSCTL, AT_HOSTNAME, AT_LOOPBACK, AT_KEYRING, AT_CGROUP, AT_RLIMIT, AT_DIRECTORY, AT_NO_NEW_PRIVS, AT_IDS, AT_CLONE, AT_MAPS,
+};
+
+// A command is what stage0 runs, and how.
+struct command {
+	char **argv, **env;
+	int extra;                 // descriptors beside 0, 1 and 2
+	const char *memory, *pids; // RLIMIT_AS and RLIMIT_NPROC in decimal; "0" is none
+	const char *uid, *gid;     // in a user namespace of its own; "0" is none
+	struct sock_filter *filter;
+	size_t filter_size; // in bytes
+};
+
+extern int at, nth; // what stage0 is at, and with which of several
+
+void fail(void) __attribute__((noreturn));
+void started(int pid);
+void close_from(unsigned first, unsigned last);
+void keep_descriptors(void);
+void drop_bounding(void);
+void clear_capabilities(void);
+void supervise(struct command *c) __attribute__((noreturn));
+void setup(int extra) __attribute__((noreturn));
+
+#endif
