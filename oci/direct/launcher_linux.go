@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"syscall"
 
@@ -81,10 +82,16 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 	if err := r.give(s); err != nil {
 		return oci.Exit{}, err
 	}
-	if err := r.cgroup.Start(func(dir *os.File) error { return d.start(s, dir) }); err != nil {
+	var maker int // who makes the container
+	err = r.cgroup.Start(func(dir *os.File) error {
+		maker, err = d.start(s, dir)
+		return err
+	})
+	d.closeChild()
+	if err != nil {
 		return oci.Exit{}, &oci.StartError{Step: host.StepStart, Err: err}
 	}
-	child, err := r.first(d)
+	child, err := r.first(d, maker)
 	if err != nil {
 		return oci.Exit{}, err
 	}
@@ -94,10 +101,10 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 	var mapErr error
 	if os.Geteuid() != 0 && !r.offer.Nested { // with the helpers
 		if mapErr = mapIDs(ctx, child.Pid, r.offer.Host); mapErr == nil {
-			_, mapErr = d.goOn.Write([]byte{1})
+			_, mapErr = unix.Write(d.goOn, []byte{1})
 		}
 	}
-	d.goOn.Close()
+	closeFD(&d.goOn)
 	stopWatch := r.offer.Watch(child.Pid, c.Limits.Memory, oci.TmpfsMounts(r.spec), func() { _ = child.Kill() })
 	ps, err := child.Wait()
 	overLimit := stopWatch()
@@ -120,14 +127,17 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 }
 
 // first is the container's first process, which the one that was started has made.
-func (r run) first(d *descriptors) (*os.Process, error) {
+func (r run) first(d *descriptors, maker int) (*os.Process, error) {
 	pid, ok, err := stage0.ReadStarted(d.status)
-	ps, werr := d.maker.Wait()
+	var ws syscall.WaitStatus
+	for werr := error(unix.EINTR); werr == unix.EINTR; {
+		_, werr = syscall.Wait4(maker, &ws, 0, nil)
+	}
 	switch {
 	case err != nil:
 		return nil, r.explain(err)
 	case !ok:
-		return nil, &oci.StartError{Step: host.StepStart, Err: fmt.Errorf("stage0 ended without a word: %v, %v", ps, werr)}
+		return nil, &oci.StartError{Step: host.StepStart, Err: fmt.Errorf("stage0 ended without a word (wait status %#x)", int(ws))}
 	}
 	child, err := os.FindProcess(pid) // a child of ours, so the number stays its own until it is waited for
 	if err != nil {
@@ -160,11 +170,7 @@ func (r run) give(s oci.Streams) error {
 		if f == nil {
 			continue
 		}
-		var st unix.Stat_t
-		if err := unix.Fstat(int(f.Fd()), &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFIFO {
-			return fmt.Errorf("internal error: a stream is no pipe: %w", err)
-		}
-		if err := unix.Fchown(int(f.Fd()), uid, gid); err != nil {
+		if err := f.Chown(uid, gid); err != nil {
 			return fmt.Errorf("cannot give a pipe to the container: %w", err)
 		}
 	}
@@ -180,57 +186,6 @@ func hostID(maps []specs.LinuxIDMapping, id uint32) int {
 	return -1
 }
 
-// descriptors are those of stage0 that are not the guest's.
-type descriptors struct {
-	lifeline, status, goOn          *os.File // ours
-	childLifeline, childStatus, nod *os.File
-	plan, null                      *os.File
-	maker                           *os.Process // who makes the container
-}
-
-func openDescriptors(plan []byte) (d *descriptors, err error) {
-	d = &descriptors{}
-	defer func() {
-		if err != nil {
-			d.close()
-		}
-	}()
-	for _, p := range []struct{ r, w **os.File }{{&d.childLifeline, &d.lifeline}, {&d.status, &d.childStatus}, {&d.nod, &d.goOn}} {
-		if *p.r, *p.w, err = os.Pipe(); err != nil {
-			return d, fmt.Errorf("cannot make a pipe: %w", err)
-		}
-	}
-	fd, err := unix.MemfdCreate("mcp-bridge-plan", unix.MFD_CLOEXEC)
-	if err != nil {
-		return d, fmt.Errorf("cannot make a memfd: %w", err)
-	}
-	d.plan = os.NewFile(uintptr(fd), "plan")
-	if _, err := d.plan.Write(plan); err != nil {
-		return d, fmt.Errorf("cannot write to a memfd: %w", err)
-	}
-	if d.null, err = os.OpenFile(os.DevNull, os.O_RDWR, 0); err != nil {
-		return d, err
-	}
-	return d, nil
-}
-
-func (d *descriptors) closeChild() {
-	for _, f := range []*os.File{d.childLifeline, d.childStatus, d.nod, d.plan, d.null} {
-		if f != nil {
-			f.Close()
-		}
-	}
-}
-
-func (d *descriptors) close() {
-	d.closeChild()
-	for _, f := range []*os.File{d.lifeline, d.status, d.goOn} {
-		if f != nil {
-			f.Close()
-		}
-	}
-}
-
 // clone3 says that a process can be born in a cgroup. A kernel before 5.7 cannot do that, and an outer container's filter
 // may not have it.
 var clone3 = sync.OnceValue(func() bool {
@@ -239,21 +194,27 @@ var clone3 = sync.OnceValue(func() bool {
 })
 
 // start starts who makes the container, in the cgroup whose directory is dir if there is one.
-func (d *descriptors) start(s oci.Streams, dir *os.File) (err error) {
-	files := []*os.File{s.Stdin, s.Stdout, s.Stderr, d.childLifeline, d.childStatus, d.plan, d.nod}
-	for i := range 3 {
-		if files[i] == nil {
-			files[i] = d.null // of the host, until stage0 has made another
+func (d *descriptors) start(s oci.Streams, dir *os.File) (pid int, err error) {
+	null := uintptr(d.null) // of the host, until stage0 has made another
+	files := []uintptr{null, null, null, uintptr(d.childLifeline), uintptr(d.childStatus), uintptr(d.plan), uintptr(d.nod)}
+	var pins []*os.File
+	for i, f := range append([]*os.File{s.Stdin, s.Stdout, s.Stderr}, s.Extra...) {
+		switch {
+		case i < 3 && f != nil:
+			files[i] = f.Fd()
+		case i >= 3:
+			files = append(files, f.Fd())
 		}
+		pins = append(pins, f)
 	}
-	attr := &os.ProcAttr{Env: []string{}, Files: append(files, s.Extra...), Sys: &syscall.SysProcAttr{}}
+	attr := &syscall.ProcAttr{Env: []string{}, Files: files, Sys: &syscall.SysProcAttr{}}
 	if dir != nil && clone3() {
 		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, int(dir.Fd())
 	}
-	d.maker, err = os.StartProcess("/proc/self/exe", stage0.SetupArgs(len(s.Extra)), attr)
-	d.closeChild()
+	pid, err = syscall.ForkExec("/proc/self/exe", stage0.SetupArgs(len(s.Extra)), attr)
+	runtime.KeepAlive(pins)
 	if err != nil {
-		return fmt.Errorf("cannot start stage0 in the container's cgroup: %w", err)
+		return 0, fmt.Errorf("cannot start stage0 in the container's cgroup: %w", err)
 	}
-	return nil
+	return pid, nil
 }

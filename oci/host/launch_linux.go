@@ -5,10 +5,11 @@ package host
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"os"
 	"sync"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/mcp-bridge/mcp-bridge/oci"
 )
@@ -163,10 +164,22 @@ func Shareable() bool {
 }
 
 func readSmall(name string) ([]byte, error) {
-	f, err := os.Open(name)
+	// Not os.Open, for the reason of writeFile.
+	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, err
+		return nil, &os.PathError{Op: "open", Path: name, Err: err}
 	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, 1<<16))
+	defer unix.Close(fd)
+	b := make([]byte, 0, 1<<16)
+	for len(b) < cap(b) {
+		n, err := unix.Read(fd, b[len(b):cap(b)])
+		if err != nil {
+			return nil, &os.PathError{Op: "read", Path: name, Err: err}
+		}
+		if n == 0 {
+			break
+		}
+		b = b[:len(b)+n]
+	}
+	return b, nil
 }
