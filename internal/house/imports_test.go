@@ -21,8 +21,9 @@ const module = "github.com/mcp-bridge/mcp-bridge"
 // wire together; nobody imports them.
 var arrows = map[string][]string{
 	"cmd/mcp-bridge": {
-		"bridge", "internal/config", "internal/guest", "internal/upstream", "oci", "oci/cli", "oci/libct", "rootfs",
+		"bridge", "internal/bench", "internal/config", "internal/guest", "internal/upstream", "oci", "oci/cli", "oci/libct", "rootfs",
 	},
+	"internal/bench":    {"internal/config", "oci", "seccomp"},
 	"internal/probes":   {},
 	"hack/bench":        {"oci", "oci/cli", "oci/libct", "rootfs"},
 	"bridge":            {"internal/guest", "internal/upstream", "oci"},
