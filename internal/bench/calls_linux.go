@@ -44,8 +44,8 @@ func (b *bench) callServers(original bool) ([]*mcpServer, error) {
 	for _, l := range b.programs() {
 		all = append(
 			all,
-			&mcpServer{name: ours + ", " + l.Name, note: "as configured by default", command: func() *exec.Cmd { return b.server(l, servers) }},
-			&mcpServer{name: ours + ", " + l.Name + ", no pool", note: config.EnvPool + "=0", command: func() *exec.Cmd { return b.server(l, servers, config.EnvPool+"=0") }},
+			&mcpServer{name: ours + ", " + l.Name, note: notes("as configured by default", l.Note), command: func() *exec.Cmd { return b.server(l, servers) }},
+			&mcpServer{name: ours + ", " + l.Name + ", no pool", note: notes(config.EnvPool+"=0", l.Note), command: func() *exec.Cmd { return b.server(l, servers, config.EnvPool+"=0") }},
 		)
 	}
 	if original {

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -87,7 +88,7 @@ func (b *bench) processContestants() ([]contestant, error) {
 	command := []string{b.Python, "-I", "-S", "-c", "print(1)"}
 	var all []contestant
 	for _, l := range b.programs() {
-		all = append(all, contestant{name: ours + " run, " + l.Name, note: "all that a run_python has, too", run: func(ctx context.Context, _ int) error {
+		all = append(all, contestant{name: ours + " run, " + l.Name, note: notes("all that a run_python has, too", l.Note), run: func(ctx context.Context, _ int) error {
 			cmd := exec.Command(b.Program, "run", "-c", "print(1)") //nolint:noctx // as all programs here
 			cmd.Env = b.env(l, "state-run")
 			return b.program(ctx, cmd)
@@ -108,7 +109,7 @@ func (b *bench) processContestants() ([]contestant, error) {
 	for _, l := range b.programs() {
 		var c *client
 		all = append(all, contestant{
-			name: ours + ", " + l.Name + ", to its answer to initialize", note: "no run", uncounted: true,
+			name: ours + ", " + l.Name + ", to its answer to initialize", note: notes("no run", l.Note), uncounted: true,
 			run: func(ctx context.Context, _ int) (err error) {
 				c, err = connect(ctx, b.server(l))
 				return err
@@ -117,6 +118,11 @@ func (b *bench) processContestants() ([]contestant, error) {
 		})
 	}
 	return all, nil
+}
+
+// notes joins those that there are.
+func notes(all ...string) string {
+	return strings.Join(slices.DeleteFunc(all, func(s string) bool { return s == "" }), "; ")
 }
 
 // programs are the launchers that the program can be told to use.

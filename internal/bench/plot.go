@@ -54,7 +54,7 @@ func (s Section) bars(b *strings.Builder, y int) int {
 	}
 	const room = plotWidth - labelWidth - valueWidth
 	length := func(v float64) float64 { return v / most * room }
-	if most/least > 15 {
+	if most/least > 40 {
 		better += ", logarithmic scale"
 		floor := math.Log(least / 2) // so that the shortest bar is one
 		length = func(v float64) float64 { return (math.Log(v) - floor) / (math.Log(most) - floor) * room }

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mcp-bridge/mcp-bridge/oci"
 )
 
 // gap is between two turns: in use a start does not follow the end of another at once either. It also lets the kernel's
@@ -51,6 +53,7 @@ func Run(ctx context.Context, o Options) (_ Report, err error) {
 		return Report{}, fmt.Errorf("cannot write the system call filter: %v", err)
 	}
 	defer func() { err = errors.Join(err, b.cleanUp(context.WithoutCancel(ctx))) }()
+	b.lookAtLimits(ctx)
 	r := Report{Machine: machine, Date: time.Now(), Commit: o.Commit, Image: o.Image, Versions: b.versions(ctx)}
 	for _, m := range []struct {
 		names   []section
@@ -76,6 +79,18 @@ func Run(ctx context.Context, o Options) (_ Report, err error) {
 		r.Sections = append(r.Sections, done...)
 	}
 	return r, nil
+}
+
+// lookAtLimits notes which launchers have no cgroup to enforce their limits. One that does not work is left out later.
+func (b *bench) lookAtLimits(ctx context.Context) {
+	b.Launchers = slices.Clone(b.Launchers)
+	for i := range b.Launchers {
+		l := &b.Launchers[i]
+		exit, err := l.Launcher.Run(ctx, b.container([]string{b.Python, "-I", "-S", "-c", "pass"}), oci.Streams{})
+		if err == nil && exit.Limits != oci.ByCgroup {
+			l.Note = notes(l.Note, "limits by "+string(exit.Limits))
+		}
+	}
 }
 
 func (b *bench) wanted(s section) bool { return len(b.Only) == 0 || slices.Contains(b.Only, s.name) }

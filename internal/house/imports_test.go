@@ -25,7 +25,7 @@ var arrows = map[string][]string{
 	},
 	"internal/bench":    {"internal/config", "oci", "seccomp"},
 	"internal/probes":   {},
-	"hack/bench":        {"oci", "oci/cli", "oci/libct", "rootfs"},
+	"hack/bench":        {"internal/bench"},
 	"bridge":            {"internal/guest", "internal/upstream", "oci"},
 	"internal/upstream": {"internal/config", "internal/upstream/oauth", "internal/upstream/rank", "internal/upstream/wire"},
 	// JSON-RPC with one server, its logins, and the search: they know no configuration.
