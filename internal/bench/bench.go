@@ -100,6 +100,15 @@ type Left struct {
 	Reason string `json:"reason"`
 }
 
+// Names of rows; others are compared with some of them. Those of mcp-bridge begin with ours.
+const (
+	ours         = "mcp-bridge"
+	bareName     = "python3 alone, no sandbox"
+	crunName     = "crun run"
+	podmanName   = "podman run --rootfs"
+	originalName = "the original's way"
+)
+
 // section is what is known of a section before it is measured.
 type section struct{ name, title, unit string }
 
@@ -114,3 +123,8 @@ var (
 	idle       = section{"idle", "Idle", ""}
 	sections   = []section{cold, process, call, callTool, throughput, burst, idle}
 )
+
+// empty is a section without rows yet.
+func (s section) empty(how string, against ...string) Section {
+	return Section{Name: s.name, Title: s.title, Unit: s.unit, How: how, Against: against}
+}

@@ -28,8 +28,6 @@ type mcpServer struct {
 	*client
 }
 
-const originalName = "the original's way"
-
 // callServers are those that are measured over MCP.
 func (b *bench) callServers(original bool) ([]*mcpServer, error) {
 	file := filepath.Join(b.Dir, "servers.json")

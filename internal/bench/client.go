@@ -26,7 +26,8 @@ type client struct {
 	cmd    *exec.Cmd
 	stdin  io.WriteCloser
 	stderr *tail
-	ended  chan struct{} // closed when the server's output has ended; err is why
+	ended  chan struct{} // closed when nothing can be read any more; err is why
+	read   chan struct{} // closed when the server's output has ended
 
 	mu      sync.Mutex // guards what follows, and writing
 	next    int
@@ -50,7 +51,7 @@ type reply struct {
 
 // connect starts a server and shakes hands with it. It is ended by close, which must be called.
 func connect(ctx context.Context, cmd *exec.Cmd) (*client, error) {
-	c := &client{cmd: cmd, stderr: &tail{}, ended: make(chan struct{}), waiting: make(map[int]chan reply)}
+	c := &client{cmd: cmd, stderr: &tail{}, ended: make(chan struct{}), read: make(chan struct{}), waiting: make(map[int]chan reply)}
 	cmd.Stderr = c.stderr
 	var err error
 	if c.stdin, err = cmd.StdinPipe(); err != nil {
@@ -63,7 +64,7 @@ func connect(ctx context.Context, cmd *exec.Cmd) (*client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot start %s: %v", cmd.Path, err)
 	}
-	go c.read(stdout)
+	go c.listen(stdout)
 	params := `{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"mcp-bridge bench","version":"1"}}`
 	if _, err = c.ask(ctx, "initialize", json.RawMessage(params)); err == nil {
 		err = c.write(message{Method: "notifications/initialized"})
@@ -74,7 +75,7 @@ func connect(ctx context.Context, cmd *exec.Cmd) (*client, error) {
 	return c, nil
 }
 
-func (c *client) read(stdout io.Reader) {
+func (c *client) listen(stdout io.Reader) {
 	lines := bufio.NewScanner(stdout)
 	lines.Buffer(nil, maxLine)
 	for lines.Scan() {
@@ -100,8 +101,9 @@ func (c *client) read(stdout io.Reader) {
 		c.err = io.ErrUnexpectedEOF
 	}
 	c.mu.Unlock()
-	_, _ = io.Copy(io.Discard, stdout) // after a line that was too long, so that the server can end
 	close(c.ended)
+	_, _ = io.Copy(io.Discard, stdout) // after a line that was too long, so that the server can end
+	close(c.read)
 }
 
 func (c *client) write(m message) error {
@@ -132,7 +134,7 @@ func (c *client) ask(ctx context.Context, method string, params json.RawMessage)
 	case r := <-to:
 		return r.result, r.err
 	case <-c.ended:
-		return nil, fmt.Errorf("the server has ended: %s", c.stderr)
+		return nil, fmt.Errorf("cannot read from the server: %v: %s", c.err, c.stderr)
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
@@ -167,6 +169,15 @@ func (c *client) call(ctx context.Context, tool string, arguments json.RawMessag
 	return r, nil
 }
 
+// arguments of run_python.
+func arguments(code string, servers ...string) json.RawMessage {
+	a := map[string]any{"code": code}
+	if len(servers) > 0 {
+		a["servers"] = servers
+	}
+	return raw(a)
+}
+
 // runPython is call for a script that prints 1.
 func (c *client) runPython(ctx context.Context, arguments json.RawMessage) error {
 	r, err := c.call(ctx, "run_python", arguments)
@@ -181,7 +192,7 @@ func (c *client) close() error {
 	c.stdin.Close()
 	kill := time.AfterFunc(endPatience, func() { _ = c.cmd.Process.Kill() })
 	defer kill.Stop()
-	<-c.ended
+	<-c.read
 	if err := c.cmd.Wait(); err != nil {
 		return fmt.Errorf("%s ended badly: %v: %s", c.cmd.Path, err, c.stderr)
 	}

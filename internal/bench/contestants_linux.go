@@ -34,12 +34,6 @@ type contestant struct {
 	uncounted bool
 }
 
-// Names that rows are compared with.
-const (
-	bareName = "python3 alone, no sandbox"
-	crunName = "crun run"
-)
-
 // The limits that all run within.
 var limits = oci.Limits{Memory: 512 << 20, Pids: 128}
 
@@ -80,8 +74,6 @@ func (b *bench) coldContestants() ([]contestant, error) {
 		contestant{name: podmanName, note: "the same filter and limits; no user namespace as root", run: b.podmanRun(command), after: b.afterDaemons},
 	), nil
 }
-
-const podmanName = "podman run --rootfs"
 
 // processContestants print 1, from the start of a program to its end.
 func (b *bench) processContestants() ([]contestant, error) {

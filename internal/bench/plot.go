@@ -77,6 +77,3 @@ func (s Section) bars(b *strings.Builder, y int) int {
 	}
 	return y
 }
-
-// ours is how the names of rows of this program begin.
-const ours = "mcp-bridge"

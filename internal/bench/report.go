@@ -56,11 +56,11 @@ func (r Report) Markdown() string {
 	for _, s := range r.Sections {
 		fmt.Fprintf(&b, "\n### %s\n%s\n\n", s.Title, s.How)
 		s.table(&b)
-		for _, l := range s.LeftOut {
-			fmt.Fprintf(&b, "\nLeft out: %s: %s", l.Name, l.Reason)
-		}
 		if len(s.LeftOut) > 0 {
-			b.WriteString("\n")
+			b.WriteString("\nLeft out:\n")
+		}
+		for _, l := range s.LeftOut {
+			fmt.Fprintf(&b, "- %s: %s\n", cell(l.Name), cell(l.Reason))
 		}
 	}
 	return b.String()
@@ -92,7 +92,7 @@ func (s Section) table(w io.Writer) {
 			if !ok {
 				return ""
 			}
-			return fmt.Sprintf("%.2f", x)
+			return share(x)
 		}})
 	}
 	if slices.ContainsFunc(s.Rows, func(r Row) bool { return r.CPU > 0 }) {
@@ -122,7 +122,15 @@ func (s Section) table(w io.Writer) {
 	}
 }
 
-func cell(s string) string { return strings.NewReplacer("|", `\|`, "\n", " ").Replace(s) }
+func cell(s string) string { return strings.NewReplacer("|", `\|`, "\n", " ", "<", "&lt;").Replace(s) }
+
+// share is a ratio, of which two digits should mean something.
+func share(x float64) string {
+	if x < 0.1 {
+		return fmt.Sprintf("%.3f", x)
+	}
+	return fmt.Sprintf("%.2f", x)
+}
 
 // number has three digits that mean something.
 func number(f float64) string {
@@ -159,7 +167,7 @@ func Compare(older, newer Report) (string, error) {
 				continue
 			}
 			unit := s.Unit + r.Unit
-			fmt.Fprintf(&b, "| %s | %s | %s %s | %s %s | %.2f |\n", s.Name, cell(r.Name), number(median(old.Samples)), unit, number(median(r.Samples)), unit, x)
+			fmt.Fprintf(&b, "| %s | %s | %s %s | %s %s | %s |\n", s.Name, cell(r.Name), number(median(old.Samples)), unit, number(median(r.Samples)), unit, share(x))
 		}
 	}
 	return b.String(), nil

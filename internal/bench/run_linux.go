@@ -2,7 +2,6 @@ package bench
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -298,17 +297,3 @@ func pause(ctx context.Context, d time.Duration) error {
 }
 
 func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
-
-// empty is a section without rows yet.
-func (s section) empty(how string, against ...string) Section {
-	return Section{Name: s.name, Title: s.title, Unit: s.unit, How: how, Against: against}
-}
-
-// arguments of run_python.
-func arguments(code string, servers ...string) json.RawMessage {
-	a := map[string]any{"code": code}
-	if len(servers) > 0 {
-		a["servers"] = servers
-	}
-	return raw(a)
-}
