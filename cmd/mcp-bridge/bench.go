@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -57,7 +58,7 @@ func runBench(c *cobra.Command, f benchFlags) error {
 			return fmt.Errorf("--only %q: allowed are %s", s, strings.Join(bench.Sections(), ", "))
 		}
 	}
-	o := bench.Options{Version: version, Commit: commit, Rounds: f.rounds, Only: f.only, Progress: os.Stderr}
+	o := bench.Options{Version: fmt.Sprintf("%s (%s, libcontainer of runc %s)", version, runtime.Version(), moduleVersion("github.com/opencontainers/runc")), Commit: commit, Rounds: f.rounds, Only: f.only, Progress: os.Stderr}
 	var err error
 	if o.Older, err = readReport(f.compare); err != nil {
 		return &exitError{exitUsage, err}

@@ -124,13 +124,18 @@ func TestBench(t *testing.T) {
 					"crun run": "cold process throughput", "crun run, unfiltered": "cold process throughput", "runc run": "cold throughput",
 					"bwrap": "cold throughput", "podman run --rootfs": "cold process throughput", "the original's way": "call tool",
 				}[name]
-				if _, err := exec.LookPath(program); slices.Contains(strings.Fields(in), section) {
-					rows, left := r.rows(section)
-					if reason := left[name]; err != nil && reason == "" {
-						t.Errorf("%s: %s is neither here nor left out for a reason: %v", section, name, rows)
-					} else if err == nil {
-						want = append(want, name)
-					}
+				if !slices.Contains(strings.Fields(in), section) {
+					continue
+				}
+				_, left := r.rows(section)
+				_, err := exec.LookPath(program)
+				switch reason := left[name]; {
+				case err != nil && reason == "":
+					t.Errorf("%s: %s is not here, and not left out for a reason", section, name)
+				case err == nil && (reason == "" || os.Getenv("CI") == "true"):
+					want = append(want, name)
+				default:
+					t.Logf("%s: %s does not work here: %s", section, name, reason)
 				}
 			}
 		}

@@ -110,7 +110,7 @@ func (b *bench) orphans() (out []proc) {
 		return nil
 	}
 	for _, p := range processes() {
-		if p.parent == self.pid && p.group != self.group {
+		if p.parent == self.pid && p.group != self.group && !b.helpers[p.pid] {
 			out = append(out, p)
 		}
 	}

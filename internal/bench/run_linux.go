@@ -35,6 +35,7 @@ type bench struct {
 	filter, profile string        // files with the system call filter, as BPF and as JSON
 	roots           []runtimeRoot // of the runtimes that have been used
 	staying         map[int]bool  // what podman has left behind and does not end
+	helpers         map[int]bool  // of launchers, which see to them
 }
 
 // Run measures. Whatever it has started is gone when it returns, also if ctx is cancelled meanwhile. It makes this
@@ -44,7 +45,7 @@ func Run(ctx context.Context, o Options) (_ Report, err error) {
 	if o.Older != nil && o.Older.Machine.Fingerprint() != machine.Fingerprint() {
 		return Report{}, &MachineError{o.Older.Machine, machine} // before minutes have been spent
 	}
-	b := &bench{Options: o, staying: make(map[int]bool)}
+	b := &bench{Options: o, staying: make(map[int]bool), helpers: make(map[int]bool)}
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return Report{}, fmt.Errorf("cannot become a subreaper: %v", err)
 	}
@@ -52,7 +53,7 @@ func Run(ctx context.Context, o Options) (_ Report, err error) {
 		return Report{}, fmt.Errorf("cannot write the system call filter: %v", err)
 	}
 	defer func() { err = errors.Join(err, b.cleanUp(context.WithoutCancel(ctx))) }()
-	b.lookAtLimits(ctx)
+	b.tryLaunchers(ctx)
 	r := Report{Machine: machine, Date: time.Now(), Commit: o.Commit, Image: o.Image, Versions: b.versions(ctx)}
 	for _, m := range []struct {
 		names   []section
@@ -80,8 +81,9 @@ func Run(ctx context.Context, o Options) (_ Report, err error) {
 	return r, nil
 }
 
-// lookAtLimits notes which launchers have no cgroup to enforce their limits. One that does not work is left out later.
-func (b *bench) lookAtLimits(ctx context.Context) {
+// tryLaunchers lets each make its first run, and notes which have no cgroup to enforce their limits. One that does not
+// work is left out later.
+func (b *bench) tryLaunchers(ctx context.Context) {
 	b.Launchers = slices.Clone(b.Launchers)
 	for i := range b.Launchers {
 		l := &b.Launchers[i]
@@ -89,6 +91,9 @@ func (b *bench) lookAtLimits(ctx context.Context) {
 		if err == nil && exit.Limits != oci.ByCgroup {
 			l.Note = notes(l.Note, "limits by "+string(exit.Limits))
 		}
+	}
+	for _, p := range b.orphans() {
+		b.helpers[p.pid] = true
 	}
 }
 
