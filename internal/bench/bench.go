@@ -54,10 +54,12 @@ func Sections() []string {
 
 // A Report is everything that was measured, and where.
 type Report struct {
-	Machine  Machine   `json:"machine"`
-	Date     time.Time `json:"date"`
-	Commit   string    `json:"commit,omitempty"`
-	Image    string    `json:"image"`
+	Machine Machine   `json:"machine"`
+	Date    time.Time `json:"date"`
+	Commit  string    `json:"commit,omitempty"`
+	Image   string    `json:"image"`
+	// Load is how many others wanted a CPU when it began, in the mean of a minute: more than none falsify it.
+	Load     float64   `json:"load"`
 	Versions []Version `json:"versions"`
 	Sections []Section `json:"sections"`
 }

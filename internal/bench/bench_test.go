@@ -68,7 +68,7 @@ func sample() Report {
 	rest.Rows = []Row{{Name: "RSS", Unit: "MB", Samples: []float64{20.123}}}
 	return Report{
 		Machine: Machine{CPU: "A CPU", CPUs: 2, Memory: 25, Kernel: "6.18", Arch: "amd64", Cgroups: "v2", User: "root"},
-		Date:    time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC), Commit: "c0ffee", Image: "host",
+		Date:    time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC), Commit: "c0ffee", Image: "host", Load: 0.25,
 		Versions: []Version{{"crun", "1.8.1"}, {"runc", "1.1.5"}},
 		Sections: []Section{s, calls, load, rest},
 	}

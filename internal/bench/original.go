@@ -49,8 +49,11 @@ func (o Original) Serve(ctx context.Context, in io.Reader, out io.Writer) (err e
 			upstream = c
 		}
 		r, err := upstream.call(ctx, name, arguments)
-		if err != nil || len(r.Content) == 0 {
-			return "", errors.Join(err, errors.New("no content"))
+		switch {
+		case err != nil:
+			return "", err
+		case r.IsError || len(r.Content) == 0:
+			return "", fmt.Errorf("%s failed: %.300q", name, r.Content)
 		}
 		return r.Content[0].Text, nil
 	}

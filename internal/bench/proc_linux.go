@@ -171,3 +171,14 @@ func thisMachine() Machine {
 	}
 	return m
 }
+
+// load is the machine's load average of the last minute.
+func load() float64 {
+	b, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return 0
+	}
+	first, _, _ := strings.Cut(string(b), " ")
+	v, _ := strconv.ParseFloat(first, 64)
+	return v
+}

@@ -48,7 +48,7 @@ func (r Report) Markdown() string {
 	if r.Commit != "" {
 		fmt.Fprintf(&b, ", commit %s", r.Commit)
 	}
-	b.WriteString(".")
+	fmt.Fprintf(&b, ", load %.1f when it began.", r.Load)
 	for _, v := range r.Versions {
 		fmt.Fprintf(&b, " %s: %s.", v.Name, v.Version)
 	}

@@ -53,8 +53,8 @@ func Run(ctx context.Context, o Options) (_ Report, err error) {
 		return Report{}, fmt.Errorf("cannot write the system call filter: %v", err)
 	}
 	defer func() { err = errors.Join(err, b.cleanUp(context.WithoutCancel(ctx))) }()
+	r := Report{Machine: machine, Date: time.Now(), Load: load(), Commit: o.Commit, Image: o.Image, Versions: b.versions(ctx)}
 	b.tryLaunchers(ctx)
-	r := Report{Machine: machine, Date: time.Now(), Commit: o.Commit, Image: o.Image, Versions: b.versions(ctx)}
 	for _, m := range []struct {
 		names   []section
 		measure func(context.Context) ([]Section, error)
