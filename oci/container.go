@@ -56,6 +56,9 @@ type Streams struct {
 	// Extra become descriptors 3, 4, ... They let a protocol run beside the raw output of the program, so that
 	// what a crashing process wrote last is never lost, and nothing it writes can look like a message.
 	Extra []*os.File
+	// Exited, if not nil, is told how the container has ended as soon as its last process has, at most once and before
+	// Run returns the same: removing the rest takes longer than a small script does. It must not block.
+	Exited func(Exit)
 }
 
 // Exit is how a container ended, by the host's own observation.

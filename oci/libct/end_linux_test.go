@@ -320,3 +320,39 @@ func (before stock) compare(t testing.TB) {
 		return ""
 	})
 }
+
+// TestExited: the end of the last process is told before the rest is removed, in the words of Run.
+func TestExited(t *testing.T) {
+	l := newLauncher(t)
+	told := make(chan oci.Exit, 2)
+	tell := func(e oci.Exit) { told <- e }
+	for _, code := range []string{"pass", "import os, time\nif os.fork() == 0: time.sleep(1000)\nos._exit(3)", "import os; os.kill(os.getpid(), 9)"} {
+		c := python(code)
+		c.ID = newID()
+		var left []string
+		exit, err := l.Run(t.Context(), c, oci.Streams{Exited: func(e oci.Exit) { left = processesOf(t, c.ID); tell(e) }})
+		if err != nil || len(told) != 1 {
+			t.Fatalf("%v, told %d times", err, len(told))
+		}
+		if e := <-told; e != exit || len(left) > 0 {
+			t.Errorf("told %+v, returned %+v; processes left: %v", e, exit, left)
+		}
+	}
+	c := python("pass")
+	c.Args[0] = "/nowhere"
+	if _, err := l.Run(t.Context(), c, oci.Streams{Exited: tell}); err == nil || len(told) != 0 {
+		t.Errorf("error %v, told %d times of what has not started", err, len(told))
+	}
+}
+
+// processesOf are the processes in a container's cgroups.
+func processesOf(t *testing.T, id string) (pids []string) {
+	t.Helper()
+	for _, dir := range ourCgroups(t) {
+		if strings.Contains(dir, id) {
+			b, _ := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+			pids = append(pids, strings.Fields(string(b))...)
+		}
+	}
+	return pids
+}

@@ -151,12 +151,15 @@ func (l *Launcher) launch(ctx context.Context, c oci.Container, s oci.Streams, h
 	}
 	r := run{nested: nested, filter: filter, container: container, command: c.Args[0], stateDir: filepath.Join(st.dir, c.ID), weak: weak, cgroup: own, cgroups: paths}
 	exit, err := r.run(ctx, c, s)
+	exit.Limits = host.Limits
+	if err == nil && s.Exited != nil {
+		s.Exited(exit)
+	}
 	if derr := errors.Join(container.Destroy(), own.remove()); derr != nil {
 		l.opts.Logger.Error("cannot remove container; the next start will try again", "id", c.ID, "error", derr)
 	} else {
 		st.forget(c.ID)
 	}
-	exit.Limits = host.Limits
 	return exit, err
 }
 
