@@ -25,7 +25,9 @@ var arrows = map[string][]string{
 	},
 	"internal/probes":   {},
 	"hack/bench":        {"oci", "oci/cli", "oci/libct", "rootfs"},
-	"bridge":            {"internal/guest", "internal/upstream", "oci"},
+	"bridge":            {"internal/guest", "internal/pool", "internal/sandbox", "internal/upstream", "oci"},
+	"internal/sandbox":  {"internal/guest", "oci"},
+	"internal/pool":     {},
 	"internal/upstream": {"internal/config", "internal/upstream/oauth", "internal/upstream/rank", "internal/upstream/wire"},
 	// JSON-RPC with one server, its logins, and the search: they know no configuration.
 	"internal/upstream/oauth":           {},
