@@ -149,12 +149,9 @@ func (l *Launcher) launch(ctx context.Context, c oci.Container, s oci.Streams, h
 	if host.Nested {
 		nested = c.User
 	}
-	r := run{nested: nested, filter: filter, container: container, command: c.Args[0], stateDir: filepath.Join(st.dir, c.ID), weak: weak, cgroup: own, cgroups: paths}
+	r := run{nested: nested, filter: filter, container: container, command: c.Args[0], stateDir: filepath.Join(st.dir, c.ID), limits: host.Limits, weak: weak, cgroup: own, cgroups: paths}
 	exit, err := r.run(ctx, c, s)
 	exit.Limits = host.Limits
-	if err == nil && s.Exited != nil {
-		s.Exited(exit)
-	}
 	if derr := errors.Join(container.Destroy(), own.remove()); derr != nil {
 		l.opts.Logger.Error("cannot remove container; the next start will try again", "id", c.ID, "error", derr)
 	} else {
@@ -168,6 +165,7 @@ type run struct {
 	container *libcontainer.Container
 	command   string
 	stateDir  string
+	limits    oci.Enforcement
 	weak      weakLimits
 	filter    []byte
 	nested    oci.User          // whom stage0 makes the command, in a user namespace of its own; zero if it does not
@@ -262,6 +260,7 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 		}
 		return oci.Exit{}, &oci.StartError{Step: stepStart, Err: err}
 	}
+	defer holdMounts(p).Close()
 	stopWatch := r.watch(p)
 	ps, werr := p.Wait()
 	overLimit := stopWatch()
@@ -278,8 +277,25 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 		}
 		exit = oci.Exit{Code: 128 + int(unix.SIGKILL), Signal: unix.SIGKILL}
 	}
-	exit.OOM = overLimit || oomKilled(r.cgroups)
+	exit.OOM, exit.Limits = overLimit || oomKilled(r.cgroups), r.limits
+	if err == nil && s.Exited != nil {
+		s.Exited(exit)
+	}
 	return exit, err
+}
+
+// holdMounts keeps a container's mounts until what it returns is closed, which may be nil: unmounting takes milliseconds,
+// and would be part of the end of its last process.
+func holdMounts(p *libcontainer.Process) *os.File {
+	pid, err := p.Pid()
+	if err != nil {
+		return nil
+	}
+	f, err := os.Open(fmt.Sprintf("/proc/%d/ns/mnt", pid))
+	if err != nil {
+		return nil // as a user, who may not
+	}
+	return f
 }
 
 // maxStart is how long a cancel waits for a start that is under way.
