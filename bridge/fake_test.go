@@ -183,6 +183,7 @@ func (f synthetic) Run(ctx context.Context, c oci.Container, s oci.Streams) (oci
 	g := &guestEnd{
 		ctx: ctx, in: bufio.NewReader(s.Extra[0]), out: s.Extra[1], stdout: s.Stdout, stderr: s.Stderr, container: c,
 	}
+	defer context.AfterFunc(ctx, func() { _ = s.Extra[0].SetReadDeadline(time.Now()) })() // who is killed reads no more
 	var header [8]byte
 	if _, err := io.ReadFull(g.in, header[:]); err != nil {
 		return oci.Exit{}, err
