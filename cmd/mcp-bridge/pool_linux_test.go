@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -32,6 +34,120 @@ func (s *server) waitWarm(n int) {
 	}); err != nil {
 		s.t.Fatalf("%v\n%s", err, s.stderr)
 	}
+}
+
+// pythons are the processes of warm sandboxes, without their first ones, which are the bridge's.
+func (s *server) pythons() (out []process) {
+	for _, p := range descendants(s.pid()) {
+		if strings.HasPrefix(p.comm, "python") && !p.dead {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// TestPool: a run in a sandbox that was kept warm finds nothing of another, and what is kept is gone when it should be.
+func TestPool(t *testing.T) {
+	needSandbox(t)
+	t.Parallel()
+	s := warmServer(t, 2)
+	s.waitWarm(2)
+	const code = `
+import os, sys
+print(os.listdir('/tmp'), os.listdir('/workspace'), len(os.listdir('/proc/self/task')))
+open('/tmp/mine', 'w').close()
+open('/workspace/mine', 'w').close()
+seen = {'hash': hash('x'), 'heap': id(object()), 'stack': [l for l in open('/proc/self/maps') if '[stack]' in l][0].split('-')[0]}
+seen.update((n, os.stat('/proc/self/ns/' + n).st_ino) for n in ('pid', 'mnt', 'net', 'ipc', 'uts', 'user', 'cgroup'))
+assert 'asyncio' in sys.modules
+seen`
+	var before map[string]any
+	groups := make(map[string]bool)
+	for range 3 {
+		for _, p := range s.pythons() {
+			for _, g := range cgroupsOf(t, p.pid) {
+				groups[g] = true
+			}
+		}
+		r := s.call(map[string]any{"code": code})
+		if r.Status != "success" || len(r.Stdout) != 1 || r.Stdout[0] != "[] [] 1" {
+			t.Fatalf("%+v", r)
+		}
+		var seen map[string]any
+		decode(t, r.Result, &seen)
+		if len(seen) != 10 {
+			t.Errorf("seen %v", seen)
+		}
+		// An inode number of a namespace is given away again; two that live at the same time have different ones.
+		for name, v := range seen {
+			if v == before[name] {
+				t.Errorf("two runs have the same %s: %v", name, v)
+			}
+		}
+		before = seen
+		s.waitWarm(1)
+	}
+	if probed, _ := probe(); probed.Limits == "" && len(groups) < 4 {
+		t.Errorf("the sandboxes had the cgroups %v", groups)
+	}
+}
+
+// TestPoolReplaces: a sandbox of the pool that was stopped or killed is never noticed.
+func TestPoolReplaces(t *testing.T) {
+	needSandbox(t)
+	t.Parallel()
+	s := warmServer(t, 2)
+	s.waitWarm(2)
+	for _, sig := range []syscall.Signal{syscall.SIGSTOP, syscall.SIGKILL} {
+		ps := s.pythons()
+		if len(ps) < 2 {
+			t.Fatalf("warm are %v", ps)
+		}
+		for _, p := range ps {
+			if err := syscall.Kill(p.pid, sig); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 2 {
+			s.checkAlive()
+		}
+		if err := eventually(func() error { return noneAlive(ps) }); err != nil {
+			t.Errorf("%v: %v", sig, err)
+		}
+		if err := eventually(func() error {
+			if n := len(s.pythons()); n < 2 {
+				return fmt.Errorf("%d sandboxes are kept", n)
+			}
+			return nil
+		}); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestHundredAtOnce: calls that come at the same time are all answered.
+func TestHundredAtOnce(t *testing.T) {
+	needSandbox(t)
+	s := startServer(t)
+	var calls sync.WaitGroup
+	var mu sync.Mutex
+	var took []time.Duration
+	for i := range 100 {
+		calls.Go(func() {
+			began := time.Now()
+			r, err := s.tryCall(t.Context(), map[string]any{"code": fmt.Sprint(i)})
+			if err != nil || string(r.Result) != fmt.Sprint(i) {
+				t.Errorf("call %d: %+v, %v", i, r, err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			took = append(took, time.Since(began))
+		})
+	}
+	calls.Wait()
+	slices.Sort(took)
+	t.Logf("the median took %v, the last one %v", took[50], took[99])
+	s.checkIdle()
 }
 
 // BenchmarkWarm is what an MCP client waits for, over stdio, while a sandbox is ready: the median and the 99th of a
