@@ -57,3 +57,9 @@ test-vm: setup-test build
 .PHONY: probes probes-doc
 probes probes-doc: setup-test build
 	CI=true hack/test --packages ./internal/probes -count 1 $(if $(filter probes-doc,$@),-update)
+
+# Half an hour of runs that end in every way, on one bridge: what it holds must stay what it is.
+.PHONY: soak
+SOAK ?= 30m
+soak: setup-test build
+	CI=true MCP_BRIDGE_TEST_SOAK=$(SOAK) hack/test --packages ./cmd/mcp-bridge -count 1 -timeout 60m -v -run TestSoak

@@ -299,10 +299,15 @@ func (r *run) reason(exit oci.Exit) string {
 // sent, which may have to wait for servers, and began when the runner has it. A nil error means that nothing was wrong
 // with the frames; that they ended early is for the exit to judge.
 func (r *run) converse(ctx context.Context, s *sandbox.Sandbox, sent, began func()) error {
-	// A guest that does not read must not hold the bridge: the end of the run closes what a write hangs on.
-	unblock := context.AfterFunc(ctx, s.CloseStdin)
-	defer unblock()
+	outer := ctx
 	ctx, cancel := context.WithCancel(ctx)
+	// A guest that does not read must not hold the bridge: the end of the run closes what a write hangs on, after all
+	// calls have been told, so that none takes the place of one that is let go.
+	unblock := context.AfterFunc(outer, func() {
+		cancel()
+		s.CloseStdin()
+	})
+	defer unblock()
 	var calls sync.WaitGroup
 	defer calls.Wait()
 	defer cancel()

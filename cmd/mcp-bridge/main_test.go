@@ -43,6 +43,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(runMain) == "1" {
 		_ = libct.Seal() // starts this again, which is why the variable stays until after it
 		os.Unsetenv(runMain)
+		tellGoroutines()
 		os.Exit(run())
 	}
 	testscript.Main(house{m}, map[string]func(){"mcp-bridge": func() {

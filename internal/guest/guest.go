@@ -112,11 +112,14 @@ var toolsSource string
 //go:embed runtime.py
 var runtimeSource string
 
+//go:embed warm.py
+var warmSource string
+
 // source is the whole runner, and behind a form feed the library that it loads for scripts that use MCP. They are one
 // namespace; that there are more files is for the reader of the code. Like RunnerID it waits until it is asked for,
 // because each start of a container pays for what packages do at theirs.
 var source = sync.OnceValue(func() string {
-	return framesSource + "\n" + runnerSource + "\f\n" + callsSource + "\n" + valuesSource + "\n" + toolsSource + "\n" + runtimeSource
+	return framesSource + "\n" + runnerSource + "\f\n" + callsSource + "\n" + valuesSource + "\n" + toolsSource + "\n" + runtimeSource + "\n" + warmSource
 })
 
 // RunnerID names this version of the runner: two equal ids can share compiled code for the same image.

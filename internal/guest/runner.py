@@ -449,38 +449,6 @@ def use_library():
         make_modules()
 
 
-async def nothing():
-    pass
-
-
-def warm():
-    """While nobody waits: import what scripts need, and do once what a run does. No script shall notice.
-
-    asyncio.run would leave its traces in the policy, after which get_event_loop makes no loop any more.
-    """
-    global frozen
-    late = [f for f in sys.meta_path if type(f) is SitePackages]  # modules that are missing here would wake it
-    for f in late:
-        sys.meta_path.remove(f)
-    import asyncio
-    import json
-
-    sys.meta_path += late
-    load_library()
-    name = "<runner>"
-    run(compile_script("def f(x):\n    return [x]\nf(1)", name), {})
-    loop = asyncio.new_event_loop()
-    loop.run_until_complete(nothing())
-    loop.close()
-    encode_result({"a": [1]})
-    decode_run('{"type":"run","code":"\\n","filename":"x"}')
-    sys.path_importer_cache.pop(sys.path[0], None)  # it is the script's, and may change within a tick of its clock
-    frozen = len(sys.modules)
-    gc.collect()
-    gc.freeze()
-    send('{"type":"warm"}')
-
-
 def next_message():
     """The next message of the host's, before there may be calls."""
     messages = []
@@ -498,6 +466,7 @@ def serve():
         watch_threads()
     message = next_message()
     if message == '{"type":"warm"}':
+        load_library()
         warm()
         message = next_message()
     send('{"type":"running"}')

@@ -135,7 +135,7 @@ func run(t *testing.T, with func(*Options[string, *fake]), test func(t *testing.
 
 // wait lets time pass, and all that is to happen then happen.
 func wait(d time.Duration) {
-	time.Sleep(d) // a bubble's
+	<-time.After(d) // of the bubble's clock
 	synctest.Wait()
 }
 
