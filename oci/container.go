@@ -56,8 +56,9 @@ type Streams struct {
 	// Extra become descriptors 3, 4, ... They let a protocol run beside the raw output of the program, so that
 	// what a crashing process wrote last is never lost, and nothing it writes can look like a message.
 	Extra []*os.File
-	// Exited, if not nil, is told how the container has ended as soon as its last process has, at most once and before
-	// Run returns the same: removing the rest takes longer than a small script does. It must not block.
+	// Exited, if not nil, is told how the command has ended as soon as that is known, at most once and before Run returns
+	// the same: ending a container's namespaces takes longer than a small script does. Other processes of the container
+	// are being killed then; the end of the streams is the end of the last that has them. It must not block.
 	Exited func(Exit)
 }
 

@@ -223,7 +223,7 @@ func (s *Sandbox) Kill(cause error) { s.cancel(cause) }
 // CloseStdin gives up sending: what a write hangs on ends.
 func (s *Sandbox) CloseStdin() { s.stdin.Close() }
 
-// Exited is closed when the last process has ended.
+// Exited is closed when it is known how the command has ended.
 func (s *Sandbox) Exited() <-chan struct{} { return s.exited }
 
 // Exit waits for Exited and says how it ended, as [oci.Launcher] does.

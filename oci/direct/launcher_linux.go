@@ -111,23 +111,27 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 	defer stop()
 	defer host.HoldMounts(child.Pid).Close()
 	stopWatch := r.offer.Watch(child.Pid, c.Limits.Memory, oci.TmpfsMounts(r.spec), func() { _ = child.Kill() })
+	exit, reported, err := stage0.ReadReport(d.status, c.Args[0])
+	exit.OOM, exit.Limits = stopWatch() || host.OOMKilled(r.cgroup.Paths()), r.offer.Limits
+	if reported {
+		if err = r.explain(err); err == nil && s.Exited != nil {
+			s.Exited(exit)
+		}
+		_, _ = child.Wait()
+		return exit, err
+	}
 	ps, err := child.Wait()
-	overLimit := stopWatch()
-	exit, reported, reportErr := stage0.ReadReport(d.status, c.Args[0])
 	switch {
 	case err != nil:
 		return oci.Exit{}, fmt.Errorf("internal error: cannot wait for container: %w", err)
-	case reported:
 	case ps.Exited():
 		return oci.Exit{}, &oci.StartError{Step: host.StepStart, Err: fmt.Errorf("its first process ended with exit code %d and without a word", ps.ExitCode())}
-	default:
-		exit = oci.Exit{Code: 128 + int(unix.SIGKILL), Signal: unix.SIGKILL}
 	}
-	exit.OOM, exit.Limits = overLimit || host.OOMKilled(r.cgroup.Paths()), r.offer.Limits
-	if err = r.explain(reportErr); err == nil && s.Exited != nil {
+	exit.Code, exit.Signal = 128+int(unix.SIGKILL), unix.SIGKILL
+	if s.Exited != nil {
 		s.Exited(exit)
 	}
-	return exit, err
+	return exit, nil
 }
 
 // first is the container's first process, which the one that was started has made.

@@ -205,26 +205,30 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 	pid, _ := p.Pid() // of a process that has started
 	defer host.HoldMounts(pid).Close()
 	stopWatch := r.offer.Watch(pid, c.Limits.Memory, oci.TmpfsMounts(r.spec), func() { _ = r.container.Signal(unix.SIGKILL) })
-	ps, werr := p.Wait()
-	overLimit := stopWatch()
 	exit, reported, err := stage0.ReadReport(statusPipe, c.Args[0])
-	if !reported {
-		if ps == nil {
-			return oci.Exit{}, fmt.Errorf("internal error: cannot wait for container: %w", werr)
+	exit.OOM, exit.Limits = stopWatch() || host.OOMKilled(r.cgroups), r.offer.Limits
+	if reported {
+		if err == nil && s.Exited != nil {
+			s.Exited(exit)
 		}
-		if ps.Exited() && ctx.Err() == nil {
-			// Neither killed nor through: init's last step failed, and it could only tell the container's stderr.
-			return oci.Exit{}, &oci.StartError{
-				Step: "exec", Err: fmt.Errorf("the container's init ended with exit code %d; are the arguments too long?", ps.ExitCode()),
-			}
-		}
-		exit = oci.Exit{Code: 128 + int(unix.SIGKILL), Signal: unix.SIGKILL}
+		_, _ = p.Wait()
+		return exit, err
 	}
-	exit.OOM, exit.Limits = overLimit || host.OOMKilled(r.cgroups), r.offer.Limits
-	if err == nil && s.Exited != nil {
+	ps, err := p.Wait()
+	switch {
+	case ps == nil:
+		return oci.Exit{}, fmt.Errorf("internal error: cannot wait for container: %w", err)
+	case ps.Exited() && ctx.Err() == nil:
+		// Neither killed nor through: init's last step failed, and it could only tell the container's stderr.
+		return oci.Exit{}, &oci.StartError{
+			Step: "exec", Err: fmt.Errorf("the container's init ended with exit code %d; are the arguments too long?", ps.ExitCode()),
+		}
+	}
+	exit.Code, exit.Signal = 128+int(unix.SIGKILL), unix.SIGKILL
+	if s.Exited != nil {
 		s.Exited(exit)
 	}
-	return exit, err
+	return exit, nil
 }
 
 // maxStart is how long a cancel waits for a start that is under way.
