@@ -181,7 +181,7 @@ func (r *run) in(ctx context.Context, s *sandbox.Sandbox, kept bool) (Result, er
 	})
 
 	exit, launchErr := s.Exit()
-	// Its processes are gone: what they wrote is in the pipes, and nobody can write any more.
+	// What its processes wrote is in the pipes, which end with the last of them.
 	cause := context.Cause(ctx)
 	cancel(nil)
 	readers.Wait()

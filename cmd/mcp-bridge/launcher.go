@@ -22,6 +22,15 @@ func launcherFor(runtime string) (func(host.Options) host.Launcher, error) {
 	}
 }
 
+// seal starts the program again from a sealed copy, where a launcher needs one: libcontainer would make one for each
+// container (see [libct.Seal]), and a file that others may not execute cannot be a container's first process.
+func seal(runtime string) error {
+	if runtime != "libcontainer" && host.Shareable() {
+		return nil
+	}
+	return libct.Seal()
+}
+
 // newLauncher is the one that cfg asks for.
 func newLauncher(cfg config.Config, log *slog.Logger) (host.Launcher, error) {
 	launcher, err := launcherFor(cfg.Runtime)

@@ -14,8 +14,6 @@ import (
 
 	"github.com/mcp-bridge/mcp-bridge/bridge"
 	"github.com/mcp-bridge/mcp-bridge/internal/config"
-	"github.com/mcp-bridge/mcp-bridge/oci/host"
-	"github.com/mcp-bridge/mcp-bridge/oci/libct"
 )
 
 type runFlags struct {
@@ -68,10 +66,8 @@ func runScript(c *cobra.Command, f runFlags, args []string) error {
 	default:
 		return fmt.Errorf("--format %q: allowed are text, toon, json", f.format)
 	}
-	if !host.Shareable() {
-		if err := libct.Seal(); err != nil { // a sealed copy is; libct says what is wrong if there cannot be one
-			slog.Debug("cannot seal", "error", err)
-		}
+	if err := seal("auto"); err != nil { // for one start it is not worth the while of libcontainer
+		slog.Debug("cannot seal", "error", err)
 	}
 	code, err := readScript(c, f, args)
 	if err != nil {

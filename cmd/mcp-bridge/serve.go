@@ -10,12 +10,11 @@ import (
 	"github.com/mcp-bridge/mcp-bridge/bridge"
 	"github.com/mcp-bridge/mcp-bridge/internal/config"
 	"github.com/mcp-bridge/mcp-bridge/oci"
-	"github.com/mcp-bridge/mcp-bridge/oci/libct"
 	"github.com/mcp-bridge/mcp-bridge/rootfs"
 )
 
 func serve(ctx context.Context) error {
-	sealErr := libct.Seal() // before anything that its second start would do again
+	sealErr := seal(os.Getenv(config.EnvRuntime)) // before anything that its second start would do again
 	cfg, log, err := load(os.Stderr)
 	if err != nil {
 		return err
