@@ -101,7 +101,7 @@ func command() *cobra.Command {
 		Use: "serve", Short: "Serve MCP on standard input and output (what mcp-bridge does without a command)", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return serve(c.Context()) },
 	}, runCommand(), versionCommand())
-	root.AddCommand(pullCommand(), imagesCommand(), pruneCommand(), verifyCommand(), serversCommand(), searchCommand(), stubsCommand(), toolsCommand(), trustCommand(), loginCommand(), logoutCommand(), doctorCommand())
+	root.AddCommand(pullCommand(), imagesCommand(), pruneCommand(), verifyCommand(), serversCommand(), searchCommand(), stubsCommand(), toolsCommand(), trustCommand(), loginCommand(), logoutCommand(), doctorCommand(), benchCommand(), benchServerCommand())
 	return root
 }
 

@@ -1,13 +1,16 @@
+// Command bench measures what it takes from an image in a registry to the first output of a Python in it, with nothing
+// cached: by mcp-bridge, by podman, and by skopeo, umoci and crun one after the other. The registry is Debian's
+// docker-registry on loopback. Each pull goes to a directory of its own, because a file system on which a tree has just
+// been removed is slower. Everything else is measured by `mcp-bridge bench`.
+//
+//	bin/bench [-rounds N] [-bridge PROGRAM]
 package main
-
-// What it takes from an image in a registry to the first output of a Python in it, with nothing cached: by mcp-bridge, by
-// podman, and by skopeo, umoci and crun one after the other. The registry is Debian's docker-registry on loopback. Each
-// pull goes to a directory of its own, because a file system on which a tree has just been removed is slower.
 
 import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"log"
 	"net"
@@ -19,6 +22,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/mcp-bridge/mcp-bridge/internal/bench"
 )
 
 // code is what is run; its output is waited for.
@@ -33,6 +38,25 @@ type sample struct {
 type imageBench struct {
 	dir, registry, bridge string
 	n                     int // of directories
+}
+
+func main() {
+	rounds := flag.Int("rounds", 7, "pulls of each contestant")
+	bridge := flag.String("bridge", "bin/mcp-bridge", "the program")
+	flag.Parse()
+	log.SetFlags(0)
+	if os.Geteuid() != 0 {
+		log.Fatal("bench: needs root")
+	}
+	_, err := bench.Isolate()
+	must(err)
+	benchImages(*rounds, *bridge)
+}
+
+func must(err error) {
+	if err != nil {
+		log.Fatal(err)
+	}
 }
 
 func benchImages(rounds int, bridge string) {

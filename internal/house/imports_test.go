@@ -21,10 +21,11 @@ const module = "github.com/mcp-bridge/mcp-bridge"
 // wire together; nobody imports them.
 var arrows = map[string][]string{
 	"cmd/mcp-bridge": {
-		"bridge", "internal/config", "internal/guest", "internal/upstream", "oci", "oci/cli", "oci/direct", "oci/host", "oci/libct", "rootfs",
+		"bridge", "internal/bench", "internal/config", "internal/guest", "internal/upstream", "oci", "oci/cli", "oci/direct", "oci/host", "oci/libct", "rootfs",
 	},
+	"internal/bench":    {"internal/config", "oci", "seccomp"},
 	"internal/probes":   {},
-	"hack/bench":        {"oci", "oci/cli", "oci/libct", "rootfs"},
+	"hack/bench":        {"internal/bench"},
 	"bridge":            {"internal/guest", "internal/upstream", "oci"},
 	"internal/upstream": {"internal/config", "internal/upstream/oauth", "internal/upstream/rank", "internal/upstream/wire"},
 	// JSON-RPC with one server, its logins, and the search: they know no configuration.

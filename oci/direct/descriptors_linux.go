@@ -12,36 +12,30 @@ import (
 // descriptors are those of stage0 that are not the guest's. They are plain numbers, because what os.File does for each of
 // them to be waited for takes longer than all else with them; only status is waited for.
 type descriptors struct {
-	lifeline, goOn                              int      // ours
-	status                                      *os.File // ours
-	childLifeline, childStatus, nod, plan, null int
+	lifeline int      // ours
+	status   *os.File // ours
+
+	childLifeline, childStatus, plan, null int
 }
 
 func openDescriptors(plan []byte) (d *descriptors, err error) {
-	d = &descriptors{lifeline: -1, goOn: -1, childLifeline: -1, childStatus: -1, nod: -1, plan: -1, null: -1}
+	d = &descriptors{lifeline: -1, childLifeline: -1, childStatus: -1, plan: -1, null: -1}
 	defer func() {
 		if err != nil {
 			d.closeChild()
 			d.close()
 		}
 	}()
-	var status, line, nod [2]int
-	for _, p := range []*[2]int{&status, &line, &nod} {
-		if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
-			*p = [2]int{-1, -1}
-			err = fmt.Errorf("cannot make a pipe: %w", err)
-			return d, err
-		}
-		switch p {
-		case &status:
-			_ = unix.SetNonblock(p[0], true) // so that os.File waits for it without a thread
-			d.status, d.childStatus = os.NewFile(uintptr(p[0]), "status"), p[1]
-		case &line:
-			d.childLifeline, d.lifeline = p[0], p[1]
-		default:
-			d.nod, d.goOn = p[0], p[1]
-		}
+	var p [2]int
+	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+		return d, fmt.Errorf("cannot make a pipe: %w", err)
 	}
+	d.childLifeline, d.lifeline = p[0], p[1]
+	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+		return d, fmt.Errorf("cannot make a pipe: %w", err)
+	}
+	_ = unix.SetNonblock(p[0], true) // so that os.File waits for it without a thread
+	d.status, d.childStatus = os.NewFile(uintptr(p[0]), "status"), p[1]
 	if d.plan, err = unix.MemfdCreate("mcp-bridge-plan", unix.MFD_CLOEXEC); err != nil {
 		return d, fmt.Errorf("cannot make a memfd: %w", err)
 	}
@@ -62,7 +56,7 @@ func closeFD(fd *int) {
 }
 
 func (d *descriptors) closeChild() {
-	for _, fd := range []*int{&d.childLifeline, &d.childStatus, &d.nod, &d.plan, &d.null} {
+	for _, fd := range []*int{&d.childLifeline, &d.childStatus, &d.plan, &d.null} {
 		closeFD(fd)
 	}
 }
@@ -70,7 +64,6 @@ func (d *descriptors) closeChild() {
 // close is for when the container is gone: it ends the lifeline.
 func (d *descriptors) close() {
 	closeFD(&d.lifeline)
-	closeFD(&d.goOn)
 	if d.status != nil {
 		d.status.Close()
 	}

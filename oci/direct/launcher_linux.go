@@ -21,10 +21,19 @@ import (
 )
 
 // A Launcher runs containers by itself. It is safe for concurrent use.
-type Launcher struct{ *host.Host }
+type Launcher struct {
+	*host.Host
+	base base
+}
 
 // New makes a Launcher. It touches nothing; what is wrong with the host shows in Run.
-func New(opts Options) *Launcher { return &Launcher{host.New(opts)} }
+func New(opts Options) *Launcher { return &Launcher{Host: host.New(opts)} }
+
+// Close removes what the Launcher keeps in the state directory. No Run may be going on.
+func (l *Launcher) Close() error {
+	l.base.close()
+	return l.Host.Close()
+}
 
 // Run implements [oci.Launcher]. An error is an [*oci.StartError] or an [*oci.HostError] where the user can act on it.
 func (l *Launcher) Run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit, error) {
@@ -56,6 +65,11 @@ func (l *Launcher) launch(ctx context.Context, c oci.Container, s oci.Streams, o
 		return oci.Exit{}, err
 	}
 	r := run{offer: o, spec: spec, plan: p, cgroup: cgroup}
+	if !w.root && !o.Nested {
+		if r.base, err = l.base.open(ctx, o.Host); err != nil {
+			return oci.Exit{}, &oci.StartError{Step: host.StepStart, Err: err}
+		}
+	}
 	exit, err := r.run(ctx, c, s)
 	exit.Limits = o.Limits
 	if err == nil && s.Exited != nil {
@@ -71,6 +85,7 @@ type run struct {
 	spec   *specs.Spec
 	plan   *plan
 	cgroup host.Cgroup
+	base   *os.File // the user namespace below which this one's is, if it is not our own
 }
 
 func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit, error) {
@@ -84,7 +99,7 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 	}
 	var maker int // who makes the container
 	err = r.cgroup.Start(func(dir *os.File) error {
-		maker, err = d.start(s, dir)
+		maker, err = d.start(s, dir, r.base)
 		return err
 	})
 	d.closeChild()
@@ -98,13 +113,6 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 	// The end of the lifeline ends the container too, should this process be killed.
 	stop := context.AfterFunc(ctx, func() { _ = child.Kill() })
 	defer stop()
-	var mapErr error
-	if os.Geteuid() != 0 && !r.offer.Nested { // with the helpers
-		if mapErr = mapIDs(ctx, child.Pid, r.offer.Host); mapErr == nil {
-			_, mapErr = unix.Write(d.goOn, []byte{1})
-		}
-	}
-	closeFD(&d.goOn)
 	stopWatch := r.offer.Watch(child.Pid, c.Limits.Memory, oci.TmpfsMounts(r.spec), func() { _ = child.Kill() })
 	ps, err := child.Wait()
 	overLimit := stopWatch()
@@ -113,10 +121,6 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 	case err != nil:
 		return oci.Exit{}, fmt.Errorf("internal error: cannot wait for container: %w", err)
 	case reported:
-	case ctx.Err() != nil && mapErr != nil:
-		return oci.Exit{}, context.Cause(ctx)
-	case mapErr != nil:
-		return oci.Exit{}, &oci.StartError{Step: host.StepStart, Err: mapErr}
 	case ps.Exited():
 		return oci.Exit{}, &oci.StartError{Step: host.StepStart, Err: fmt.Errorf("its first process ended with exit code %d and without a word", ps.ExitCode())}
 	default:
@@ -194,10 +198,13 @@ var clone3 = sync.OnceValue(func() bool {
 })
 
 // start starts who makes the container, in the cgroup whose directory is dir if there is one.
-func (d *descriptors) start(s oci.Streams, dir *os.File) (pid int, err error) {
-	null := uintptr(d.null) // of the host, until stage0 has made another
-	files := []uintptr{null, null, null, uintptr(d.childLifeline), uintptr(d.childStatus), uintptr(d.plan), uintptr(d.nod)}
-	var pins []*os.File
+func (d *descriptors) start(s oci.Streams, dir, base *os.File) (pid int, err error) {
+	null := uintptr(d.null)                                                                                       // of the host, until stage0 has made another
+	files := []uintptr{null, null, null, uintptr(d.childLifeline), uintptr(d.childStatus), uintptr(d.plan), null} // stage0.Base may be any
+	if base != nil {
+		files[stage0.Base] = base.Fd()
+	}
+	pins := []*os.File{base}
 	for i, f := range append([]*os.File{s.Stdin, s.Stdout, s.Stderr}, s.Extra...) {
 		switch {
 		case i < 3 && f != nil:

@@ -62,15 +62,16 @@ func planFor(s *specs.Spec, w way) (*plan, error) {
 	if w.enter != "" {
 		p.do('C', w.enter)
 	}
-	switch uids, gids := lines(w.host.UIDMap), lines(w.host.GIDMap); {
+	switch {
 	case w.root:
-		p.do('M', uids, gids, "")
+		p.do('M', lines(w.host.UIDMap), lines(w.host.GIDMap), "")
 	case w.host.Nested:
 		// Where a user maps his own group, the kernel does not let the others go (user_namespaces(7), "setgroups"): without
 		// them a process could do what a file denies to a group.
-		p.do('M', uids, gids, "deny")
+		p.do('M', lines(w.host.UIDMap), lines(w.host.GIDMap), "deny")
 	default:
-		p.do('H')
+		p.do('N')
+		p.do('M', lines(fromBase(w.host.UIDMap)), lines(fromBase(w.host.GIDMap)), "")
 	}
 	p.do('i', s.Root.Path)
 	for _, d := range hostDevices {

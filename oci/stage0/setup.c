@@ -10,8 +10,8 @@
 // each ended by NUL, an operation being one letter; those up to "r" come first, in this order. Numbers are decimal.
 //
 //	C PATH             enter a cgroup: a cgroup.procs; not there if this process was born in it
-//	M UIDS GIDS GROUPS maps of ids, for /proc/PID/uid_map and gid_map, and what to write to setgroups if it is not empty; or
-//	H                  the launcher sees to the maps, and then writes a byte to descriptor 6
+//	N                  enter the user namespace of descriptor 6; not there if the ids can be mapped without
+//	M UIDS GIDS GROUPS maps of ids, for /proc/PID/uid_map and gid_map, and what to write to setgroups if it is not empty
 //	i PATH             the image's directory
 //	d NAME             a device of the host's /dev; any number of these
 //	g                  supplementary groups may be dropped
@@ -110,15 +110,6 @@ static void read_plan(void)
 	end = plan + st.st_size;
 }
 
-// wait_for returns when there is a byte to read, and does not when who should write it has given up or is gone.
-static void wait_for(int fd)
-{
-	char byte;
-	if (read(fd, &byte, 1) != 1)
-		_exit(137);
-	close(fd);
-}
-
 static void write_file(const char *path, const char *text)
 {
 	ssize_t n = strlen(text);
@@ -139,38 +130,45 @@ static void write_map(pid_t pid, const char *name, const char *text)
 // parent, and this one ends.
 static void enter_namespaces(void)
 {
-	int mapped[2] = { -1, -1 };
-	char *uids = NULL, *gids = NULL, *groups = NULL;
-	char *op = next();
+	int mapped[2];
+	char *uids, *gids, *groups, *op = next();
 	if (*op == 'C') {
 		at = AT_CGROUP;
 		write_file(next(), "0");
 		op = next();
 	}
-	if (*op == 'M')
-		uids = next(), gids = next(), groups = next();
+	if (*op == 'N') {
+		at = AT_BASE;
+		// What has gained capabilities is not dumpable, and so nobody's who could write its maps.
+		if (setns(BASE, CLONE_NEWUSER) || prctl(PR_SET_DUMPABLE, 1))
+			fail();
+		op = next();
+	}
+	uids = next(), gids = next(), groups = next();
 	at = AT_CLONE;
-	if (pipe2(mapped, O_CLOEXEC))
+	errno = EINVAL;
+	if (*op != 'M' || pipe2(mapped, O_CLOEXEC))
 		fail();
 	long child = syscall(SYS_clone, NAMESPACES | CLONE_PARENT | SIGCHLD, 0, 0, 0, 0);
 	if (child < 0)
 		fail();
 	if (child == 0) {
 		close(mapped[1]);
-		wait_for(uids ? mapped[0] : GO);
-		close(uids ? GO : mapped[0]);
+		// At the end of the pipe the maker has failed, and said so.
+		char byte;
+		if (read(mapped[0], &byte, 1) != 1)
+			_exit(137);
+		close(mapped[0]);
 		return;
 	}
 	started(child);
 	at = AT_MAPS;
-	if (uids) {
-		if (*groups)
-			write_map(child, "setgroups", groups);
-		write_map(child, "uid_map", uids);
-		write_map(child, "gid_map", gids);
-		if (write(mapped[1], "", 1) != 1)
-			fail();
-	}
+	if (*groups)
+		write_map(child, "setgroups", groups);
+	write_map(child, "uid_map", uids);
+	write_map(child, "gid_map", gids);
+	if (write(mapped[1], "", 1) != 1)
+		fail();
 	_exit(0);
 }
 
@@ -364,6 +362,13 @@ static void give_streams(const char *uid, const char *gid, int extra)
 	}
 }
 
+// hold keeps a user namespace until it has been opened.
+void hold(void)
+{
+	char byte;
+	_exit(read(STDIN_FILENO, &byte, 1) < 0);
+}
+
 void setup(int extra)
 {
 	int image = -1, drop_groups = 0, made = 0;
@@ -375,6 +380,7 @@ void setup(int extra)
 	read_plan();
 	close(PLAN);
 	enter_namespaces();
+	close(BASE);
 	at = AT_SESSION;
 	if (setsid() < 0)
 		fail();

@@ -6,7 +6,9 @@
 // is a sealed copy (see Seal), and as it is not readable for the container's user the kernel makes this process not
 // dumpable, so that /proc/1/exe, /proc/1/mem and ptrace are closed to the guest.
 //
-//	/proc/self/exe stage0 EXTRA MEMORY PIDS FILTER UID GID COMMAND [ARG...]
+//	/proc/self/exe stage0 EXTRA
+//
+// With no argument it only holds a user namespace. MEMORY PIDS FILTER UID GID COMMAND [ARG...]
 //
 // It runs COMMAND with descriptors 0, 1, 2 and EXTRA more (7, 8, ... here become 3, 4, ... there), with RLIMIT_AS
 // MEMORY and RLIMIT_NPROC PIDS if these are not 0 (set here and not by libcontainer, whose Go code would not start
@@ -24,6 +26,8 @@
 // setup.c):
 //
 //	/proc/self/exe stage0 EXTRA
+//
+// With no argument it only holds a user namespace.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -254,6 +258,8 @@ __attribute__((constructor(101))) static void stage0(int argc, char **argv, char
 {
 	if (argc < 2 || strcmp(argv[0], "/proc/self/exe") != 0 || strcmp(argv[1], "stage0") != 0)
 		return;
+	if (argc == 2)
+		hold();
 	if (argc == 3)
 		setup(atoi(argv[2]));
 	if (argc < 9 || getpid() != 1)

@@ -6,13 +6,13 @@
 #include <linux/filter.h>
 #include <stddef.h>
 
-enum { LIFELINE = 3, STATUS = 4, FILTER = 5, PLAN = 5, GO = 6, FIRST_EXTRA = 7, PRIVATE = 64 };
+enum { LIFELINE = 3, STATUS = 4, FILTER = 5, PLAN = 5, BASE = 6, FIRST_EXTRA = 7, PRIVATE = 64 };
 
 // What stage0 is at, for the report of a failure; the names are in stage0_linux.go, in this order.
 enum {
 	AT_START, AT_READ_FILTER, AT_NESTING, AT_CAPABILITIES, AT_DUMPABLE, AT_FILTER, AT_FORK, AT_DESCRIPTORS, AT_LIMITS,
 	AT_PLAN, AT_SESSION, AT_GROUPS, AT_ROOT_IDS, AT_PRIVATE, AT_IMAGE, AT_PROC, AT_DEVICES, AT_PIVOT, AT_MOUNT, AT_MAKE_DEVICES, AT_MASK,
-	AT_READONLY, AT_SYSCTL, AT_HOSTNAME, AT_LOOPBACK, AT_KEYRING, AT_CGROUP, AT_RLIMIT, AT_DIRECTORY, AT_NO_NEW_PRIVS, AT_IDS, AT_CLONE, AT_MAPS,
+	AT_READONLY, AT_SYSCTL, AT_HOSTNAME, AT_LOOPBACK, AT_KEYRING, AT_CGROUP, AT_RLIMIT, AT_DIRECTORY, AT_NO_NEW_PRIVS, AT_IDS, AT_CLONE, AT_MAPS, AT_BASE,
 };
 
 // A command is what stage0 runs, and how.
@@ -34,6 +34,7 @@ void keep_descriptors(void);
 void drop_bounding(void);
 void clear_capabilities(void);
 void supervise(struct command *c) __attribute__((noreturn));
+void hold(void) __attribute__((noreturn));
 void setup(int extra) __attribute__((noreturn));
 
 #endif

@@ -25,6 +25,9 @@ const Lifeline = 3
 // Rootfs is the descriptor of the image's directory there; stage0 closes it.
 const Rootfs = 6
 
+// Base is the descriptor of a user namespace, for a stage0 that makes a container below it by a plan.
+const Base = 6
+
 // Limits are those that bind the command only, as rlimits; 0 is none. stage0 sets them, because libcontainer's init is a
 // Go program that needs more address space and threads than a small limit leaves.
 type Limits struct{ Memory, Pids uint64 }
@@ -60,7 +63,7 @@ var stage0Steps = []string{
 	"open the image's directory or put an overlay over it", `make a fresh proc (mounting "proc")`, "take the host's devices", "leave the host's mounts (pivot_root)",
 	"mount", "make the devices", "mask", "make read-only (remount)", "set", "set the host name (sethostname)", "bring up loopback", "join a session keyring",
 	"unshare the cgroup namespace", "set a resource limit", "enter the working directory", "set no_new_privs", "become the container's user",
-	"make new namespaces (clone, unshare)", "map ids (uid_map, gid_map)",
+	"make new namespaces (clone, unshare)", "map ids (uid_map, gid_map)", "enter the user namespace of the subordinate ids (setns)",
 }
 
 // A Failure is a step that stage0 did not get through.
@@ -85,6 +88,9 @@ func Args(extra int, weak Limits, filter int, nested oci.User, command []string)
 		strconv.FormatUint(uint64(nested.UID), 10), strconv.FormatUint(uint64(nested.GID), 10),
 	}, command...)
 }
+
+// HoldArgs is the command line of a process that does nothing until the end of its standard input.
+func HoldArgs() []string { return []string{"/proc/self/exe", "stage0"} }
 
 // SetupArgs is the command line of a pid 1 that makes its container by a plan.
 func SetupArgs(extra int) []string {
