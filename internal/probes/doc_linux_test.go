@@ -57,7 +57,21 @@ func writeDoc() error {
 
 // found is what all the tests have found.
 func found() (f findings, err error) {
-	f = findings{Scores: scores.all(), Bare: scores.bare}
+	all := scores.all()
+	for i, l := range launchers {
+		found := slices.DeleteFunc(slices.Clone(all), func(s score) bool { return s.Launcher != i })
+		if i == 0 {
+			f = findings{Scores: found, Bare: scores.bare}
+		}
+		if len(found) != len(f.Scores) {
+			return f, fmt.Errorf("%s needs all tests as root (make probes-doc): there are %d scores with %s, and %d with %s", doc, len(found), l.name, len(f.Scores), launchers[0].name)
+		}
+		for _, s := range found {
+			if i := slices.IndexFunc(f.Scores, s.differs); i >= 0 && !s.Unfiltered {
+				return f, fmt.Errorf("%s is of all launchers, which differ:\n%v\n%v", doc, s, f.Scores[i])
+			}
+		}
+	}
 	if f.Machine, err = machine(); err != nil {
 		return f, err
 	}
@@ -132,7 +146,8 @@ func (f findings) compact() string {
 const docHead = `# Attack probes
 
 Made by ` + "`make probes-doc`" + ` as root; do not edit. The probes are in ` + "`internal/probes/testdata`" + `, and run as scripts of
-` + "`run_python`" + ` through the same bridge, launcher and filter that the program has.
+` + "`run_python`" + ` through the same bridge, launchers and filter that the program has. A score is what each of the launchers has
+(` + "`direct`, `libcontainer`" + `).
 
 * ` + "`fs` to `tty`" + `: one script (` + "`inproc.py`" + `) that tries 205 ways out, by name.
 * ` + "`dos`" + `: each exhausts something. It ends in time, what it printed is kept, the host has its memory back, and the next run works.
@@ -140,7 +155,8 @@ Made by ` + "`make probes-doc`" + ` as root; do not edit. The probes are in ` + 
   forged end is no success, and only its own result suffers.
 
 After each, nothing of it is left: processes, cgroups, mounts, descriptors, goroutines, files of state, memory.
-` + "`make test`" + ` runs all of them as root, and the script of 205 in each mapping; CI, and ` + "`make probes`" + `, all of them in each mapping.
+` + "`make test`" + ` runs all of them as root, and the script of 205 in each mapping with each launcher; CI, and
+` + "`make probes`" + `, all of them in each mapping with each launcher.
 
 `
 

@@ -14,7 +14,10 @@ import (
 
 var suite = ocitest.OnHost("direct", func(o host.Options) host.Launcher { return direct.New(o) })
 
-func TestMain(m *testing.M) { os.Exit(suite.Main(context.Background(), m)) }
+func TestMain(m *testing.M) {
+	suite.ThroughClosed = true // stage0 opens the image before it is another user
+	os.Exit(suite.Main(context.Background(), m))
+}
 
 func TestEffects(t *testing.T)                          { suite.Effects(t) }
 func TestEffectsOnFiles(t *testing.T)                   { suite.EffectsOnFiles(t) }

@@ -37,11 +37,13 @@ type HostSuite struct {
 	Suite
 	// NewHost is New.
 	NewHost func(host.Options) host.Launcher
+	// ThroughClosed says that root's containers can be of an image below a directory that only root may enter.
+	ThroughClosed bool
 }
 
 // OnHost makes a HostSuite.
 func OnHost(name string, newHost func(host.Options) host.Launcher) HostSuite {
-	return HostSuite{Suite{name, func(o host.Options) Launcher { return newHost(o) }}, newHost}
+	return HostSuite{Suite: Suite{name, func(o host.Options) Launcher { return newHost(o) }}, NewHost: newHost}
 }
 
 // The test binary plays other processes: a bridge that is killed, one on a host that denies it something, and, started by
