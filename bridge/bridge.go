@@ -7,6 +7,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -28,7 +29,14 @@ type Options struct {
 	Timeout, MaxTimeout time.Duration
 	// MaxConcurrency is how many runs go on at once; more wait their turn, first come first served.
 	MaxConcurrency int
-	OutputMode     Mode
+	// Pool is how many sandboxes are kept warm while Serve runs, more while more are wanted at once, and none after
+	// IdleTimeout without a run.
+	Pool        int
+	IdleTimeout time.Duration
+	// CachedImage is Image without anything that takes time or leaves traces, so that a sandbox can be warm before the
+	// first run; it may be nil.
+	CachedImage func() (Image, bool)
+	OutputMode  Mode
 
 	Servers Servers     // MCP servers that scripts may use; may be nil
 	Tools   *SavedTools // functions that scripts have saved; may be nil
@@ -55,6 +63,9 @@ type Bridge struct {
 	slots *semaphore.Weighted
 	runs  sync.WaitGroup
 	front *front
+	pool  *sandboxes
+
+	waiting atomic.Int64 // runs that wait for their turn
 }
 
 // New makes a Bridge. It starts nothing.
@@ -65,7 +76,9 @@ func New(opts Options) *Bridge {
 	if opts.MaxConcurrency < 1 {
 		opts.MaxConcurrency = 1
 	}
-	return &Bridge{opts: opts, slots: semaphore.NewWeighted(int64(opts.MaxConcurrency)), front: newFront()}
+	b := &Bridge{opts: opts, slots: semaphore.NewWeighted(int64(opts.MaxConcurrency)), front: newFront()}
+	b.pool = b.newPool()
+	return b
 }
 
 // Wait returns when no run is going on any more.

@@ -162,10 +162,18 @@ func (g *guestEnd) next() map[string]any {
 	return m
 }
 
-// start is what an honest guest does first: it says that it is ready and waits for its script.
+// start is what an honest guest does first: it says that it is ready, waits for its script, and says that it has it.
 func (g *guestEnd) start() map[string]any {
 	g.say(`{"type":"ready","protocol":1,"python":"3.12.1"}`)
-	return g.next()
+	m := g.next()
+	if m["type"] == "warm" {
+		g.say(`{"type":"warm"}`)
+		m = g.next()
+	}
+	if m != nil {
+		g.say(`{"type":"running"}`)
+	}
+	return m
 }
 
 // synthetic is a launcher whose guest is a function.
@@ -175,6 +183,7 @@ func (f synthetic) Run(ctx context.Context, c oci.Container, s oci.Streams) (oci
 	g := &guestEnd{
 		ctx: ctx, in: bufio.NewReader(s.Extra[0]), out: s.Extra[1], stdout: s.Stdout, stderr: s.Stderr, container: c,
 	}
+	defer context.AfterFunc(ctx, func() { _ = s.Extra[0].SetReadDeadline(time.Now()) })() // who is killed reads no more
 	var header [8]byte
 	if _, err := io.ReadFull(g.in, header[:]); err != nil {
 		return oci.Exit{}, err

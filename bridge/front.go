@@ -136,8 +136,9 @@ func (f *front) client() *session {
 func (f *front) enter() *session {
 	s := &session{
 		waiting: make(map[string]chan *jsonrpc.Response),
-		wake:    make(chan struct{}, 1), over: make(chan struct{}), gone: make(chan struct{}),
+		wake:    make(chan struct{}, 1), over: make(chan struct{}), gone: make(chan struct{}), spoken: make(chan struct{}),
 	}
+	s.speak = sync.OnceFunc(func() { close(s.spoken) })
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.session = s

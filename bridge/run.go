@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -15,13 +14,11 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/mcp-bridge/mcp-bridge/internal/guest"
+	"github.com/mcp-bridge/mcp-bridge/internal/sandbox"
 	"github.com/mcp-bridge/mcp-bridge/oci"
 )
 
 const (
-	// startTimeout bounds the time from launch to a ready runner. A cold start takes some 50 ms; a machine that swaps
-	// may take seconds.
-	startTimeout = 30 * time.Second
 	// maxInFlight is how many calls of one run are answered at once. More wait here, as long as they have no more than
 	// maxQueued bytes, each with callCost for its keeping; and beyond that in the pipe.
 	maxInFlight = 32
@@ -32,7 +29,7 @@ const (
 // The causes for which a run is stopped from outside of it.
 var (
 	errTimeout  = errors.New("timeout")
-	errStart    = fmt.Errorf("the sandbox was not ready within %v", startTimeout)
+	errLost     = errors.New("the sandbox did not answer, and was ended; the script may have begun")
 	errProtocol = errors.New("the script broke the protocol with the bridge")
 	errOutput   = errors.New("the output cannot be written")
 )
@@ -45,15 +42,31 @@ type Output struct {
 	Progress func(n int, message string)
 }
 
+// acknowledge is how long a sandbox that was kept ready may take to say that its script has arrived. One that does not
+// is stopped or starved.
+const acknowledge = time.Second
+
 // Run runs a script in a sandbox of its own and says how it went. An error means that the bridge could not run it, for
 // a reason of the host or of ours; the Result then says the same, for those who only show it. Cancelling ctx stops the
 // script; so does a timeout, or a writer in out that fails. Nothing of the run is left when Run returns.
 func (b *Bridge) Run(ctx context.Context, req Request, out Output) (Result, error) {
+	result, gone, err := b.run(ctx, req, out)
+	<-gone
+	return result, err
+}
+
+// run is Run, but returns when no process of the run is left; gone is closed when nothing else is, and its place is free.
+func (b *Bridge) run(ctx context.Context, req Request, out Output) (result Result, gone <-chan struct{}, err error) {
 	b.runs.Add(1)
-	defer b.runs.Done()
+	left := make(chan struct{})
+	end := func() {
+		close(left)
+		b.runs.Done()
+	}
 	note, err := b.check(&req)
 	if err != nil {
-		return Result{Status: StatusValidationError, Error: err.Error()}, nil
+		end()
+		return Result{Status: StatusValidationError, Error: err.Error()}, left, nil
 	}
 	var say *progress
 	if out.Progress != nil {
@@ -62,25 +75,41 @@ func (b *Bridge) Run(ctx context.Context, req Request, out Output) (Result, erro
 	}
 	if !b.slots.TryAcquire(1) {
 		say.phase("waiting for other runs to end")
-		if err := b.slots.Acquire(ctx, 1); err != nil {
-			return Result{Status: StatusCancelled}, nil
+		b.waiting.Add(1)
+		err := b.slots.Acquire(ctx, 1)
+		b.waiting.Add(-1)
+		if err != nil {
+			end()
+			return Result{Status: StatusCancelled}, left, nil
 		}
 	}
-	defer b.slots.Release(1)
+	free := func() {
+		b.slots.Release(1)
+		end()
+	}
 	say.phase("starting")
 	image, err := b.opts.Image(withPhases(ctx, say))
 	if err != nil {
+		free()
 		if ctx.Err() != nil {
-			return Result{Status: StatusCancelled}, nil
+			return Result{Status: StatusCancelled}, left, nil
 		}
-		return Result{Status: StatusError, Error: err.Error()}, err
+		return Result{Status: StatusError, Error: err.Error()}, left, err
 	}
 	r := &run{b: b, req: req, image: image, out: out, broker: b.newBroker(say)}
-	result, err := r.run(ctx)
+	s, result, err := r.run(ctx)
+	if s == nil {
+		free()
+	} else {
+		go func() {
+			<-s.Gone()
+			free()
+		}()
+	}
 	result.Servers, result.Image = req.Servers, image.Note
 	result.content = r.broker.display.blocks
 	result.note = strings.TrimSpace(note + " " + r.broker.display.note())
-	return result, err
+	return result, left, err
 }
 
 // run is one script in one sandbox.
@@ -92,101 +121,79 @@ type run struct {
 	broker *broker
 
 	stdout, stderr capture
+	began          bool        // the runner said so
 	done           *guest.Done // what the runner said last, if it did
 	protocol       error       // set when the frames stopped making sense
 }
 
-// pipes between the host and a sandbox. The guest's ends stay open here until the sandbox is gone, because a launcher
-// does not say when it has handed them over; their closing is what ends the host's readers.
-type pipes struct {
-	stdin, stdout, stderr, frames *os.File // ours
-	guest                         oci.Streams
-}
-
-func openPipes() (p *pipes, err error) {
-	p = &pipes{}
-	var in, out, errs, frames *os.File
-	defer func() {
-		if err != nil {
-			p.closeGuest()
-			p.closeHost()
-			err = fmt.Errorf("cannot make a pipe: %w", err)
+// run gives the script to a sandbox that is kept ready, or else to one of its own, which it returns; nil if none could
+// be started.
+func (r *run) run(ctx context.Context) (*sandbox.Sandbox, Result, error) {
+	recipe := r.b.recipe(r.image)
+	if s, ok := r.b.pool.Take(recipe); ok {
+		result, err := r.in(ctx, s, true)
+		if r.began || ctx.Err() != nil {
+			return s, result, err
 		}
-	}()
-	if in, p.stdin, err = os.Pipe(); err != nil {
-		return p, err
+		// It has died, or was stopped, before the script had begun: nobody need know.
+		r.b.opts.Logger.Debug("a sandbox that was kept ready was not; the script gets another one", "error", result.Error)
+		<-s.Gone()
+		r.stdout, r.stderr, r.done, r.protocol = capture{}, capture{}, nil, nil
+		r.broker = r.b.newBroker(r.broker.say)
 	}
-	p.guest.Extra = []*os.File{in}
-	if p.frames, frames, err = os.Pipe(); err != nil {
-		return p, err
-	}
-	p.guest.Extra = append(p.guest.Extra, frames)
-	if p.stdout, out, err = os.Pipe(); err != nil {
-		return p, err
-	}
-	p.guest.Stdout = out
-	if p.stderr, errs, err = os.Pipe(); err != nil {
-		return p, err
-	}
-	p.guest.Stderr = errs
-	return p, nil
-}
-
-func closeAll(files ...*os.File) {
-	for _, f := range files {
-		if f != nil {
-			f.Close()
-		}
-	}
-}
-
-func (p *pipes) closeGuest() { closeAll(append(p.guest.Extra, p.guest.Stdout, p.guest.Stderr)...) }
-func (p *pipes) closeHost()  { closeAll(p.stdin, p.stdout, p.stderr, p.frames) }
-
-func (r *run) run(ctx context.Context) (Result, error) {
-	p, err := openPipes()
+	s, err := sandbox.Start(ctx, recipe, false)
 	if err != nil {
-		return Result{Status: StatusError, Error: err.Error()}, err
+		return nil, Result{Status: StatusError, Error: err.Error()}, err
 	}
-	defer p.closeHost()
+	result, err := r.in(ctx, s, false)
+	return s, result, err
+}
+
+// in runs the script in a sandbox, which has no process any more when it returns.
+func (r *run) in(ctx context.Context, s *sandbox.Sandbox, kept bool) (Result, error) {
+	defer s.Close()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-
-	started := time.AfterFunc(startTimeout, func() { cancel(errStart) })
-	defer started.Stop()
+	kill := context.AfterFunc(ctx, func() { s.Kill(context.Cause(ctx)) })
+	defer kill()
 
 	var readers sync.WaitGroup
 	stop := func(err error) { cancel(fmt.Errorf("%w: %w", errOutput, err)) }
-	readers.Go(func() { _ = copyStream(p.stdout, &r.stdout, r.out.Stdout, stop) })
-	readers.Go(func() { _ = copyStream(p.stderr, &r.stderr, r.out.Stderr, stop) })
-	var timeout *time.Timer
+	readers.Go(func() { _ = copyStream(s.Stdout, &r.stdout, r.out.Stdout, stop) })
+	readers.Go(func() { _ = copyStream(s.Stderr, &r.stderr, r.out.Stderr, stop) })
+	var timeout, lost *time.Timer
 	readers.Go(func() {
-		r.protocol = r.converse(ctx, p, started, func() {
+		r.protocol = r.converse(ctx, s, func() {
 			r.broker.say.phase("running")
 			timeout = time.AfterFunc(r.req.Timeout, func() { cancel(errTimeout) })
+			if kept {
+				lost = time.AfterFunc(acknowledge, func() { cancel(errLost) })
+			}
+		}, func() {
+			r.began = true
+			if lost != nil {
+				lost.Stop()
+			}
 		})
 		if r.protocol != nil {
 			cancel(errProtocol)
 		}
 	})
 
-	exit, launchErr := r.b.opts.Launcher.Run(ctx, r.container(), p.guest)
-	// The sandbox is gone: what it wrote is in the pipes, and nobody can write any more.
+	exit, launchErr := s.Exit()
+	// Its processes are gone: what they wrote is in the pipes, and nobody can write any more.
 	cause := context.Cause(ctx)
-	p.closeGuest()
 	cancel(nil)
 	readers.Wait()
-	if timeout != nil {
-		timeout.Stop()
+	if cause == nil && errors.Is(r.protocol, sandbox.ErrStart) {
+		cause, r.protocol = r.protocol, nil
+	}
+	for _, t := range []*time.Timer{timeout, lost} {
+		if t != nil {
+			t.Stop()
+		}
 	}
 	return r.result(exit, launchErr, cause)
-}
-
-func (r *run) container() oci.Container {
-	return oci.Container{
-		ID: strings.ToLower(rand.Text()), Rootfs: r.image.Root, Args: guest.Args(r.image.Python),
-		Env: environment(r.image.Env), User: r.b.opts.User, Limits: r.b.opts.Limits,
-	}
 }
 
 // environment is the whole environment of a script: what the image says, and what every sandbox has.
@@ -233,7 +240,7 @@ func (r *run) result(exit oci.Exit, launchErr, cause error) (Result, error) {
 	case errors.Is(cause, errTimeout):
 		res.Status, res.TimeoutSeconds = StatusTimeout, int(r.req.Timeout.Seconds())
 		return res, nil
-	case errors.Is(cause, errStart):
+	case errors.Is(cause, sandbox.ErrStart), errors.Is(cause, errLost):
 		return fail(cause)
 	case errors.Is(cause, errProtocol) || cause == nil && r.protocol != nil: // its last words may be read after its end
 		res.Status, res.Error = StatusError, fmt.Sprintf("%v: %v", errProtocol, r.protocol)
@@ -288,27 +295,38 @@ func (r *run) reason(exit oci.Exit) string {
 	return text
 }
 
-// converse is the host's half of the frame protocol, until the guest's end closes. It stops started when the guest is
-// ready; running is called when the script starts, which may have to wait for servers. A nil error means that nothing was wrong with the frames; that they ended early is for the exit to judge.
-func (r *run) converse(ctx context.Context, p *pipes, started *time.Timer, running func()) error {
+// converse is the host's half of the frame protocol, until the guest's end closes. sent is called when the script is
+// sent, which may have to wait for servers, and began when the runner has it. A nil error means that nothing was wrong
+// with the frames; that they ended early is for the exit to judge.
+func (r *run) converse(ctx context.Context, s *sandbox.Sandbox, sent, began func()) error {
 	// A guest that does not read must not hold the bridge: the end of the run closes what a write hangs on.
-	unblock := context.AfterFunc(ctx, func() { p.stdin.Close() })
+	unblock := context.AfterFunc(ctx, s.CloseStdin)
 	defer unblock()
 	ctx, cancel := context.WithCancel(ctx)
 	var calls sync.WaitGroup
 	defer calls.Wait()
 	defer cancel()
 
-	reader, writer := guest.NewReader(p.frames), guest.NewWriter(p.stdin)
 	slots, queue := make(chan struct{}, maxInFlight), semaphore.NewWeighted(maxQueued)
 	// Servers start while the sandbox does.
 	servers := make(chan []guest.Server, 1)
 	calls.Go(func() { servers <- r.broker.run(ctx, r.req.Servers) })
-	if err := guest.Boot(p.stdin, r.image.Runner); err != nil {
-		return nil //nolint:nilerr // the container did not come up; its exit says why
+	if err := s.Ready(); err != nil {
+		return err
+	}
+	var known []guest.Server
+	select {
+	case known = <-servers:
+	case <-ctx.Done():
+		return nil
+	}
+	s.Reader.Running()
+	sent()
+	if err := s.Writer.Run(guest.Run{Code: r.req.Code, Filename: r.req.Filename, Servers: known}); err != nil {
+		return nil //nolint:nilerr // the guest is gone; its exit says why
 	}
 	for {
-		m, err := reader.Read()
+		m, err := s.Reader.Read()
 		switch {
 		case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, os.ErrClosed):
 			return nil
@@ -316,26 +334,8 @@ func (r *run) converse(ctx context.Context, p *pipes, started *time.Timer, runni
 			return err
 		}
 		switch m := m.(type) {
-		case guest.Stale:
-			if err := guest.Boot(p.stdin, nil); err != nil {
-				return nil //nolint:nilerr // as above
-			}
-		case guest.Ready:
-			if m.Compiled != nil && r.image.SaveRunner != nil {
-				r.image.SaveRunner(m.Compiled)
-			}
-			started.Stop()
-			var known []guest.Server
-			select {
-			case known = <-servers:
-			case <-ctx.Done():
-				return nil
-			}
-			reader.Running()
-			running()
-			if err := writer.Run(guest.Run{Code: r.req.Code, Filename: r.req.Filename, Servers: known}); err != nil {
-				return nil //nolint:nilerr // as above
-			}
+		case guest.Running:
+			began()
 		case guest.Call:
 			size := min(int64(len(m.Arguments))+callCost, maxQueued)
 			if queue.Acquire(ctx, size) != nil {
@@ -352,9 +352,9 @@ func (r *run) converse(ctx context.Context, p *pipes, started *time.Timer, runni
 					case <-callCtx.Done():
 					}
 				}
-				if err := writer.Return(r.broker.answer(callCtx, m)); err != nil {
+				if err := s.Writer.Return(r.broker.answer(callCtx, m)); err != nil {
 					// The answer is unfit to be sent, or the guest is gone and will not read this either.
-					_ = writer.Return(guest.Return{ID: m.ID, Error: &guest.Error{Message: err.Error()}})
+					_ = s.Writer.Return(guest.Return{ID: m.ID, Error: &guest.Error{Message: err.Error()}})
 				}
 			})
 		case guest.Done:

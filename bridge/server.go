@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
@@ -84,9 +85,14 @@ const unread = 5 * time.Second
 // left to end with the transport or the process.
 func (b *Bridge) serve(ctx context.Context, server *mcp.Server, t mcp.Transport) error {
 	s := b.front.enter()
+	warmCtx, cool := context.WithCancel(ctx)
+	var warm sync.WaitGroup
+	warm.Go(func() { b.keepWarm(warmCtx, s) })
+	defer warm.Wait()
+	defer cool()
 	served := make(chan error, 1)
 	go func() {
-		err := server.Run(ctx, tap{t, s})
+		err := server.Run(ctx, tap{t, s, b.pool.Answered})
 		b.front.leave(s)
 		<-s.gone
 		served <- err
@@ -127,7 +133,7 @@ func (b *Bridge) call(ctx context.Context, arguments json.RawMessage, tell func(
 	if err != nil {
 		result = Result{Status: StatusValidationError, Error: err.Error()}
 	} else {
-		if result, err = b.Run(ctx, req, Output{Progress: tell}); err != nil {
+		if result, _, err = b.run(ctx, req, Output{Progress: tell}); err != nil {
 			b.opts.Logger.Error("cannot run a script", "error", err)
 		}
 	}

@@ -30,6 +30,9 @@ type session struct {
 	last    int
 	ended   bool
 
+	spoken chan struct{} // closed when the client has had an answer
+	speak  func()        // closes it
+
 	wake chan struct{} // the queue is not empty
 	over chan struct{} // closed when it has ended
 	gone chan struct{} // closed when nothing is written any more
@@ -41,7 +44,8 @@ type hello struct{ capabilities map[string]json.RawMessage }
 // tap is a transport whose one connection is the session's.
 type tap struct {
 	mcp.Transport
-	session *session
+	session  *session
+	answered func() // called when the client has been answered something
 }
 
 func (t tap) Connect(ctx context.Context) (mcp.Connection, error) {
@@ -51,13 +55,23 @@ func (t tap) Connect(ctx context.Context) (mcp.Connection, error) {
 		return nil, err
 	}
 	go t.session.write(ctx, conn)
-	return tapped{conn, t.session}, nil
+	return tapped{conn, t.session, t.answered}, nil
 }
 
 // tapped is the connection as the SDK has it: without the answers to what is passed on.
 type tapped struct {
 	mcp.Connection
-	session *session
+	session  *session
+	answered func()
+}
+
+func (t tapped) Write(ctx context.Context, m jsonrpc.Message) error {
+	err := t.Connection.Write(ctx, m)
+	if _, ok := m.(*jsonrpc.Response); ok {
+		t.session.speak()
+		t.answered()
+	}
+	return err
 }
 
 func (t tapped) Read(ctx context.Context) (jsonrpc.Message, error) {

@@ -82,12 +82,13 @@ func environment(stateDir string, more ...string) []string {
 		"USER=" + os.Getenv("USER"),
 		"MCP_BRIDGE_CACHE_DIR=" + filepath.Join(base, "cache"), "MCP_BRIDGE_STATE_DIR=" + stateDir,
 		"MCP_BRIDGE_IMAGE=" + testImage(), "MCP_BRIDGE_ALLOW_WEAK_LIMITS=1",
-		"MCP_BRIDGE_LOG_LEVEL=error", // stderr is compared, and weak limits are warned of
+		"MCP_BRIDGE_LOG_LEVEL=error",         // stderr is compared, and weak limits are warned of
+		"MCP_BRIDGE_RUNTIME_IDLE_TIMEOUT=1s", // the pool is on, and must be gone soon after the last run
 	}, more...)
 }
 
 // bridgeCommand is mcp-bridge, played by this test binary.
-func bridgeCommand(t *testing.T, env []string, args ...string) *exec.Cmd {
+func bridgeCommand(t testing.TB, env []string, args ...string) *exec.Cmd {
 	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
@@ -119,7 +120,7 @@ var probe = sync.OnceValues(func() (result, error) {
 })
 
 // needSandbox skips on hosts where no script can run. It also fills the cache before tests do so in parallel.
-func needSandbox(t *testing.T) {
+func needSandbox(t testing.TB) {
 	t.Helper()
 	if _, err := probe(); err != nil {
 		skipOrFail(t, "no script can run here: "+err.Error())
@@ -136,7 +137,7 @@ func needCgroup(t *testing.T) {
 }
 
 // skipOrFail skips for a reason that CI can do something about.
-func skipOrFail(t *testing.T, reason string) {
+func skipOrFail(t testing.TB, reason string) {
 	t.Helper()
 	if os.Getenv("CI") == "true" {
 		t.Fatal("CI must not skip this: " + reason)
@@ -164,7 +165,7 @@ func eventually(check func() error) error {
 }
 
 // within runs f, and fails if that hangs.
-func within[T any](t *testing.T, what string, f func() T) T {
+func within[T any](t testing.TB, what string, f func() T) T {
 	t.Helper()
 	done := make(chan T, 1)
 	go func() { done <- f() }()
@@ -223,16 +224,17 @@ func (b *buffer) String() string {
 
 // server is a mcp-bridge with a client of the Go SDK.
 type server struct {
-	t       *testing.T
+	t       testing.TB
 	cmd     *exec.Cmd
 	session *mcp.ClientSession
 	stderr  *buffer
 	state   string // MCP_BRIDGE_STATE_DIR
 	ended   bool   // closed, or killed by the test
+	warm    int    // sandboxes that have become so, as far as waited for
 }
 
 // startServer starts a bridge, which ends with the test, and then has left nothing.
-func startServer(t *testing.T, env ...string) *server {
+func startServer(t testing.TB, env ...string) *server {
 	t.Helper()
 	s := &server{t: t, stderr: &buffer{}, state: filepath.Join(t.TempDir(), "state")}
 	before := cgroups()

@@ -63,11 +63,24 @@ func (i *images) image(ctx context.Context) (bridge.Image, error) {
 		return bridge.Image{}, err
 	}
 	i.warm(tree)
+	return i.of(tree, note), nil
+}
+
+// cached is the image if it is in the cache. What stands in for it is only used by a run, which says so.
+func (i *images) cached() (bridge.Image, bool) {
+	tree, ok := i.store.Cached(i.ref)
+	if !ok {
+		return bridge.Image{}, false
+	}
+	return i.of(tree, ""), true
+}
+
+func (i *images) of(tree rootfs.Tree, note string) bridge.Image {
 	return bridge.Image{
 		Root: tree.Path, Python: tree.Python, Env: tree.Env, Note: note,
 		Runner:     i.runner(tree),
 		SaveRunner: func(code []byte) { i.saveRunner(tree, code) },
-	}, nil
+	}
 }
 
 // registryPatience is how long a registry may take to say what a reference stands for, if something stands in for the

@@ -232,7 +232,7 @@ func openFiles(pid int) []string {
 }
 
 // checkNothingLeft looks for everything that a bridge which has ended might have left.
-func checkNothingLeft(t *testing.T, pid int, stateDir string, cgroupsBefore map[string]bool) {
+func checkNothingLeft(t testing.TB, pid int, stateDir string, cgroupsBefore map[string]bool) {
 	t.Helper()
 	if err := eventually(func() error { return noneAlive(descendants(pid)) }); err != nil {
 		t.Error(err)

@@ -3,10 +3,12 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"testing"
 
+	"github.com/modelcontextprotocol/go-sdk/mcp"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/mcp-bridge/mcp-bridge/oci/libct"
@@ -16,8 +18,28 @@ import (
 // gives to a copy of it.
 const runMain = "MCP_BRIDGE_TEST_MAIN"
 
+// runEcho makes it play an MCP server with one tool.
+const runEcho = "MCP_BRIDGE_TEST_ECHO"
+
+func echo() int {
+	type in struct {
+		Text string `json:"text"`
+	}
+	server := mcp.NewServer(&mcp.Implementation{Name: "echo", Version: "1"}, nil)
+	mcp.AddTool(server, &mcp.Tool{Name: "echo"}, func(_ context.Context, _ *mcp.CallToolRequest, a in) (*mcp.CallToolResult, any, error) {
+		return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: a.Text}}}, nil, nil
+	})
+	if err := server.Run(context.Background(), &mcp.StdioTransport{}); err != nil {
+		return 1
+	}
+	return 0
+}
+
 func TestMain(m *testing.M) {
 	libct.Init()
+	if os.Getenv(runEcho) == "1" {
+		os.Exit(echo())
+	}
 	if os.Getenv(runMain) == "1" {
 		_ = libct.Seal() // starts this again, which is why the variable stays until after it
 		os.Unsetenv(runMain)

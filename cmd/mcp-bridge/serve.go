@@ -72,14 +72,14 @@ func wire(cfg config.Config, log *slog.Logger, i *images, s *mcpServers) (b *bri
 	opts := bridge.Options{
 		Version:  version,
 		Launcher: launcher,
-		Image:    i.image,
-		Limits:   oci.Limits{Memory: cfg.Memory, Pids: int64(cfg.Pids), CPUs: cfg.CPUs},
-		User:     oci.User{UID: cfg.User.UID, GID: cfg.User.GID},
-		Timeout:  cfg.Timeout, MaxTimeout: cfg.MaxTimeout,
-		MaxConcurrency: cfg.MaxConcurrency,
-		OutputMode:     bridge.Mode(cfg.OutputMode),
-		Tools:          savedTools(cfg),
-		Logger:         log,
+		Image:    i.image, CachedImage: i.cached,
+		Limits:  oci.Limits{Memory: cfg.Memory, Pids: int64(cfg.Pids), CPUs: cfg.CPUs},
+		User:    oci.User{UID: cfg.User.UID, GID: cfg.User.GID},
+		Timeout: cfg.Timeout, MaxTimeout: cfg.MaxTimeout,
+		MaxConcurrency: cfg.MaxConcurrency, Pool: cfg.Pool, IdleTimeout: cfg.IdleTimeout,
+		OutputMode: bridge.Mode(cfg.OutputMode),
+		Tools:      savedTools(cfg),
+		Logger:     log,
 	}
 	if s != nil {
 		opts.Servers = s

@@ -76,7 +76,7 @@ func TestAsUser(t *testing.T) {
 		cmd.Env = []string{
 			runMain + "=1", "PATH=" + os.Getenv("PATH"), "HOME=" + home, "USER=" + u.Username, "TMPDIR=" + os.TempDir(),
 			"MCP_BRIDGE_CACHE_DIR=" + filepath.Join(home, "cache"), "MCP_BRIDGE_STATE_DIR=" + filepath.Join(home, "state"),
-			"MCP_BRIDGE_IMAGE=host", "MCP_BRIDGE_ALLOW_WEAK_LIMITS=" + weak,
+			"MCP_BRIDGE_IMAGE=host", "MCP_BRIDGE_ALLOW_WEAK_LIMITS=" + weak, "MCP_BRIDGE_RUNTIME_IDLE_TIMEOUT=1s",
 		}
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
 		return cmd

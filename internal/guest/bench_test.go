@@ -53,13 +53,20 @@ func BenchmarkBoot(b *testing.B) {
 					b.StopTimer()
 					p := boot(b, python, compiled)
 					p.ready(b)
+					p.warm(b)
 					b.StartTimer()
 					p.reader.Running()
 					if err := p.writer.Run(Run{Code: script}); err != nil {
 						b.Fatal(err)
 					}
-					if m, err := p.reader.Read(); err != nil {
-						b.Fatal(m, err)
+					for m := Message(nil); ; {
+						var err error
+						if m, err = p.reader.Read(); err != nil {
+							b.Fatal(m, err)
+						}
+						if _, ok := m.(Done); ok {
+							break
+						}
 					}
 					b.StopTimer()
 					if err := p.cmd.Wait(); err != nil && script != "1/0" {

@@ -17,8 +17,8 @@ import (
 )
 
 type vector struct {
-	Name, Direction, Frame, Hex, Error string
-	OK                                 map[string]json.RawMessage
+	Name, Direction, After, Frame, Hex, Error string
+	OK                                        map[string]json.RawMessage
 }
 
 func (v vector) bytes(t testing.TB) []byte {
@@ -47,14 +47,27 @@ func vectors(t testing.TB) []vector {
 
 const readyLine = `{"type":"ready","protocol":1,"python":"3.11.2"}` + "\n"
 
-// runningReader returns a Reader that has had its ready and may have calls.
-func runningReader(t testing.TB, r io.Reader) *Reader {
+const runningLine = `{"type":"running"}` + "\n"
+
+// readyReader returns a Reader that has had its ready and may have warm or running.
+func readyReader(t testing.TB, r io.Reader) *Reader {
 	t.Helper()
 	reader := NewReader(io.MultiReader(strings.NewReader(readyLine), r))
 	if _, err := reader.Read(); err != nil {
 		t.Fatal(err)
 	}
+	reader.Warming()
 	reader.Running()
+	return reader
+}
+
+// runningReader returns a Reader that has had its running too and may have calls.
+func runningReader(t testing.TB, r io.Reader) *Reader {
+	t.Helper()
+	reader := readyReader(t, io.MultiReader(strings.NewReader(runningLine), r))
+	if _, err := reader.Read(); err != nil {
+		t.Fatal(err)
+	}
 	return reader
 }
 
@@ -69,6 +82,8 @@ func TestVectors(t *testing.T) {
 			var r *Reader
 			if strings.Contains(v.Frame, "protocol") || strings.Contains(v.Frame, "stale") && v.Error == "" {
 				r = NewReader(bytes.NewReader(line))
+			} else if v.After == "ready" {
+				r = readyReader(t, bytes.NewReader(line))
 			} else {
 				r = runningReader(t, bytes.NewReader(line))
 			}
@@ -90,6 +105,10 @@ func TestVectors(t *testing.T) {
 			switch m := m.(type) {
 			case Stale:
 				want = Stale{}
+			case Warm:
+				want = Warm{}
+			case Running:
+				want = Running{}
 			case Ready:
 				want = Ready{text("python"), m.Compiled}
 				if (m.Compiled != nil) != strings.Contains(v.Frame, "compiled") {
@@ -133,6 +152,8 @@ func testHostVector(t *testing.T, v vector) {
 			t.Fatal(err)
 		}
 		err = w.Run(r)
+	} else if v.Frame == `{"type":"warm"}` {
+		err = w.Warm()
 	} else {
 		var r Return
 		if err := json.Unmarshal(all, &r); err != nil {
@@ -187,6 +208,8 @@ func (e *endless) Read(p []byte) (int, error) {
 
 func TestStates(t *testing.T) {
 	const staleLine = `{"type":"stale"}` + "\n"
+	const begun = readyLine + runningLine
+	const warmLine = `{"type":"warm"}` + "\n"
 	const done = `{"type":"done"}` + "\n"
 	part := func(data string, last bool) string {
 		b, _ := json.Marshal(map[string]any{"type": "part", "data": data, "last": last})
@@ -195,46 +218,59 @@ func TestStates(t *testing.T) {
 	for _, c := range []struct {
 		name, in, err string
 		messages      int
-		idle          bool // no run was sent
+		idle          bool // neither warm nor run was sent
 	}{
 		{name: "nothing", err: "EOF"},
-		{name: "whole run", in: readyLine + call(1) + call(2) + call(9) + done, messages: 5, err: "EOF"},
-		{name: "no ready", in: call(1), err: `a "call" frame before run`},
-		{name: "done first", in: done, err: `a "done" frame before run`},
-		{name: "call before run", in: readyLine + call(1), messages: 1, err: `a "call" frame before run`, idle: true},
-		{name: "done before run", in: readyLine + done, messages: 1, err: `a "done" frame before run`, idle: true},
+		{name: "whole run", in: begun + call(1) + call(2) + call(9) + done, messages: 6, err: "EOF"},
+		{name: "no ready", in: call(1), err: `a "call" frame before running`},
+		{name: "done first", in: done, err: `a "done" frame before running`},
+		{name: "call before run", in: readyLine + call(1), messages: 1, err: `a "call" frame before running`, idle: true},
+		{name: "done before run", in: readyLine + done, messages: 1, err: `a "done" frame before running`, idle: true},
 		{name: "ready twice", in: readyLine + readyLine, messages: 1, err: "a second ready"},
-		{name: "stale first", in: staleLine + readyLine + done, messages: 3, err: "EOF"},
+		{name: "stale first", in: staleLine + begun + done, messages: 4, err: "EOF"},
 		{name: "stale twice", in: staleLine + staleLine, messages: 1, err: "stale at the wrong time"},
 		{name: "stale after ready", in: readyLine + staleLine, messages: 1, err: "stale at the wrong time"},
-		{name: "done twice", in: readyLine + done + done, messages: 2, err: `a "done" frame after done`},
-		{name: "call after done", in: readyLine + done + call(1), messages: 2, err: `a "call" frame after done`},
-		{name: "ready after done", in: readyLine + done + readyLine, messages: 2, err: `a "ready" frame after done`},
-		{name: "id again", in: readyLine + call(1) + call(1), messages: 2, err: "call id 1 after 1"},
-		{name: "id smaller", in: readyLine + call(5) + call(4), messages: 2, err: "call id 4 after 5"},
-		{name: "half a frame", in: readyLine + `{"type":"resu`, messages: 1, err: "unexpected EOF"},
-		{name: "end in parts", in: readyLine + part(`{"type":`, false), messages: 1, err: "unexpected EOF"},
-		{name: "call between parts", in: readyLine + part(call(2)[:9], false) + call(1) + part(call(2)[9:], true), messages: 3, err: "EOF"},
-		{name: "done between parts", in: readyLine + part(call(2)[:9], false) + done, messages: 1, err: "done in the middle"},
-		{name: "line of NUL", in: readyLine + strings.Repeat("\x00", 4096) + "\n", messages: 1, err: "not a JSON object"},
-		{name: "braces", in: readyLine + "{\n{\n}\n[[[[\n\"\n", messages: 1, err: "invalid JSON"},
-		{name: "LSP header", in: readyLine + "Content-Length: 2\r\n\r\n{}", messages: 1, err: "not a JSON object"},
-		{name: "depth 100", in: readyLine + `{"type":"done","result":` + strings.Repeat("[", 99) + strings.Repeat("]", 99) + "}\n", messages: 2, err: "EOF"},
-		{name: "depth 101", in: readyLine + `{"type":"done","result":` + strings.Repeat("[", 100) + strings.Repeat("]", 100) + "}\n", messages: 1, err: "nested more than 100 deep"},
-		{name: "depth 1000000", in: readyLine + strings.Repeat(`{"a":`, 1000000) + "\n", messages: 1, err: "nested more than 100 deep"},
-		{name: "huge number", in: readyLine + `{"id":` + strings.Repeat("9", 200000) + "}\n", messages: 1, err: "without type"},
-		{name: "huge id", in: readyLine + strings.Replace(call(1), `"id":1`, `"id":`+strings.Repeat("9", 200000), 1), messages: 1, err: "id is not"},
-		{name: "huge type", in: readyLine + `{"type":"` + strings.Repeat("\\u001b", 200000) + `"}` + "\n", messages: 1, err: "unknown type"},
-		{name: "many fields", in: readyLine + `{"a":1` + func() (s string) {
+		{name: "call before running", in: readyLine + call(1), messages: 1, err: `a "call" frame before running`},
+		{name: "done before running", in: readyLine + done, messages: 1, err: `a "done" frame before running`},
+		{name: "running first", in: runningLine, err: "running at the wrong time"},
+		{name: "running before run", in: readyLine + runningLine, messages: 1, err: "running at the wrong time", idle: true},
+		{name: "running twice", in: begun + runningLine, messages: 2, err: "running at the wrong time"},
+		{name: "running after done", in: begun + done + runningLine, messages: 3, err: `a "running" frame after done`},
+		{name: "warm", in: readyLine + warmLine + runningLine + done, messages: 4, err: "EOF"},
+		{name: "warm first", in: warmLine, err: "warm at the wrong time"},
+		{name: "warm twice", in: readyLine + warmLine + warmLine, messages: 2, err: "warm at the wrong time"},
+		{name: "warm not asked for", in: readyLine + warmLine, messages: 1, err: "warm at the wrong time", idle: true},
+		{name: "warm after running", in: begun + warmLine, messages: 2, err: "warm at the wrong time"},
+		{name: "stale after running", in: begun + staleLine, messages: 2, err: "stale at the wrong time"},
+		{name: "done twice", in: begun + done + done, messages: 3, err: `a "done" frame after done`},
+		{name: "call after done", in: begun + done + call(1), messages: 3, err: `a "call" frame after done`},
+		{name: "ready after done", in: begun + done + readyLine, messages: 3, err: `a "ready" frame after done`},
+		{name: "id again", in: begun + call(1) + call(1), messages: 3, err: "call id 1 after 1"},
+		{name: "id smaller", in: begun + call(5) + call(4), messages: 3, err: "call id 4 after 5"},
+		{name: "half a frame", in: begun + `{"type":"resu`, messages: 2, err: "unexpected EOF"},
+		{name: "end in parts", in: begun + part(`{"type":`, false), messages: 2, err: "unexpected EOF"},
+		{name: "call between parts", in: begun + part(call(2)[:9], false) + call(1) + part(call(2)[9:], true), messages: 4, err: "EOF"},
+		{name: "done between parts", in: begun + part(call(2)[:9], false) + done, messages: 2, err: "done in the middle"},
+		{name: "line of NUL", in: begun + strings.Repeat("\x00", 4096) + "\n", messages: 2, err: "not a JSON object"},
+		{name: "braces", in: begun + "{\n{\n}\n[[[[\n\"\n", messages: 2, err: "invalid JSON"},
+		{name: "LSP header", in: begun + "Content-Length: 2\r\n\r\n{}", messages: 2, err: "not a JSON object"},
+		{name: "depth 100", in: begun + `{"type":"done","result":` + strings.Repeat("[", 99) + strings.Repeat("]", 99) + "}\n", messages: 3, err: "EOF"},
+		{name: "depth 101", in: begun + `{"type":"done","result":` + strings.Repeat("[", 100) + strings.Repeat("]", 100) + "}\n", messages: 2, err: "nested more than 100 deep"},
+		{name: "depth 1000000", in: begun + strings.Repeat(`{"a":`, 1000000) + "\n", messages: 2, err: "nested more than 100 deep"},
+		{name: "huge number", in: begun + `{"id":` + strings.Repeat("9", 200000) + "}\n", messages: 2, err: "without type"},
+		{name: "huge id", in: begun + strings.Replace(call(1), `"id":1`, `"id":`+strings.Repeat("9", 200000), 1), messages: 2, err: "id is not"},
+		{name: "huge type", in: begun + `{"type":"` + strings.Repeat("\\u001b", 200000) + `"}` + "\n", messages: 2, err: "unknown type"},
+		{name: "many fields", in: begun + `{"a":1` + func() (s string) {
 			for i := range 100 {
 				s += fmt.Sprintf(`,"%d":1`, i)
 			}
 			return s
-		}() + "}\n", messages: 1, err: "too many fields"},
+		}() + "}\n", messages: 2, err: "too many fields"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := NewReader(strings.NewReader(c.in))
 			if !c.idle {
+				r.Warming()
 				r.Running()
 			}
 			n := 0
@@ -416,14 +452,16 @@ func FuzzReader(f *testing.F) {
 	for _, v := range vectors(f) {
 		f.Add(v.bytes(f))
 	}
-	f.Add([]byte(call(1) + call(2) + `{"type":"done","result":1}`))
+	f.Add([]byte(`{"type":"warm"}` + "\n" + runningLine + call(1) + `{"type":"done"}`))
+	f.Add([]byte(runningLine + call(1) + call(2) + `{"type":"done","result":1}`))
 	f.Add([]byte(`{"type":"part","data":"{\"type\":\"done\"","last":false}` + "\n" + `{"type":"part","data":"}","last":true}`))
 	f.Add([]byte(`{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":"FORGED"}]}}`))
 	f.Add([]byte("Content-Length: 20\r\n\r\n{\"jsonrpc\":\"2.0\"}"))
 	f.Add([]byte("\u2028\u2029\u0085\n{\"a\":\"\\ud800\"}\n\x1b]52;c;cHduZWQ=\x07"))
 	f.Fuzz(func(t *testing.T, in []byte) {
-		r := runningReader(t, bytes.NewReader(append(in, '\n')))
+		r := readyReader(t, bytes.NewReader(append(in, '\n')))
 		var last int64
+		began := false
 		for {
 			m, err := r.Read()
 			if err != nil {
@@ -433,7 +471,19 @@ func FuzzReader(f *testing.F) {
 				return
 			}
 			switch m := m.(type) {
+			case Warm:
+				if began {
+					t.Error("warm after running")
+				}
+			case Running:
+				if began {
+					t.Error("running twice")
+				}
+				began = true
 			case Call:
+				if !began {
+					t.Error("a call before running")
+				}
 				var arguments map[string]any
 				d := json.NewDecoder(bytes.NewReader(m.Arguments))
 				d.UseNumber()

@@ -25,8 +25,10 @@ MAX_DEPTH = 50  # of a result; the host allows 100 in a frame
 PID = posix.getpid()
 main = sys.modules["__main__"]
 compiled = globals().pop("compiled")  # bytes after a boot from source, else False
-servers_text = "[]"  # JSON, of the run frame
+source, script = "", ""  # of the run frame: the script, and its file name
+servers_text = "[]"  # JSON, likewise
 library = globals().pop("library")  # compiled: what a script that uses MCP needs besides
+frozen = 0  # modules that no collection looks at
 
 
 # --- output -----------------------------------------------------------------------------------------------------------

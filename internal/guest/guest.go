@@ -24,12 +24,18 @@
 //	direction      type    fields
 //	guest -> host  stale   -                                                     before ready, at most once
 //	guest -> host  ready   protocol: 1, python: "3.11.2", compiled?: "<hex>"     first, exactly once
+//	host -> guest  warm    -                                                     after ready and before run, at most once
+//	guest -> host  warm    -                                                     the answer
 //	host -> guest  run     code, filename, servers?: [Server]                    once, after ready
-//	guest -> host  call    id, server, tool, arguments: {…}                      after run; ids are ints >= 1 and grow
+//	guest -> host  running -                                                     the answer, before anything of it is done
+//	guest -> host  call    id, server, tool, arguments: {…}                      after running; ids are ints >= 1 and grow
 //	host -> guest  return  id, value                                             one for each call
 //	               return  id, error: {type?, message, code?, data?}
 //	guest -> host  done    result?, error?: {type, message, line?}, truncated?   at most once, the last
 //	both           part    data: "<piece of JSON text>", last: bool
+//
+// On warm the runner imports what scripts need, while nobody waits. A script whose running never came has not begun, and
+// may be given to another guest once this one is dead.
 //
 // The host writes the fields of a frame in this order; the runner relies on it. The [Reader] relies on nothing.
 //

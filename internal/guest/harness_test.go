@@ -64,6 +64,38 @@ func eachPython(t *testing.T, test func(t *testing.T, python string)) {
 	}
 }
 
+// eachRunner is eachPython with a runner that waits for its script, and with one that has been warmed. No script may
+// tell the two apart.
+func eachRunner(t *testing.T, test func(t *testing.T, start starter)) {
+	eachPython(t, func(t *testing.T, python string) {
+		t.Run("cold", func(t *testing.T) {
+			test(t, func(t testing.TB, dir string) *process {
+				p := launch(t, python, dir, nil)
+				p.ready(t)
+				return p
+			})
+		})
+		t.Run("warm", func(t *testing.T) {
+			test(t, func(t testing.TB, dir string) *process {
+				p := launch(t, python, dir, nil)
+				p.ready(t)
+				p.warm(t)
+				return p
+			})
+		})
+	})
+}
+
+// A starter starts a runner in a directory.
+type starter func(t testing.TB, dir string) *process
+
+func (s starter) runScript(t testing.TB, code string) outcome {
+	t.Helper()
+	return s(t, t.TempDir()).run(t, Run{Code: code}, noTools)
+}
+
+func noTools(Call) Return { return Return{Error: &Error{Message: "no tools here"}} }
+
 // minor returns the 11 of 3.11.2.
 func minor(version string) int {
 	n, _ := strconv.Atoi(strings.Split(version, ".")[1])
@@ -131,6 +163,19 @@ func (p *process) ready(t testing.TB) Ready {
 	return r
 }
 
+func (p *process) warm(t testing.TB) {
+	t.Helper()
+	p.reader.Warming()
+	if err := p.writer.Warm(); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := p.reader.Read(); err != nil || m != (Warm{}) {
+		p.cmd.Process.Kill()
+		p.cmd.Wait()
+		t.Fatalf("got %#v, %v instead of warm\n%s", m, err, p.stderr.String())
+	}
+}
+
 // An outcome is what a host sees of a run.
 type outcome struct {
 	stdout, stderr string
@@ -148,6 +193,7 @@ func (p *process) run(t testing.TB, r Run, tool func(Call) Return) outcome {
 	}
 	var o outcome
 	var calls sync.WaitGroup
+	began := false
 	for {
 		m, err := p.reader.Read()
 		if err != nil {
@@ -158,6 +204,8 @@ func (p *process) run(t testing.TB, r Run, tool func(Call) Return) outcome {
 			break
 		}
 		switch m := m.(type) {
+		case Running:
+			began = true
 		case Call:
 			calls.Go(func() {
 				answer := tool(m)
@@ -176,6 +224,9 @@ func (p *process) run(t testing.TB, r Run, tool func(Call) Return) outcome {
 		t.Errorf("wait: %v", err)
 	}
 	calls.Wait()
+	if !began && o.err == nil {
+		t.Error("the script was not acknowledged")
+	}
 	o.stdout, o.stderr, o.code = p.stdout.String(), p.stderr.String(), p.cmd.ProcessState.ExitCode()
 	return o
 }
@@ -184,7 +235,7 @@ func runScript(t testing.TB, python, code string) outcome {
 	t.Helper()
 	p := launch(t, python, t.TempDir(), nil)
 	p.ready(t)
-	return p.run(t, Run{Code: code}, func(Call) Return { return Return{Error: &Error{Message: "no tools here"}} })
+	return p.run(t, Run{Code: code}, noTools)
 }
 
 func (o outcome) String() string {

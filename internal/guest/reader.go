@@ -11,7 +11,7 @@ import (
 	"sync/atomic"
 )
 
-// A Message is a [Stale], a [Ready], a [Call] or a [Done].
+// A Message is a [Stale], a [Ready], a [Warm], a [Running], a [Call] or a [Done].
 type Message interface{ message() }
 
 // Stale says that the guest cannot use the compiled code that it was sent, and waits for the source.
@@ -22,6 +22,12 @@ type Ready struct {
 	Python   string // such as "3.11.2"
 	Compiled []byte // the runner for [Boot], after a start from source; else nil
 }
+
+// Warm answers [Writer.Warm].
+type Warm struct{}
+
+// Running says that the script has arrived, and begins.
+type Running struct{}
 
 // Call asks for a tool, or, where Server is empty, for something of the bridge itself: Tool is then one of the methods
 // in the package's comment. What the run may call is the host's decision; these are the guest's words.
@@ -49,10 +55,12 @@ type Error struct {
 	Data json.RawMessage `json:"data,omitempty"`
 }
 
-func (Stale) message() {}
-func (Ready) message() {}
-func (Call) message()  {}
-func (Done) message()  {}
+func (Stale) message()   {}
+func (Ready) message()   {}
+func (Warm) message()    {}
+func (Running) message() {}
+func (Call) message()    {}
+func (Done) message()    {}
 
 // A ProtocolError says what is wrong with what the guest has sent. Nothing more is to be expected of that guest.
 type ProtocolError struct{ Reason string }
@@ -63,10 +71,11 @@ func violation(format string, args ...any) error {
 	return &ProtocolError{fmt.Sprintf(format, args...)}
 }
 
-// A Reader decodes the messages of one guest and holds it to the protocol. Read is for one goroutine; Running may be
-// called from another. Memory is bounded by a small multiple of [MaxFromGuest] whatever the guest sends.
+// A Reader decodes the messages of one guest and holds it to the protocol. Read is for one goroutine; Warming and Running
+// may be called from another. Memory is bounded by a small multiple of [MaxFromGuest] whatever the guest sends.
 type Reader struct {
 	r       *bufio.Reader
+	warming atomic.Bool
 	running atomic.Bool
 	err     error // of all further reads
 
@@ -82,7 +91,8 @@ type Reader struct {
 
 const (
 	starting = iota
-	started
+	ready
+	running
 	ended
 )
 
@@ -94,7 +104,10 @@ func NewReader(r io.Reader) *Reader {
 	}
 }
 
-// Running tells the Reader that the run frame is about to be written; before that a call or an end is a violation.
+// Warming tells the Reader that a warm frame is about to be written; before that its answer is a violation.
+func (r *Reader) Warming() { r.warming.Store(true) }
+
+// Running tells the Reader that the run frame is about to be written; before that its answer is a violation.
 func (r *Reader) Running() { r.running.Store(true) }
 
 // Read returns the next message. The error is a [*ProtocolError], io.EOF at the end of the pipe, io.ErrUnexpectedEOF
@@ -220,11 +233,22 @@ func (r *Reader) message(kind string, fields []field) (Message, error) {
 		if r.state != starting {
 			return nil, violation("a second ready")
 		}
-		r.state = started
-		return ready(fields)
+		r.state = ready
+		return parseReady(fields)
+	case "warm":
+		if r.state != ready || !r.warming.Swap(false) {
+			return nil, violation("warm at the wrong time")
+		}
+		return Warm{}, decode("warm", fields, nil)
+	case "running":
+		if r.state != ready || !r.running.Load() {
+			return nil, violation("running at the wrong time")
+		}
+		r.state = running
+		return Running{}, decode("running", fields, nil)
 	case "call", "done":
-		if r.state == starting || !r.running.Load() {
-			return nil, violation("a %s frame before run", clip(kind))
+		if r.state != running {
+			return nil, violation("a %s frame before running", clip(kind))
 		}
 		if kind == "call" {
 			return r.call(fields)
@@ -238,7 +262,7 @@ func (r *Reader) message(kind string, fields []field) (Message, error) {
 	return nil, violation("unknown type %s", clip(kind))
 }
 
-func ready(fields []field) (Message, error) {
+func parseReady(fields []field) (Message, error) {
 	var m Ready
 	var protocol int64
 	err := decode("ready", fields, map[string]func([]byte) error{

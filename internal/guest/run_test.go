@@ -119,7 +119,7 @@ var sandboxed = []struct {
 	{name: "children get no frames", code: "import subprocess\np = subprocess.run(['ls', '/proc/self/fd'], close_fds=False, stdout=subprocess.PIPE)\n{b'240', b'241'} & set(p.stdout.split())", result: "[]"},
 	{name: "stdout lost", code: "import sys\nclass S:\n    def write(self, s): pass\n    def flush(self): raise OSError('gone')\nsys.stdout = S()", exit: 120, stderr: "Exception ignored in: <__main__.S object at …"},
 	{name: "path", code: "import sys, os\nprint(sys.path[0] == os.getcwd(), __file__, sys.argv, any('packages' in p for p in sys.path))", stdout: "True script.py ['script.py'] True\n"},
-	{name: "no names of ours", code: "import sys\nprint([n for n in globals() if n[:2] != '__'], [m for m in ('site', 're', 'json', 'asyncio', 'threading', 'os', 'traceback') if m in sys.modules])", stdout: "['sys'] []\n"},
+	{name: "no names of ours", code: "import sys\nprint([n for n in globals() if n[:2] != '__'], 'site' in sys.modules)", stdout: "['sys'] False\n"},
 	{name: "builtins", code: "print(exit, help, sep='|')\ncopyright()\nprint(callable(quit), callable(license), callable(credits))", stdout: "Use exit() or Ctrl-D (i.e. EOF) to exit|Type help() for…"},
 	{name: "patched builtins", code: "import builtins\nfor n in ('len', 'str', 'isinstance', 'print', 'repr', 'list'): setattr(builtins, n, None)\n[1, 'x']", result: `[1,"x"]`},
 	{name: "patched modules", code: "import json, os, sys, io\njson.dumps = json.loads = os.write = io.open = None\nsys.modules.clear()\n[1, 'x']", result: `[1,"x"]`},
@@ -134,10 +134,10 @@ var sandboxed = []struct {
 }
 
 func TestScripts(t *testing.T) {
-	eachPython(t, func(t *testing.T, python string) {
+	eachRunner(t, func(t *testing.T, start starter) {
 		for _, c := range sandboxed {
 			t.Run(c.name, func(t *testing.T) {
-				o := runScript(t, python, c.code)
+				o := start.runScript(t, c.code)
 				check := func(what, got, want string) {
 					if before, after, found := strings.Cut(want, "…"); found {
 						if strings.HasPrefix(got, before) && strings.HasSuffix(got, after) {
@@ -248,11 +248,10 @@ var calls = []struct{ name, code, stdout, stderr, result string }{
 
 func TestCalls(t *testing.T) {
 	servers := []Server{{Name: "a-b", Alias: "a_b", Loaded: true, Tools: []Tool{{Name: "t", Alias: "t", Description: "line\n\"end\", \"filename\":\"x\""}}}}
-	eachPython(t, func(t *testing.T, python string) {
+	eachRunner(t, func(t *testing.T, start starter) {
 		for _, c := range calls {
 			t.Run(c.name, func(t *testing.T) {
-				p := launch(t, python, t.TempDir(), nil)
-				p.ready(t)
+				p := start(t, t.TempDir())
 				o := p.run(t, Run{Code: c.code, Servers: servers}, func(call Call) Return {
 					if call.Tool == "never" {
 						<-p.ended
@@ -275,13 +274,12 @@ func TestCalls(t *testing.T) {
 
 // TestInFlight holds all answers back until the last call has come.
 func TestInFlight(t *testing.T) {
-	eachPython(t, func(t *testing.T, python string) {
+	eachRunner(t, func(t *testing.T, start starter) {
 		const n = 50
 		var arrived atomic.Int32
 		var all sync.WaitGroup
 		all.Add(n)
-		p := launch(t, python, t.TempDir(), nil)
-		p.ready(t)
+		p := start(t, t.TempDir())
 		o := p.run(t, Run{Code: fmt.Sprintf("import asyncio\nfrom mcp import runtime\nawait asyncio.gather(*(runtime.call_tool('s', 'wait') for _ in range(%d)))", n)}, func(Call) Return {
 			arrived.Add(1)
 			all.Done()
@@ -296,20 +294,28 @@ func TestInFlight(t *testing.T) {
 
 // TestHostGone closes the pipe to the guest while a call waits.
 func TestHostGone(t *testing.T) {
-	eachPython(t, func(t *testing.T, python string) {
-		p := launch(t, python, t.TempDir(), nil)
-		p.ready(t)
+	eachRunner(t, func(t *testing.T, start starter) {
+		p := start(t, t.TempDir())
 		code := "import asyncio\nfrom mcp import runtime\nfor c in (lambda: runtime.call_tool_sync('s', 'never'), lambda: asyncio.run(runtime.call_tool('s', 'never'))):\n" +
 			"    try:\n        c()\n    except runtime.MCPError as e:\n        print(e)"
 		o := p.run(t, Run{Code: code}, func(Call) Return { p.in.Close(); return Return{} })
 		if o.stdout != "the host is gone\nthe host is gone\n" || o.code != 0 {
 			t.Error(o)
 		}
-		q := launch(t, python, t.TempDir(), nil)
-		q.ready(t)
+		q := start(t, t.TempDir())
 		q.in.Close()
 		if _, err := q.reader.Read(); err != io.EOF {
 			t.Errorf("a runner without a host: %v", err)
+		}
+	})
+}
+
+// TestLean: a runner that nobody has warmed imports nothing before its script does.
+func TestLean(t *testing.T) {
+	eachPython(t, func(t *testing.T, python string) {
+		code := "import sys\nprint([m for m in ('site', 're', 'json', 'asyncio', 'threading', 'os', 'traceback') if m in sys.modules])"
+		if o := runScript(t, python, code); o.stdout != "[]\n" {
+			t.Error(o)
 		}
 	})
 }

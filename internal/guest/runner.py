@@ -68,7 +68,7 @@ class Watch:
         if name == "linecache":
             return self.linecache(name, path, target)
         if name in ("mcp", "user_tools") or name[:4] == "mcp.":
-            load_library()
+            use_library()
             return find_module(name)
         if name in ("multiprocessing.popen_spawn_posix", "multiprocessing.popen_forkserver"):
             self.write_file()
@@ -281,7 +281,7 @@ def temporary(text):
     raise FileNotFoundError
 
 
-def watch_threads(script, source):
+def watch_threads():
     """Threads report errors through this hook, which threading takes from _thread when it is imported."""
     report = _thread._excepthook
 
@@ -372,7 +372,7 @@ def decode_run(text):
 def finish(code, done):
     """Everything between the script's last line and the end of the process, in CPython's order."""
     threading = sys.modules.get("threading")
-    if threading:
+    if threading and (not frozen or _thread._count() or getattr(threading, "_threading_atexits", True)):
         try:
             threading._shutdown()
         except BaseException as e:
@@ -394,7 +394,7 @@ def finish(code, done):
             for k in list(names):
                 if isinstance(k, str) and k != "__builtins__" and (k[:1] == "_" and k[1:2] != "_") >= private:
                     names[k] = None
-        if len(sys.modules) < 400:  # beyond, a collection costs more than cycles of unflushed files are worth
+        if len(sys.modules) - frozen < 400:  # beyond, a collection costs more than cycles of unflushed files are worth
             gc.collect()
     for s in (sys.stdout, sys.stderr):
         try:
@@ -441,15 +441,67 @@ def load_library():
         exec(marshal.loads(code), globals())
 
 
-def serve():
-    global servers_text
-    start()
+def use_library():
+    """From here on the script has MCP. What it is told of the servers must be known."""
+    load_library()
+    if not modules:
+        open_frames()
+        make_modules()
+
+
+async def nothing():
+    pass
+
+
+def warm():
+    """While nobody waits: import what scripts need, and do once what a run does. No script shall notice.
+
+    asyncio.run would leave its traces in the policy, after which get_event_loop makes no loop any more.
+    """
+    global frozen
+    late = [f for f in sys.meta_path if type(f) is SitePackages]  # modules that are missing here would wake it
+    for f in late:
+        sys.meta_path.remove(f)
+    import asyncio
+    import json
+
+    sys.meta_path += late
+    load_library()
+    name = "<runner>"
+    run(compile_script("def f(x):\n    return [x]\nf(1)", name), {})
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(nothing())
+    loop.close()
+    encode_result({"a": [1]})
+    decode_run('{"type":"run","code":"\\n","filename":"x"}')
+    sys.path_importer_cache.pop(sys.path[0], None)  # it is the script's, and may change within a tick of its clock
+    frozen = len(sys.modules)
+    gc.collect()
+    gc.freeze()
+    send('{"type":"warm"}')
+
+
+def next_message():
+    """The next message of the host's, before there may be calls."""
     messages = []
     while messages == []:
         messages = receive()
     if messages is None:
         posix._exit(0)
-    source, script, servers_text = decode_run(messages.pop())
+    return messages.pop()
+
+
+def serve():
+    global source, script, servers_text
+    start()
+    if sys.version_info < (3, 13):
+        watch_threads()
+    message = next_message()
+    if message == '{"type":"warm"}':
+        warm()
+        message = next_message()
+    send('{"type":"running"}')
+    source, script, servers_text = decode_run(message)
     source = source.replace("\r\n", "\n").replace("\r", "\n")
     if source[:1] == "\ufeff":
         source = source[1:]
@@ -458,11 +510,9 @@ def serve():
     names["__loader__"] = Loader(source)
     sys.argv = [script]
     sys.meta_path.insert(0, Watch(script, source))
-    if sys.version_info < (3, 13):
-        watch_threads(script, source)
     code, done, value = 0, [], None
     if "mcp" in source or "MCP" in source or "user_tools" in source:
-        load_library()
+        use_library()
         names.update(names_for_scripts())
     try:
         undo = show_source(script, source)  # for warnings of the compiler

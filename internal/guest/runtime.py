@@ -425,6 +425,3 @@ PUBLIC = (
     list_resources_sync, list_resource_templates, list_resource_templates_sync, read_resource, read_resource_sync,
     list_prompts, list_prompts_sync, get_prompt, get_prompt_sync, stubs, display, save_tool,
 )  # fmt: skip
-
-open_frames()
-make_modules()

@@ -160,7 +160,7 @@ func TestSameAsPython(t *testing.T) {
 				if strings.Contains(t.Name(), "/3.9.") && atEnd[name] {
 					t.Skip("3.9 counts the lines of a file differently from those of a string")
 				}
-				dir, guestDir := t.TempDir(), t.TempDir()
+				dir := t.TempDir()
 				if err := os.WriteFile(filepath.Join(dir, Script), []byte(code), 0o600); err != nil {
 					t.Fatal(err)
 				}
@@ -177,15 +177,21 @@ func TestSameAsPython(t *testing.T) {
 					code: cmd.ProcessState.ExitCode(),
 				}
 
-				p := launch(t, python, guestDir, nil)
-				p.ready(t)
-				got := p.run(t, Run{Code: code}, nil)
-				stdoutGot, stderrGot := normalise(got.stdout, guestDir), normalise(got.stderr, guestDir)
-				if stdoutGot != want.stdout || stderrGot != want.stderr || got.code != want.code || got.err != nil {
-					t.Errorf("got  %v\nwant %v", got, want)
-				}
-				if got.done == nil && name != "sigkill" && name != "exit in middle" {
-					t.Error("no done frame")
+				for _, warm := range []bool{false, true} {
+					guestDir := t.TempDir()
+					p := launch(t, python, guestDir, nil)
+					p.ready(t)
+					if warm {
+						p.warm(t)
+					}
+					got := p.run(t, Run{Code: code}, nil)
+					stdoutGot, stderrGot := normalise(got.stdout, guestDir), normalise(got.stderr, guestDir)
+					if stdoutGot != want.stdout || stderrGot != want.stderr || got.code != want.code || got.err != nil {
+						t.Errorf("warm %v: got  %v\nwant %v", warm, got, want)
+					}
+					if got.done == nil && name != "sigkill" && name != "exit in middle" {
+						t.Errorf("warm %v: no done frame", warm)
+					}
 				}
 			})
 		}

@@ -93,6 +93,11 @@ type Writer struct {
 // NewWriter returns a Writer to the pipe whose other end is the guest's descriptor 3, after [Boot] has used it.
 func NewWriter(w io.Writer) *Writer { return &Writer{w: w} }
 
+// Warm has the runner prepare for a script while nobody waits. Call [Reader.Warming] before.
+func (w *Writer) Warm() error {
+	return w.write([]byte(`{"type":"warm"}` + "\n"))
+}
+
 // Run sends the script. Call [Reader.Running] before.
 func (w *Writer) Run(r Run) error {
 	if r.Filename == "" {

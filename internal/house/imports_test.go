@@ -26,7 +26,9 @@ var arrows = map[string][]string{
 	"internal/bench":    {"internal/config", "oci", "seccomp"},
 	"internal/probes":   {},
 	"hack/bench":        {"internal/bench"},
-	"bridge":            {"internal/guest", "internal/upstream", "oci"},
+	"bridge":            {"internal/guest", "internal/pool", "internal/sandbox", "internal/upstream", "oci"},
+	"internal/sandbox":  {"internal/guest", "oci"},
+	"internal/pool":     {},
 	"internal/upstream": {"internal/config", "internal/upstream/oauth", "internal/upstream/rank", "internal/upstream/wire"},
 	// JSON-RPC with one server, its logins, and the search: they know no configuration.
 	"internal/upstream/oauth":           {},

@@ -71,10 +71,6 @@ func (l *Launcher) launch(ctx context.Context, c oci.Container, s oci.Streams, o
 		}
 	}
 	exit, err := r.run(ctx, c, s)
-	exit.Limits = o.Limits
-	if err == nil && s.Exited != nil {
-		s.Exited(exit)
-	}
 	o.Removed(cgroup.Remove())
 	return exit, err
 }
@@ -113,6 +109,7 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 	// The end of the lifeline ends the container too, should this process be killed.
 	stop := context.AfterFunc(ctx, func() { _ = child.Kill() })
 	defer stop()
+	defer host.HoldMounts(child.Pid).Close()
 	stopWatch := r.offer.Watch(child.Pid, c.Limits.Memory, oci.TmpfsMounts(r.spec), func() { _ = child.Kill() })
 	ps, err := child.Wait()
 	overLimit := stopWatch()
@@ -126,8 +123,11 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 	default:
 		exit = oci.Exit{Code: 128 + int(unix.SIGKILL), Signal: unix.SIGKILL}
 	}
-	exit.OOM = overLimit || host.OOMKilled(r.cgroup.Paths())
-	return exit, r.explain(reportErr)
+	exit.OOM, exit.Limits = overLimit || host.OOMKilled(r.cgroup.Paths()), r.offer.Limits
+	if err = r.explain(reportErr); err == nil && s.Exited != nil {
+		s.Exited(exit)
+	}
+	return exit, err
 }
 
 // first is the container's first process, which the one that was started has made.

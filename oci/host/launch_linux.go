@@ -5,6 +5,7 @@ package host
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"sync"
@@ -182,4 +183,14 @@ func readSmall(name string) ([]byte, error) {
 		b = b[:len(b)+n]
 	}
 	return b, nil
+}
+
+// HoldMounts keeps the mounts of the container whose first process is pid until what it returns is closed, which may be
+// nil: unmounting takes milliseconds, and would be part of the end of its last process.
+func HoldMounts(pid int) *os.File {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/ns/mnt", pid))
+	if err != nil {
+		return nil // as a user, who may not
+	}
+	return f
 }

@@ -76,10 +76,6 @@ func (l *Launcher) launch(ctx context.Context, c oci.Container, s oci.Streams, o
 		r.nested = c.User
 	}
 	exit, err := r.run(ctx, c, s)
-	exit.Limits = o.Limits
-	if err == nil && s.Exited != nil {
-		s.Exited(exit)
-	}
 	o.Removed(errors.Join(container.Destroy(), own.Remove()))
 	return exit, err
 }
@@ -207,6 +203,7 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 		return oci.Exit{}, &oci.StartError{Step: host.StepStart, Err: err}
 	}
 	pid, _ := p.Pid() // of a process that has started
+	defer host.HoldMounts(pid).Close()
 	stopWatch := r.offer.Watch(pid, c.Limits.Memory, oci.TmpfsMounts(r.spec), func() { _ = r.container.Signal(unix.SIGKILL) })
 	ps, werr := p.Wait()
 	overLimit := stopWatch()
@@ -223,7 +220,10 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 		}
 		exit = oci.Exit{Code: 128 + int(unix.SIGKILL), Signal: unix.SIGKILL}
 	}
-	exit.OOM = overLimit || host.OOMKilled(r.cgroups)
+	exit.OOM, exit.Limits = overLimit || host.OOMKilled(r.cgroups), r.offer.Limits
+	if err == nil && s.Exited != nil {
+		s.Exited(exit)
+	}
 	return exit, err
 }
 

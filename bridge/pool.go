@@ -1,0 +1,60 @@
+package bridge
+
+import (
+	"context"
+
+	"github.com/mcp-bridge/mcp-bridge/internal/pool"
+	"github.com/mcp-bridge/mcp-bridge/internal/sandbox"
+	"github.com/mcp-bridge/mcp-bridge/oci"
+)
+
+// sandboxes are those that wait for runs.
+type sandboxes = pool.Pool[sandbox.Recipe, *sandbox.Sandbox]
+
+func (b *Bridge) newPool() *sandboxes {
+	return pool.New(pool.Options[sandbox.Recipe, *sandbox.Sandbox]{
+		Start: func(ctx context.Context, r sandbox.Recipe) (*sandbox.Sandbox, error) {
+			return sandbox.Start(ctx, r, true)
+		},
+		Same: sandbox.Recipe.Same,
+		Size: b.opts.Pool, Max: b.opts.MaxConcurrency, Idle: b.opts.IdleTimeout,
+		Busy: func() bool { return b.waiting.Load() > 0 }, Room: pool.Room, Pressure: pool.OnPressure,
+		Logger: b.opts.Logger,
+	})
+}
+
+// keepWarm keeps the pool filled until ctx ends; for the first time once the client has had its first answer.
+func (b *Bridge) keepWarm(ctx context.Context, s *session) {
+	if b.opts.Pool <= 0 {
+		return
+	}
+	filled := make(chan struct{})
+	go func() {
+		defer close(filled)
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.spoken:
+		}
+		if b.opts.CachedImage == nil {
+			return
+		}
+		if image, ok := b.opts.CachedImage(); ok {
+			b.pool.Fill(b.recipe(image))
+		}
+	}()
+	b.pool.Run(ctx)
+	<-filled
+}
+
+// recipe is what a sandbox of an image is made of.
+func (b *Bridge) recipe(image Image) sandbox.Recipe {
+	r := sandbox.Recipe{
+		Launcher: b.opts.Launcher, Python: image.Python, Runner: image.Runner, SaveRunner: image.SaveRunner,
+		Container: oci.Container{Rootfs: image.Root, Env: environment(image.Env), User: b.opts.User, Limits: b.opts.Limits},
+	}
+	if b.opts.Pool > 0 {
+		r.Pin()
+	}
+	return r
+}

@@ -1,0 +1,210 @@
+package bridge
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/mcp-bridge/mcp-bridge/oci"
+)
+
+// warmed tells of each sandbox that the pool has made ready.
+type warmed chan struct{}
+
+func (w warmed) Enabled(context.Context, slog.Level) bool { return true }
+func (w warmed) WithAttrs([]slog.Attr) slog.Handler       { return w }
+func (w warmed) WithGroup(string) slog.Handler            { return w }
+func (w warmed) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == "a sandbox is warm" {
+		select {
+		case w <- struct{}{}:
+		default:
+		}
+	}
+	return nil
+}
+
+// keep runs the pool of a bridge, which has one sandbox warm when keep returns, until the test ends.
+func keep(t *testing.T, b *Bridge, w warmed) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { b.pool.Run(ctx) })
+	t.Cleanup(func() {
+		cancel()
+		running.Wait()
+	})
+	image, err := b.opts.Image(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.pool.Fill(b.recipe(image))
+	within(t, "a warm sandbox", w)
+}
+
+func pooled(w warmed) func(*Options) {
+	return func(o *Options) { o.Pool, o.IdleTimeout, o.Logger = 1, time.Hour, slog.New(w) }
+}
+
+// TestPoolLosesNothing: a script is given to another sandbox if the first one has not begun with it, and only then.
+func TestPoolLosesNothing(t *testing.T) {
+	honest := func(g *guestEnd) (oci.Exit, error) {
+		g.start()
+		g.say(`{"type":"done","result":"second"}`)
+		return oci.Exit{}, nil
+	}
+	warm := func(g *guestEnd) {
+		g.say(`{"type":"ready","protocol":1,"python":"3"}`)
+		g.next()
+		g.say(`{"type":"warm"}`)
+	}
+	for _, tt := range []struct {
+		name   string
+		first  func(*guestEnd) (oci.Exit, error)
+		again  bool
+		status Status
+		says   string
+	}{
+		{"one that is stopped", func(g *guestEnd) (oci.Exit, error) { warm(g); return killed(g) }, true, StatusSuccess, ""},
+		{"one that dies when it gets the script", func(g *guestEnd) (oci.Exit, error) {
+			warm(g)
+			g.next()
+			return oci.Exit{Code: 137, Signal: syscall.SIGKILL, OOM: true}, nil
+		}, true, StatusSuccess, ""},
+		{"one that talks nonsense", func(g *guestEnd) (oci.Exit, error) {
+			warm(g)
+			g.next()
+			g.say("nonsense")
+			return killed(g)
+		}, true, StatusSuccess, ""},
+		{"one that dies in the script", func(g *guestEnd) (oci.Exit, error) {
+			warm(g)
+			g.next()
+			g.say(`{"type":"running"}`)
+			return oci.Exit{Code: 139, Signal: syscall.SIGSEGV}, nil
+		}, false, StatusError, "signal 11"},
+		{"one that begins too late", func(g *guestEnd) (oci.Exit, error) {
+			warm(g)
+			<-g.ctx.Done()
+			g.say(`{"type":"running"}`)
+			return killed(g)
+		}, false, StatusError, "the script may have begun"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w := make(warmed, 1)
+			var launched atomic.Int64
+			b := newSynthetic(t, func(g *guestEnd) (oci.Exit, error) {
+				if launched.Add(1) == 1 {
+					return tt.first(g)
+				}
+				return honest(g)
+			}, pooled(w))
+			keep(t, b, w)
+			r, err := b.Run(t.Context(), Request{Code: "pass"}, Output{})
+			if r.Status != tt.status || (string(r.Result) == `"second"`) != tt.again || !strings.Contains(r.Error, tt.says) {
+				t.Errorf("%+v, %v", r, err)
+			}
+		})
+	}
+}
+
+// TestPoolRun: a sandbox that was kept warm runs what a fresh one would, one script each.
+func TestPoolRun(t *testing.T) {
+	w := make(warmed, 1)
+	b := newBridge(t, pooled(w))
+	keep(t, b, w)
+	seen := make(map[string]bool)
+	for i := range 3 {
+		r := runCode(t, b, fmt.Sprintf("import os, sys\nprint(%d, 'asyncio' in sys.modules)\n[os.getpid(), hash('x'), id(object())]", i))
+		if want := fmt.Sprintf("%d True", i); len(r.Stdout) != 1 || r.Stdout[0] != want {
+			t.Errorf("%+v", r)
+		}
+		if seen[string(r.Result)] {
+			t.Errorf("two runs have the same pid, hash seed and addresses: %s", r.Result)
+		}
+		seen[string(r.Result)] = true
+		b.pool.Answered()
+		within(t, "a warm sandbox", w)
+	}
+}
+
+// TestThousandCalls: who waits is served in the end.
+func TestThousandCalls(t *testing.T) {
+	w := make(warmed, 1)
+	var running, most atomic.Int64
+	b := newSynthetic(t, func(g *guestEnd) (oci.Exit, error) {
+		if g.start() == nil { // of the pool, at the end
+			return killed(g)
+		}
+		n := running.Add(1)
+		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+		}
+		g.say(`{"type":"done","result":1}`)
+		running.Add(-1)
+		return oci.Exit{}, nil
+	}, pooled(w))
+	keep(t, b, w)
+	var calls sync.WaitGroup
+	for i := range 1000 {
+		ctx, cancel := context.WithCancel(t.Context())
+		if i%10 == 9 {
+			cancel() // while it waits, mostly
+		}
+		calls.Go(func() {
+			defer cancel()
+			r, err := b.Run(ctx, Request{Code: "pass"}, Output{})
+			if err != nil || r.Status != StatusSuccess && (i%10 != 9 || r.Status != StatusCancelled) {
+				t.Errorf("call %d: %+v, %v", i, r, err)
+			}
+		})
+	}
+	calls.Wait()
+	if most.Load() > int64(b.opts.MaxConcurrency) {
+		t.Errorf("%d ran at once", most.Load())
+	}
+	if n := b.waiting.Load(); n != 0 {
+		t.Errorf("%d still wait", n)
+	}
+}
+
+// TestPoolThatDiesAtBirth: calls go on, with the real error, and few sandboxes are started.
+func TestPoolThatDiesAtBirth(t *testing.T) {
+	start := &oci.StartError{Step: "exec python3", Err: syscall.ENOMEM}
+	var launched atomic.Int64
+	o := options(t)
+	pooled(make(warmed))(&o)
+	o.Launcher = counting{failing{start}, &launched}
+	b := New(o)
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { b.pool.Run(ctx) })
+	for range 20 {
+		r, err := b.Run(t.Context(), Request{Code: "pass"}, Output{})
+		if err == nil || r.Error != start.Error() {
+			t.Errorf("%+v, %v", r, err)
+		}
+		b.pool.Answered()
+	}
+	cancel()
+	running.Wait()
+	if n := launched.Load(); n > 40 {
+		t.Errorf("%d sandboxes were started for 20 calls", n)
+	}
+}
+
+type counting struct {
+	oci.Launcher
+	n *atomic.Int64
+}
+
+func (c counting) Run(ctx context.Context, k oci.Container, s oci.Streams) (oci.Exit, error) {
+	c.n.Add(1)
+	return c.Launcher.Run(ctx, k, s)
+}

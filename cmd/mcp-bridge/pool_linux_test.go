@@ -1,0 +1,204 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// warmServer is a bridge whose pool stays, and tells of each sandbox that is warm.
+func warmServer(t testing.TB, size int, more ...string) *server {
+	t.Helper()
+	s := startServer(t, append([]string{
+		"MCP_BRIDGE_RUNTIME_IDLE_TIMEOUT=1h", "MCP_BRIDGE_LOG_LEVEL=debug", fmt.Sprintf("MCP_BRIDGE_POOL=%d", size),
+	}, more...)...)
+	return s
+}
+
+// waitWarm waits until n more sandboxes have become warm than when it was called last.
+func (s *server) waitWarm(n int) {
+	s.t.Helper()
+	s.warm += n
+	if err := eventually(func() error {
+		if got := strings.Count(s.stderr.String(), "a sandbox is warm"); got < s.warm {
+			return fmt.Errorf("%d sandboxes have become warm, not %d", got, s.warm)
+		}
+		return nil
+	}); err != nil {
+		s.t.Fatalf("%v\n%s", err, s.stderr)
+	}
+}
+
+// pythons are the processes of warm sandboxes, without their first ones, which are the bridge's.
+func (s *server) pythons() (out []process) {
+	for _, p := range descendants(s.pid()) {
+		if strings.HasPrefix(p.comm, "python") && !p.dead {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// TestPool: a run in a sandbox that was kept warm finds nothing of another, and what is kept is gone when it should be.
+func TestPool(t *testing.T) {
+	needSandbox(t)
+	t.Parallel()
+	s := warmServer(t, 2)
+	s.waitWarm(2)
+	const code = `
+import os, sys
+print(os.listdir('/tmp'), os.listdir('/workspace'), len(os.listdir('/proc/self/task')))
+open('/tmp/mine', 'w').close()
+open('/workspace/mine', 'w').close()
+seen = {'hash': hash('x'), 'heap': id(object()), 'stack': [l for l in open('/proc/self/maps') if '[stack]' in l][0].split('-')[0]}
+seen.update((n, os.stat('/proc/self/ns/' + n).st_ino) for n in ('pid', 'mnt', 'net', 'ipc', 'uts', 'user', 'cgroup'))
+assert 'asyncio' in sys.modules
+seen`
+	var before map[string]any
+	groups := make(map[string]bool)
+	for range 3 {
+		for _, p := range s.pythons() {
+			for _, g := range cgroupsOf(t, p.pid) {
+				groups[g] = true
+			}
+		}
+		r := s.call(map[string]any{"code": code})
+		if r.Status != "success" || len(r.Stdout) != 1 || r.Stdout[0] != "[] [] 1" {
+			t.Fatalf("%+v", r)
+		}
+		var seen map[string]any
+		decode(t, r.Result, &seen)
+		if len(seen) != 10 {
+			t.Errorf("seen %v", seen)
+		}
+		// An inode number of a namespace is given away again; two that live at the same time have different ones.
+		for name, v := range seen {
+			if v == before[name] {
+				t.Errorf("two runs have the same %s: %v", name, v)
+			}
+		}
+		before = seen
+		s.waitWarm(1)
+	}
+	if probed, _ := probe(); probed.Limits == "" && len(groups) < 4 {
+		t.Errorf("the sandboxes had the cgroups %v", groups)
+	}
+}
+
+// TestPoolReplaces: a sandbox of the pool that was stopped or killed is never noticed.
+func TestPoolReplaces(t *testing.T) {
+	needSandbox(t)
+	t.Parallel()
+	s := warmServer(t, 2)
+	s.waitWarm(2)
+	for _, sig := range []syscall.Signal{syscall.SIGSTOP, syscall.SIGKILL} {
+		ps := s.pythons()
+		if len(ps) < 2 {
+			t.Fatalf("warm are %v", ps)
+		}
+		for _, p := range ps {
+			if err := syscall.Kill(p.pid, sig); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 2 {
+			s.checkAlive()
+		}
+		if err := eventually(func() error { return noneAlive(ps) }); err != nil {
+			t.Errorf("%v: %v", sig, err)
+		}
+		if err := eventually(func() error {
+			if n := len(s.pythons()); n < 2 {
+				return fmt.Errorf("%d sandboxes are kept", n)
+			}
+			return nil
+		}); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestHundredAtOnce: calls that come at the same time are all answered.
+func TestHundredAtOnce(t *testing.T) {
+	needSandbox(t)
+	s := startServer(t)
+	var calls sync.WaitGroup
+	var mu sync.Mutex
+	var took []time.Duration
+	for i := range 100 {
+		calls.Go(func() {
+			began := time.Now()
+			r, err := s.tryCall(t.Context(), map[string]any{"code": fmt.Sprint(i)})
+			if err != nil || string(r.Result) != fmt.Sprint(i) {
+				t.Errorf("call %d: %+v, %v", i, r, err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			took = append(took, time.Since(began))
+		})
+	}
+	calls.Wait()
+	slices.Sort(took)
+	t.Logf("the median took %v, the last one %v", took[50], took[99])
+	s.checkIdle()
+}
+
+// BenchmarkWarm is what an MCP client waits for, over stdio, while a sandbox is ready: the median and the 99th of a
+// hundred.
+func BenchmarkWarm(b *testing.B) {
+	needSandbox(b)
+	for name, code := range map[string]string{
+		"print": "print(1)",
+		"call":  "r = await mcp_echo.echo(text='x')\nprint(r)",
+		"pass":  "pass",
+	} {
+		b.Run(name, func(b *testing.B) {
+			s := warmServer(b, 1, echoServer(b)...)
+			s.waitWarm(1)
+			if r := s.call(map[string]any{"code": code}); r.Status != "success" { // starts the MCP server
+				b.Fatalf("%+v", r)
+			}
+			var took []time.Duration
+			for b.Loop() {
+				b.StopTimer()
+				s.waitWarm(1)
+				b.StartTimer()
+				began := time.Now()
+				if r := s.call(map[string]any{"code": code}); r.Status != "success" {
+					b.Fatalf("%+v", r)
+				}
+				took = append(took, time.Since(began))
+			}
+			slices.Sort(took)
+			b.ReportMetric(float64(took[len(took)/2].Microseconds())/1000, "ms-p50")
+			b.ReportMetric(float64(took[len(took)*99/100].Microseconds())/1000, "ms-p99")
+		})
+	}
+}
+
+// echoServer configures an MCP server with one tool.
+func echoServer(t testing.TB) []string {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "servers.json")
+	config, err := json.Marshal(map[string]any{"mcpServers": map[string]any{
+		"echo": map[string]any{"command": exe, "env": map[string]string{runEcho: "1"}},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, config, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return []string{"MCP_SERVERS_CONFIG=" + file, "MCP_BRIDGE_ALLOW_SELF_SERVER=1"}
+}

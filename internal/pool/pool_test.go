@@ -1,0 +1,408 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// fake is a sandbox that takes a while to be warm, and ends when it is told to.
+type fake struct {
+	id         int
+	recipe     string
+	warm, gone chan struct{}
+	die        context.CancelFunc
+	taken      bool
+	closed     bool
+}
+
+func (f *fake) Warm() <-chan struct{} { return f.warm }
+func (f *fake) Gone() <-chan struct{} { return f.gone }
+func (f *fake) Take()                 { f.taken = true }
+func (f *fake) Kill(error)            { f.die() }
+func (f *fake) Close()                { f.closed = true }
+
+// world makes fakes and counts them.
+type world struct {
+	mu        sync.Mutex
+	all       []*fake
+	most      int  // that started at the same time
+	stillborn bool // they die before they are warm
+	busy      bool
+	room      int
+	pressure  func()
+	log       strings.Builder
+}
+
+const warmUp = 100 * time.Millisecond
+
+func (w *world) start(ctx context.Context, recipe string) (*fake, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if recipe == "none" {
+		return nil, errors.New("cannot make a pipe")
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	f := &fake{id: len(w.all), recipe: recipe, warm: make(chan struct{}), gone: make(chan struct{}), die: cancel}
+	w.all = append(w.all, f)
+	starting := 0
+	for _, f := range w.all {
+		select {
+		case <-f.warm:
+		case <-f.gone:
+		default:
+			starting++
+		}
+	}
+	w.most = max(w.most, starting)
+	stillborn := w.stillborn
+	go func() {
+		defer close(f.gone)
+		select {
+		case <-time.After(warmUp):
+		case <-ctx.Done():
+			return
+		}
+		if stillborn {
+			return
+		}
+		close(f.warm)
+		<-ctx.Done()
+	}()
+	return f, nil
+}
+
+func (w *world) living() (n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, f := range w.all {
+		select {
+		case <-f.gone:
+		default:
+			n++
+		}
+	}
+	return n
+}
+
+func (w *world) started() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.all)
+}
+
+// run is a test with a pool that runs; what it has started is gone, and closed if nobody took it, when it ends.
+func run(t *testing.T, with func(*Options[string, *fake]), test func(t *testing.T, w *world, p *Pool[string, *fake])) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{room: 100}
+		o := Options[string, *fake]{
+			Start: w.start, Same: func(a, b string) bool { return a == b }, Size: 1, Max: 4, Idle: 5 * time.Minute,
+			Busy: func() bool { return w.busy }, Room: func(n int) bool { return n < w.room },
+			Pressure: func(f func()) func() { w.pressure = f; return func() {} },
+			Logger:   slog.New(slog.NewTextHandler(&w.log, nil)),
+		}
+		if with != nil {
+			with(&o)
+		}
+		p := New(o)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() {
+			p.Run(ctx)
+			close(ended)
+		}()
+		synctest.Wait()
+		test(t, w, p)
+		cancel()
+		<-ended
+		if n := w.living(); n > 0 {
+			t.Errorf("%d are left", n)
+		}
+		for _, f := range w.all {
+			if f.closed == f.taken {
+				t.Errorf("%d: taken %v, closed %v", f.id, f.taken, f.closed)
+			}
+		}
+	})
+}
+
+// wait lets time pass, and all that is to happen then happen.
+func wait(d time.Duration) {
+	time.Sleep(d) // a bubble's
+	synctest.Wait()
+}
+
+// use is a run: it takes what there is, works, and ends it.
+func use(t *testing.T, p *Pool[string, *fake], recipe string) (id int) {
+	t.Helper()
+	f, ok := p.Take(recipe)
+	if ok {
+		f.Kill(nil)
+	}
+	p.Answered()
+	synctest.Wait()
+	if !ok {
+		return -1
+	}
+	if f.recipe != recipe {
+		t.Errorf("asked for %s, got %s", recipe, f.recipe)
+	}
+	return f.id
+}
+
+func TestFill(t *testing.T) {
+	run(t, func(o *Options[string, *fake]) { o.Size = 3 }, func(t *testing.T, w *world, p *Pool[string, *fake]) {
+		wait(time.Hour)
+		if n := w.started(); n > 0 {
+			t.Errorf("%d were started before anybody asked", n)
+		}
+		p.Fill("a")
+		p.Fill("b") // too late
+		wait(time.Second)
+		if n := w.living(); n != 3 || w.most > maxStarts {
+			t.Errorf("%d live, %d were started at once", n, w.most)
+		}
+		var order []int
+		for range 6 {
+			order = append(order, use(t, p, "a"))
+			wait(time.Second)
+		}
+		if !slices.Equal(order, []int{0, 1, 2, 3, 4, 5}) {
+			t.Errorf("handed over in the order %v", order)
+		}
+	})
+}
+
+func TestNoPool(t *testing.T) {
+	run(t, func(o *Options[string, *fake]) { o.Size = 0 }, func(t *testing.T, w *world, p *Pool[string, *fake]) {
+		p.Fill("a")
+		if use(t, p, "a") != -1 || w.started() > 0 {
+			t.Error("a pool of none has something")
+		}
+	})
+}
+
+// TestBehind: a place is filled when the answer has been given, or when that takes long.
+func TestBehind(t *testing.T) {
+	run(t, nil, func(t *testing.T, w *world, p *Pool[string, *fake]) {
+		p.Fill("a")
+		wait(time.Second)
+		for _, answered := range []bool{true, false} {
+			f, ok := p.Take("a")
+			wait(behind / 2)
+			before := w.started()
+			if answered {
+				p.Answered()
+				synctest.Wait()
+			} else {
+				wait(behind)
+			}
+			if !ok || w.started() != before+1 {
+				t.Errorf("answered %v: %v, %d starts", answered, ok, w.started()-before)
+			}
+			f.Kill(nil)
+			wait(time.Second)
+		}
+		// Those who wait for what a start takes come first.
+		before := w.started()
+		w.busy = true
+		use(t, p, "a")
+		wait(time.Second)
+		if w.started() != before {
+			t.Error("a place was filled while calls waited")
+		}
+		w.busy = false
+		use(t, p, "a")
+		wait(time.Second)
+		if w.living() == 0 {
+			t.Error("the place is not filled when no call waits any more")
+		}
+	})
+}
+
+// TestAdopt: who comes too early gets what has been started already.
+func TestAdopt(t *testing.T) {
+	run(t, nil, func(t *testing.T, w *world, p *Pool[string, *fake]) {
+		p.Fill("a")
+		wait(warmUp / 2)
+		if id := use(t, p, "a"); id != 0 {
+			t.Errorf("got %d", id)
+		}
+	})
+}
+
+// TestGrow: as many as were wanted at once are kept, and then no more than are needed.
+func TestGrow(t *testing.T) {
+	run(t, nil, func(t *testing.T, w *world, p *Pool[string, *fake]) {
+		p.Fill("a")
+		wait(time.Second)
+		burst := func(n int) (ready int) {
+			for range n {
+				if f, ok := p.Take("a"); ok {
+					ready++
+					f.Kill(nil)
+				}
+			}
+			p.Answered()
+			wait(time.Second)
+			return ready
+		}
+		if n := burst(3); n != 1 {
+			t.Errorf("%d were ready at first", n)
+		}
+		if n := burst(3); n != 3 {
+			t.Errorf("%d are ready for the second burst", n)
+		}
+		burst(100)
+		if n := w.living(); n != 4 || w.most > maxStarts {
+			t.Errorf("%d are kept, %d started at once; the maximum is 4", n, w.most)
+		}
+		for range 12 { // one at a time, for longer than it takes to settle
+			burst(1)
+			wait(15 * time.Second)
+		}
+		if n := w.living(); n != 1 {
+			t.Errorf("%d are kept when one at a time is wanted", n)
+		}
+	})
+}
+
+func TestIdle(t *testing.T) {
+	run(t, nil, func(t *testing.T, w *world, p *Pool[string, *fake]) {
+		p.Fill("a")
+		wait(299 * time.Second)
+		if w.living() != 1 {
+			t.Fatal("gone too early")
+		}
+		use(t, p, "a")
+		wait(299 * time.Second)
+		if w.living() != 1 {
+			t.Error("a use does not keep it")
+		}
+		wait(2 * time.Second)
+		if w.living() != 0 {
+			t.Error("kept when idle")
+		}
+		before := w.started()
+		wait(24 * time.Hour)
+		if w.started() != before {
+			t.Error("started when idle")
+		}
+		if use(t, p, "a") != -1 {
+			t.Error("the dead are handed over")
+		}
+		wait(time.Second)
+		if w.living() != 1 {
+			t.Error("the next use does not fill it")
+		}
+	})
+}
+
+func TestOld(t *testing.T) {
+	run(t, func(o *Options[string, *fake]) { o.Idle = 24 * time.Hour }, func(t *testing.T, w *world, p *Pool[string, *fake]) {
+		p.Fill("a")
+		wait(maxAge + time.Second)
+		if w.started() != 2 || w.living() != 1 {
+			t.Errorf("%d started, %d live", w.started(), w.living())
+		}
+	})
+}
+
+func TestOtherRecipe(t *testing.T) {
+	run(t, nil, func(t *testing.T, w *world, p *Pool[string, *fake]) {
+		p.Fill("a")
+		wait(time.Second)
+		if use(t, p, "b") != -1 {
+			t.Error("b was there")
+		}
+		wait(time.Second)
+		if id := use(t, p, "b"); id != 1 || w.all[0].taken {
+			t.Errorf("got %d", id)
+		}
+	})
+}
+
+// TestDeaths: one that dies is replaced; those that never live are not tried without end, and one warning says so.
+func TestDeaths(t *testing.T) {
+	run(t, nil, func(t *testing.T, w *world, p *Pool[string, *fake]) {
+		p.Fill("a")
+		wait(time.Minute)
+		w.all[0].die()
+		wait(time.Second)
+		if id := use(t, p, "a"); id != 1 {
+			t.Errorf("the dead one is replaced by %d", id)
+		}
+		w.mu.Lock()
+		w.stillborn = true
+		w.mu.Unlock()
+		before := w.started()
+		for range 100 {
+			p.Take("a")
+			p.Answered()
+			wait(time.Second)
+		}
+		starts := w.started() - before
+		if starts < 5 || starts > 10 {
+			t.Errorf("%d starts in 100 s of sandboxes that die at birth", starts)
+		}
+		if n := strings.Count(w.log.String(), "level=WARN"); n != 1 {
+			t.Errorf("%d warnings:\n%s", n, w.log.String())
+		}
+		w.mu.Lock()
+		w.stillborn = false
+		w.mu.Unlock()
+		for range 5 {
+			p.Take("a")
+			p.Answered()
+			wait(maxLag)
+		}
+		if w.living() == 0 {
+			t.Error("a pool whose sandboxes live again is not filled")
+		}
+	})
+}
+
+func TestCannotStart(t *testing.T) {
+	run(t, nil, func(t *testing.T, w *world, p *Pool[string, *fake]) {
+		p.Fill("none")
+		wait(time.Minute)
+		if n := strings.Count(w.log.String(), "cannot make a pipe"); n == 0 {
+			t.Error("nobody is told")
+		}
+	})
+}
+
+// TestMemory: what is idle gives way first.
+func TestMemory(t *testing.T) {
+	run(t, func(o *Options[string, *fake]) { o.Size = 3 }, func(t *testing.T, w *world, p *Pool[string, *fake]) {
+		w.room = 2
+		p.Fill("a")
+		wait(time.Second)
+		if n := w.living(); n != 2 {
+			t.Errorf("%d, with room for 2", n)
+		}
+		taken, _ := p.Take("a")
+		w.pressure()
+		wait(time.Second)
+		if n := w.living(); n != 1 {
+			t.Errorf("%d live under pressure, besides one that is used", n-1)
+		}
+		select {
+		case <-taken.gone:
+			t.Error("one that is used was ended")
+		default:
+		}
+		taken.Kill(nil)
+		wait(relief)
+		if n := w.living(); n != 2 {
+			t.Errorf("%d when memory is back", n)
+		}
+	})
+}
