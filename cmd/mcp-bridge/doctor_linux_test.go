@@ -124,7 +124,7 @@ func TestDoctorAsUser(t *testing.T) {
 	command := func(more ...string) *exec.Cmd {
 		cmd := exec.Command(exe, "doctor", "--json") //nolint:noctx // as bridgeCommand
 		cmd.Dir = home
-		cmd.Env = append([]string{runMain + "=1", "PATH=" + os.Getenv("PATH"), "USER=" + u.Username, "TMPDIR=" + home, "MCP_BRIDGE_IMAGE=host"}, more...)
+		cmd.Env = append([]string{runMain + "=1", chosenRuntime(), "PATH=" + os.Getenv("PATH"), "USER=" + u.Username, "TMPDIR=" + home, "MCP_BRIDGE_IMAGE=host"}, more...)
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
 		return cmd
 	}

@@ -16,6 +16,8 @@ import (
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 	"golang.org/x/sys/unix"
+
+	"github.com/mcp-bridge/mcp-bridge/internal/config"
 )
 
 // hang is the deadline of everything that happens soon or never. Nothing is measured by it.
@@ -74,18 +76,21 @@ func repoPath(p string) string {
 	return filepath.Join(wd, "../..", p)
 }
 
-// environment is that of a mcp-bridge under test: nothing of the tester's but what programs are found by. A host that
-// cannot limit memory still lets most of this be tested; what cannot is asked for with needCgroup.
+// environment is that of a mcp-bridge under test: nothing of the tester's but what programs are found by, and the
+// launcher to be tested. A host that cannot limit memory still lets most of this be tested; what cannot is asked for with needCgroup.
 func environment(stateDir string, more ...string) []string {
 	return append([]string{
 		runMain + "=1", "PATH=" + os.Getenv("PATH"), "HOME=" + filepath.Join(base, "home"), "TMPDIR=" + os.TempDir(),
-		"USER=" + os.Getenv("USER"),
+		"USER=" + os.Getenv("USER"), chosenRuntime(),
 		"MCP_BRIDGE_CACHE_DIR=" + filepath.Join(base, "cache"), "MCP_BRIDGE_STATE_DIR=" + stateDir,
 		"MCP_BRIDGE_IMAGE=" + testImage(), "MCP_BRIDGE_ALLOW_WEAK_LIMITS=1",
 		"MCP_BRIDGE_LOG_LEVEL=error",         // stderr is compared, and weak limits are warned of
 		"MCP_BRIDGE_RUNTIME_IDLE_TIMEOUT=1s", // the pool is on, and must be gone soon after the last run
 	}, more...)
 }
+
+// chosenRuntime is the launcher that is tested: the program's own choice, if MCP_BRIDGE_RUNTIME is not set.
+func chosenRuntime() string { return config.EnvRuntime + "=" + os.Getenv(config.EnvRuntime) }
 
 // bridgeCommand is mcp-bridge, played by this test binary.
 func bridgeCommand(t testing.TB, env []string, args ...string) *exec.Cmd {

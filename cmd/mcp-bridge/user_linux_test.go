@@ -74,7 +74,7 @@ func TestAsUser(t *testing.T) {
 		cmd := exec.Command(exe, args...) //nolint:noctx // as bridgeCommand
 		cmd.Dir = home
 		cmd.Env = []string{
-			runMain + "=1", "PATH=" + os.Getenv("PATH"), "HOME=" + home, "USER=" + u.Username, "TMPDIR=" + os.TempDir(),
+			runMain + "=1", chosenRuntime(), "PATH=" + os.Getenv("PATH"), "HOME=" + home, "USER=" + u.Username, "TMPDIR=" + os.TempDir(),
 			"MCP_BRIDGE_CACHE_DIR=" + filepath.Join(home, "cache"), "MCP_BRIDGE_STATE_DIR=" + filepath.Join(home, "state"),
 			"MCP_BRIDGE_IMAGE=host", "MCP_BRIDGE_ALLOW_WEAK_LIMITS=" + weak, "MCP_BRIDGE_RUNTIME_IDLE_TIMEOUT=1s",
 		}

@@ -10,8 +10,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mcp-bridge/mcp-bridge/internal/config"
 	"github.com/mcp-bridge/mcp-bridge/oci"
-	"github.com/mcp-bridge/mcp-bridge/oci/libct"
+	"github.com/mcp-bridge/mcp-bridge/oci/host"
 	"github.com/mcp-bridge/mcp-bridge/rootfs"
 )
 
@@ -50,7 +51,11 @@ func TestWarm(t *testing.T) {
 		return found
 	}
 	compiled(true)
-	l := libct.New(libct.Options{StateDir: filepath.Join(dir, "state"), AllowWeakLimits: true})
+	launcher, err := launcherFor(os.Getenv(config.EnvRuntime))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := launcher(host.Options{StateDir: filepath.Join(dir, "state"), AllowWeakLimits: true})
 	defer l.Close()
 	user := oci.User{UID: 65534, GID: 65534}
 	var first map[string][32]byte

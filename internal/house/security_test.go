@@ -30,17 +30,27 @@ func TestSecurity(t *testing.T) {
 			continue
 		}
 		promises++
-		dir, named := "", 0
+		var dirs []string // a test is in each of those that are named before it
+		named, after := 0, false
 		for _, m := range quoted.FindAllStringSubmatch(cells[2], -1) {
 			switch {
 			case strings.HasPrefix(m[1], "make "):
 				named++
 			case !strings.HasPrefix(m[1], "Test"):
-				dir = m[1]
+				if after {
+					dirs, after = nil, false
+				}
+				dirs = append(dirs, m[1])
 			default:
 				named++
-				if !tests(t, dir)[m[1]] {
-					t.Errorf("there is no %s in %s, which holds a promise of SECURITY.md:%s", m[1], dir, cells[1])
+				after = true
+				for _, dir := range dirs {
+					if !tests(t, dir)[m[1]] {
+						t.Errorf("there is no %s in %s, which holds a promise of SECURITY.md:%s", m[1], dir, cells[1])
+					}
+				}
+				if len(dirs) == 0 {
+					t.Errorf("%s is nowhere, which holds a promise of SECURITY.md:%s", m[1], cells[1])
 				}
 			}
 		}

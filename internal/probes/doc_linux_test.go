@@ -57,14 +57,27 @@ func writeDoc() error {
 
 // found is what all the tests have found.
 func found() (f findings, err error) {
-	f = findings{Scores: scores.all(), Bare: scores.bare}
+	all := scores.all()
+	f.Bare = scores.bare
 	if f.Machine, err = machine(); err != nil {
 		return f, err
 	}
-	for _, m := range mappings {
-		for _, family := range families {
-			if _, ok := f.find(m, family, false); !ok {
-				return f, fmt.Errorf("%s needs all tests as root (make probes-doc): there are no %s probes with %s", doc, family, m)
+	for i, l := range launchers {
+		found := findings{Scores: slices.DeleteFunc(slices.Clone(all), func(s score) bool { return s.Launcher != i })}
+		for _, m := range mappings {
+			for _, family := range families {
+				_, inproc := inprocProbes[family]
+				if _, ok := found.find(m, family, false); !ok && (inproc || i == 0 || m == root) {
+					return f, fmt.Errorf("%s needs all tests as root (make probes-doc): there are no %s probes with %s and %s", doc, family, m, l.name)
+				}
+			}
+		}
+		if i == 0 {
+			f.Scores = found.Scores
+		}
+		for _, s := range found.Scores {
+			if i := slices.IndexFunc(f.Scores, s.differs); i >= 0 && !s.Unfiltered {
+				return f, fmt.Errorf("%s is of all launchers, which differ:\n%v\n%v", doc, s, f.Scores[i])
 			}
 		}
 	}
@@ -132,7 +145,8 @@ func (f findings) compact() string {
 const docHead = `# Attack probes
 
 Made by ` + "`make probes-doc`" + ` as root; do not edit. The probes are in ` + "`internal/probes/testdata`" + `, and run as scripts of
-` + "`run_python`" + ` through the same bridge, launcher and filter that the program has.
+` + "`run_python`" + ` through the same bridge, launchers and filter that the program has. A score is what each of the launchers has
+(` + "`direct`, `libcontainer`" + `).
 
 * ` + "`fs` to `tty`" + `: one script (` + "`inproc.py`" + `) that tries 205 ways out, by name.
 * ` + "`dos`" + `: each exhausts something. It ends in time, what it printed is kept, the host has its memory back, and the next run works.
@@ -140,7 +154,8 @@ Made by ` + "`make probes-doc`" + ` as root; do not edit. The probes are in ` + 
   forged end is no success, and only its own result suffers.
 
 After each, nothing of it is left: processes, cgroups, mounts, descriptors, goroutines, files of state, memory.
-` + "`make test`" + ` runs all of them as root, and the script of 205 in each mapping; CI, and ` + "`make probes`" + `, all of them in each mapping.
+` + "`make test`" + ` runs all of them as root, and the script of 205 in each mapping with each launcher; CI, and
+` + "`make probes`" + `, all of them in each mapping with the direct launcher, and as root with the others.
 
 `
 

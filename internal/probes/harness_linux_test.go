@@ -20,7 +20,7 @@ import (
 	"github.com/mcp-bridge/mcp-bridge/bridge"
 	"github.com/mcp-bridge/mcp-bridge/internal/upstream"
 	"github.com/mcp-bridge/mcp-bridge/oci"
-	"github.com/mcp-bridge/mcp-bridge/oci/libct"
+	"github.com/mcp-bridge/mcp-bridge/oci/host"
 	"github.com/mcp-bridge/mcp-bridge/rootfs"
 )
 
@@ -59,7 +59,7 @@ type call struct {
 
 // recorder is a launcher that knows whom it launched.
 type recorder struct {
-	*libct.Launcher
+	host.Launcher
 	mu  sync.Mutex
 	ids []string
 }
@@ -94,7 +94,11 @@ func newHouse(t testing.TB, o houseOptions) *house {
 		mark: fmt.Sprintf("PROBES_MARK=%d-%d", os.Getpid(), time.Now().UnixNano()),
 	}
 	log := slog.New(slog.NewTextHandler(lockedWriter{h}, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	h.launcher = &recorder{Launcher: libct.New(libct.Options{
+	which, err := launcher()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.launcher = &recorder{Launcher: launchers[which].make(host.Options{
 		StateDir: h.state, AllowWeakLimits: os.Geteuid() != 0, Unfiltered: o.unfiltered, Logger: log,
 	})}
 	image := bridge.Image{

@@ -45,6 +45,7 @@ type outcome struct{ Probe, Word string }
 
 // A score is what one family of probes came to.
 type score struct {
+	Launcher   int `json:",omitempty"` // an index in launchers; only the first one's are documented
 	Mapping    string
 	Limits     string // what enforced them
 	Unfiltered bool   `json:",omitempty"` // the negative control
@@ -57,16 +58,28 @@ type score struct {
 func (s score) total() int { return s.Blocked + len(s.Skipped) + len(s.Escaped) }
 
 func (s score) String() string {
-	return fmt.Sprintf("%s, limits by %s, %s: %d blocked, skipped %v, escaped %v", s.Mapping, s.Limits, s.Family, s.Blocked, s.Skipped, s.Escaped)
+	return fmt.Sprintf("%s, %s, limits by %s, %s: %d blocked, skipped %v, escaped %v", launchers[s.Launcher].name, s.Mapping, s.Limits, s.Family, s.Blocked, s.Skipped, s.Escaped)
 }
 
-func tally(list []outcome, unfiltered bool) (all []score) {
+// differs says that the other is of the same probes, in the same circumstances but for the launcher, and not the same.
+func (s score) differs(other score) bool {
+	s.Launcher = other.Launcher
+	return s.Mapping == other.Mapping && s.Limits == other.Limits && s.Unfiltered == other.Unfiltered && s.Family == other.Family &&
+		fmt.Sprint(s) != fmt.Sprint(other)
+}
+
+func tally(t testing.TB, list []outcome, unfiltered bool) (all []score) {
+	t.Helper()
+	which, err := launcher()
+	if err != nil {
+		t.Fatal(err)
+	}
 	limits := oci.ByCgroup
 	if weak {
 		limits = oci.ByRlimits
 	}
 	for _, family := range families {
-		s := score{Mapping: mapping(), Limits: string(limits), Unfiltered: unfiltered, Family: family}
+		s := score{Launcher: which, Mapping: mapping(), Limits: string(limits), Unfiltered: unfiltered, Family: family}
 		for _, o := range list {
 			name, rest, _ := strings.Cut(o.Probe, ".")
 			switch {
@@ -96,17 +109,17 @@ type board struct {
 
 var scores board
 
-// record keeps a test's outcomes, which have to be those that are documented for such a machine.
+// record keeps a test's outcomes, which have to be those that are documented for such a machine, with any launcher.
 func record(t *testing.T, list []outcome, unfiltered bool) {
 	t.Helper()
-	for _, s := range tally(list, unfiltered) {
+	for _, s := range tally(t, list, unfiltered) {
 		scores.add(s)
 		t.Log(s)
 		if *update && everything() || t.Failed() || unfiltered || s.total() != probesOf(t, s.Family) {
 			continue
 		}
 		for _, said := range documented(t).Scores {
-			if said.Mapping == s.Mapping && said.Limits == s.Limits && said.Family == s.Family && !said.Unfiltered && fmt.Sprint(said) != fmt.Sprint(s) {
+			if !said.Unfiltered && s.differs(said) {
 				t.Errorf("docs/probes.md is older than this result (make probes-doc): it says\n%v, and now it is\n%v", said, s)
 			}
 		}

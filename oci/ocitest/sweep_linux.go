@@ -1,6 +1,6 @@
-//go:build linux && cgo
+//go:build linux
 
-package libct_test
+package ocitest
 
 import (
 	"bufio"
@@ -20,23 +20,23 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mcp-bridge/mcp-bridge/oci"
-	"github.com/mcp-bridge/mcp-bridge/oci/libct"
+	"github.com/mcp-bridge/mcp-bridge/oci/host"
 )
 
-const stateEnv, idEnv = "LIBCT_TEST_STATE", "LIBCT_TEST_ID"
+const idEnv = "OCITEST_ID"
 
 // victim is a bridge that will be killed: it runs a container that does not end by itself.
-func victim() int {
+func (suite Suite) victim(ctx context.Context) int {
 	c := python("import os, sys, time\nos.fork()\nprint('ready', flush=True)\ntime.sleep(3600)")
 	c.ID = os.Getenv(idEnv)
-	l := libct.New(libct.Options{StateDir: os.Getenv(stateEnv), AllowWeakLimits: true})
-	_, err := l.Run(context.Background(), c, oci.Streams{Stdout: os.Stdout})
+	l := suite.New(host.Options{StateDir: os.Getenv(stateEnv), AllowWeakLimits: true})
+	_, err := l.Run(ctx, c, oci.Streams{Stdout: os.Stdout})
 	fmt.Fprintln(os.Stderr, "not killed:", err)
 	return 1
 }
 
-// TestKilledBridge: a bridge that gets no chance to clean up leaves no process, and the next one cleans up the rest.
-func TestKilledBridge(t *testing.T) {
+// KilledBridge: a bridge that gets no chance to clean up leaves no process, and the next one cleans up the rest.
+func (suite HostSuite) KilledBridge(t *testing.T) {
 	stateDir, id := filepath.Join(t.TempDir(), "state"), newID()
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = selfEnv("victim", stateEnv+"="+stateDir, idEnv+"="+id)
@@ -77,7 +77,7 @@ func TestKilledBridge(t *testing.T) {
 	if os.Geteuid() == 0 && len(left) == 0 {
 		t.Error("no cgroup was left, so this tests nothing")
 	}
-	l := libct.New(libct.Options{StateDir: stateDir, AllowWeakLimits: os.Geteuid() != 0})
+	l := suite.New(host.Options{StateDir: stateDir, AllowWeakLimits: os.Geteuid() != 0})
 	defer l.Close()
 	if n := entries(t, stateDir); n != 1 {
 		t.Errorf("%d entries in the state directory before the next start, want the dead one's", n)
@@ -111,12 +111,12 @@ func descendants(t testing.TB, pid int) []string {
 	return found
 }
 
-// TestTwoLaunchersShareAStateDirectory: the second must not take what the first has running for a crash's.
-func TestTwoLaunchersShareAStateDirectory(t *testing.T) {
+// TwoLaunchersShareAStateDirectory: the second must not take what the first has running for a crash's.
+func (suite HostSuite) TwoLaunchersShareAStateDirectory(t *testing.T) {
 	stateDir := filepath.Join(t.TempDir(), "state")
-	first := libct.New(libct.Options{StateDir: stateDir, AllowWeakLimits: os.Geteuid() != 0})
+	first := suite.New(host.Options{StateDir: stateDir, AllowWeakLimits: os.Geteuid() != 0})
 	s := background(t, t.Context(), first, python(untilEOF))
-	second := libct.New(libct.Options{StateDir: stateDir, AllowWeakLimits: os.Geteuid() != 0})
+	second := suite.New(host.Options{StateDir: stateDir, AllowWeakLimits: os.Geteuid() != 0})
 	mustRun(t, second, "print(1)", "")
 	if err := second.Close(); err != nil {
 		t.Error(err)
@@ -141,13 +141,13 @@ func TestTwoLaunchersShareAStateDirectory(t *testing.T) {
 	}
 }
 
-// TestStateDirectoryThatCannotBeMade: the message says which variable to set.
-func TestStateDirectoryThatCannotBeMade(t *testing.T) {
+// StateDirectoryThatCannotBeMade: the message says which variable to set.
+func (suite HostSuite) StateDirectoryThatCannotBeMade(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	l := libct.New(libct.Options{StateDir: filepath.Join(file, "state"), AllowWeakLimits: true})
+	l := suite.New(host.Options{StateDir: filepath.Join(file, "state"), AllowWeakLimits: true})
 	defer l.Close()
 	if o := run(t, t.Context(), l, python(""), ""); o.err == nil || !strings.Contains(o.err.Error(), "MCP_BRIDGE_STATE_DIR") {
 		t.Errorf("%v\nwant an error that names MCP_BRIDGE_STATE_DIR", o)
@@ -179,9 +179,9 @@ func forge(t *testing.T, stateDir string, records map[string]any) string {
 }
 
 // startOn lets a launcher make its first container in a state directory, which sweeps it.
-func startOn(t *testing.T, stateDir string) {
+func (suite Suite) startOn(t *testing.T, stateDir string) {
 	t.Helper()
-	l := libct.New(libct.Options{StateDir: stateDir, AllowWeakLimits: os.Geteuid() != 0})
+	l := suite.New(host.Options{StateDir: stateDir, AllowWeakLimits: os.Geteuid() != 0})
 	mustRun(t, l, "print(1)", "")
 	if err := l.Close(); err != nil {
 		t.Error(err)
@@ -242,9 +242,9 @@ func bystander(t *testing.T) (cgroup string, alive func() bool) {
 	}
 }
 
-// TestForgedState: the state directory may have come with a cloned repository. Nothing in it may make a bridge kill
+// ForgedState: the state directory may have come with a cloned repository. Nothing in it may make a bridge kill
 // a process or remove a thing that is not its own.
-func TestForgedState(t *testing.T) {
+func (suite HostSuite) ForgedState(t *testing.T) {
 	t.Run("directory that is no cgroup", func(t *testing.T) {
 		stateDir := filepath.Join(t.TempDir(), "state")
 		precious := filepath.Join(t.TempDir(), "mcp-bridge-precious")
@@ -256,7 +256,7 @@ func TestForgedState(t *testing.T) {
 			t.Fatal(err)
 		}
 		forge(t, stateDir, map[string]any{"a.json": map[string]string{"": precious, "memory": precious + "/../" + filepath.Base(precious)}})
-		startOn(t, stateDir)
+		suite.startOn(t, stateDir)
 		if b, err := os.ReadFile(file); err != nil || string(b) != "mine" {
 			t.Errorf("the file is now %q, %v", b, err)
 		}
@@ -270,7 +270,7 @@ func TestForgedState(t *testing.T) {
 		forge(t, stateDir, map[string]any{"a.json": map[string]string{
 			"": cgroup, "pids": cgroup + "/mcp-bridge-x/..", "memory": filepath.Dir(cgroup) + "/mcp-bridge-x/../" + filepath.Base(cgroup),
 		}})
-		startOn(t, stateDir)
+		suite.startOn(t, stateDir)
 		if !alive() {
 			t.Errorf("the process of another cgroup was killed")
 		}
@@ -284,7 +284,7 @@ func TestForgedState(t *testing.T) {
 			t.Fatal(err)
 		}
 		forge(t, stateDir, map[string]any{"a.json": map[string]string{"pids": link}})
-		startOn(t, stateDir)
+		suite.startOn(t, stateDir)
 		if !alive() {
 			t.Errorf("the process of another cgroup was killed, by way of the link %s", link)
 		}
@@ -311,7 +311,7 @@ func TestForgedState(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		l := libct.New(libct.Options{StateDir: stateDir, AllowWeakLimits: os.Geteuid() != 0})
+		l := suite.New(host.Options{StateDir: stateDir, AllowWeakLimits: os.Geteuid() != 0})
 		defer l.Close()
 		mustRun(t, l, "print(1)", "")
 		if n := entries(t, precious); n != 2 {
@@ -330,7 +330,7 @@ func TestForgedState(t *testing.T) {
 		if err := os.Mkdir(filepath.Join(dead, "container"), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		startOn(t, stateDir)
+		suite.startOn(t, stateDir)
 		if _, err := os.Lstat(dead); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("a dead state directory is left: %v", err)
 		}
@@ -344,7 +344,7 @@ func TestForgedState(t *testing.T) {
 		}
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		startOn(t, stateDir)
+		suite.startOn(t, stateDir)
 		runtime.ReadMemStats(&after)
 		if took := after.TotalAlloc - before.TotalAlloc; took > size/4 {
 			t.Errorf("a record of %d MiB made the launcher take %d MiB of memory", size>>20, took>>20)
@@ -357,7 +357,7 @@ func TestForgedState(t *testing.T) {
 		if err := unix.Mkfifo(fifo, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		l := libct.New(libct.Options{StateDir: stateDir, AllowWeakLimits: os.Geteuid() != 0})
+		l := suite.New(host.Options{StateDir: stateDir, AllowWeakLimits: os.Geteuid() != 0})
 		defer l.Close()
 		done := make(chan error, 1)
 		go func() {
@@ -388,7 +388,7 @@ func TestForgedState(t *testing.T) {
 		if err := os.Chown(dead, 12345, 12345); err != nil {
 			t.Fatal(err)
 		}
-		startOn(t, stateDir)
+		suite.startOn(t, stateDir)
 		if _, err := os.Lstat(filepath.Join(dead, "a.json")); err != nil {
 			t.Errorf("another user's state was removed: %v", err)
 		}
@@ -404,7 +404,7 @@ func TestForgedState(t *testing.T) {
 		if err := unix.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
 			t.Fatal(err)
 		}
-		startOn(t, stateDir)
+		suite.startOn(t, stateDir)
 		if _, err := os.Lstat(filepath.Join(dead, "a.json")); err != nil {
 			t.Errorf("a living launcher's state was removed: %v", err)
 		}

@@ -1,6 +1,6 @@
-//go:build linux && cgo
+//go:build linux
 
-package libct_test
+package ocitest
 
 import (
 	"bytes"
@@ -46,9 +46,15 @@ func ifNested(effect, otherwise string) string {
 	return otherwise
 }
 
-// TestAsUser runs the other tests again as users without privileges: one with subordinate ids, and one without, or even
+// AsUser runs the other tests again as users without privileges: one with subordinate ids, and one without, or even
 // a name, for whom stage0 nests a second user namespace. Unless systemd has delegated a cgroup, their limits are weak.
-func TestAsUser(t *testing.T) {
+func (suite Suite) AsUser(t *testing.T) { suite.asUsers(t, testsOf(suite)) }
+
+// AsUser runs these tests too.
+func (suite HostSuite) AsUser(t *testing.T) { suite.asUsers(t, testsOf(suite)) }
+
+func (suite Suite) asUsers(t *testing.T, tests []string) {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("this is a user already")
 	}
@@ -62,16 +68,16 @@ func TestAsUser(t *testing.T) {
 				skip(t, "the program "+helper+" is missing (package uidmap)")
 			}
 		}
-		asUser(t, uid, gid, name, []uint32{gid, 4})
+		suite.asUser(t, tests, uid, gid, name, []uint32{gid, 4})
 	})
 	t.Run("with one id", func(t *testing.T) {
-		asUser(t, nobodys, nobodys, "", nil)
+		suite.asUser(t, tests, nobodys, nobodys, "", nil)
 	})
 }
 
-func asUser(t *testing.T, uid, gid uint32, name string, groups []uint32) {
+func (suite Suite) asUser(t *testing.T, tests []string, uid, gid uint32, name string, groups []uint32) {
 	t.Helper()
-	tmp, err := os.MkdirTemp("/var/tmp", "mcp-bridge-libct-user-")
+	tmp, err := os.MkdirTemp("/var/tmp", "mcp-bridge-"+suite.Name+"-user-")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +86,7 @@ func asUser(t *testing.T, uid, gid uint32, name string, groups []uint32) {
 		t.Fatal(err)
 	}
 	// A program of the user's own, because the sealed one is not for others to read.
-	program := filepath.Join(tmp, "libct.test")
+	program := filepath.Join(tmp, suite.Name+".test")
 	b, err := os.ReadFile("/proc/self/exe")
 	if err != nil {
 		t.Fatal(err)
@@ -88,7 +94,7 @@ func asUser(t *testing.T, uid, gid uint32, name string, groups []uint32) {
 	if err := os.WriteFile(program, b, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(program, "-test.v", "-test.timeout=5m")
+	cmd := exec.Command(program, "-test.v", "-test.timeout=5m", "-test.run=^("+strings.Join(tests, "|")+")$")
 	cmd.Dir = tmp
 	cmd.Env = selfEnv("", "TMPDIR="+tmp, "HOME="+tmp, "USER="+name, "GOCOVERDIR=")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: gid, Groups: groups}}
@@ -96,6 +102,11 @@ func asUser(t *testing.T, uid, gid uint32, name string, groups []uint32) {
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Run(); err != nil {
 		t.Errorf("%v\n%s", err, out.String())
+	}
+	for _, name := range tests {
+		if !strings.Contains(out.String(), "=== RUN   "+name+"\n") {
+			t.Errorf("there is no %s", name)
+		}
 	}
 	passed := strings.Count(out.String(), "--- PASS: ")
 	t.Logf("%d passed as %d; skipped:", passed, uid)

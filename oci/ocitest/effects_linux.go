@@ -1,6 +1,6 @@
-//go:build linux && cgo
+//go:build linux
 
-package libct_test
+package ocitest
 
 import (
 	_ "embed"
@@ -52,9 +52,46 @@ func observe(t *testing.T, l oci.Launcher, c oci.Container, effects []effect, ex
 	}
 }
 
-// TestEffects is the sandbox by what a prisoner can observe. A new privilege, mount or system call needs a line here.
-func TestEffects(t *testing.T) {
-	l := newLauncher(t)
+// Effects is the sandbox by what a prisoner can observe. A new privilege, mount or system call needs a line here.
+func (suite Suite) Effects(t *testing.T) { suite.effects(t, nil) }
+
+// Effects are also those of pid 1.
+func (suite HostSuite) Effects(t *testing.T) { suite.effects(t, stage0Effects()) }
+
+// stage0Effects are what a prisoner sees of stage0, which is pid 1.
+func stage0Effects() []effect {
+	return []effect{
+		{"parent of the command", "r = status('PPid', os.getppid())[0]", "1"},
+		{"processes seen", "r = sorted(int(n) for n in os.listdir('/proc') if n.isdigit()) == [1, os.getppid(), os.getpid()]", "True"},
+		{"pid 1 is stage0", "r = read('/proc/1/cmdline').split(b'\\0')[1]", "b'stage0'"},
+		{"pid 1 has no threads", "r = status('Threads', 1)[0]", "1"},
+		{"SIGKILL for pid 1", "os.kill(1, 9); r = status('State', 1)[0] in 'SR'", "True|EPERM"},
+		{"SIGSTOP for pid 1", "os.kill(1, 19); r = status('State', 1)[0] in 'SR'", "True|EPERM"},
+		{"SIGTERM and SIGCHLD for pid 1", "os.kill(1, 15); os.kill(1, 17); r = status('State', 1)[0] in 'SR'", "True|EPERM"},
+		{"trace pid 1", "r = call('ptrace', 16, 1, 0, 0)", "EPERM|ENOSYS"},
+		{"program of pid 1", "r = os.readlink('/proc/1/exe')", "EACCES"},
+		{"open program of pid 1", "r = os.open('/proc/1/exe', os.O_RDONLY)", "EACCES"},
+		{"memory of pid 1", "r = os.open('/proc/1/mem', os.O_RDONLY)", "EACCES"},
+		{"write memory of pid 1", "r = os.open('/proc/1/mem', os.O_RDWR)", "EACCES"},
+		{"environment of pid 1", "r = read('/proc/1/environ')", "EACCES"},
+		{"maps of pid 1", "r = read('/proc/1/maps')", "EACCES"},
+		{"root of pid 1", "r = os.listdir('/proc/1/root')", "EACCES"},
+		{"directory of pid 1", "r = os.readlink('/proc/1/cwd')", "EACCES"},
+		// The guest that has the user's own id may see their numbers; following one is another matter.
+		{"descriptors of pid 1", "r = os.listdir('/proc/1/fd')", ifNested("['64', '65']|EACCES", "EACCES")},
+		{"a descriptor of pid 1", "r = os.readlink('/proc/1/fd/64')", "EACCES"},
+		{"open a descriptor of pid 1", "r = os.open('/proc/1/fd/64', os.O_RDONLY)", "EACCES"},
+		{"namespaces of pid 1", "r = os.readlink('/proc/1/ns/user')", "EACCES"},
+		{"stack of pid 1", "r = read('/proc/1/stack')", "EACCES|EPERM|ENOENT"},
+		{"system call of pid 1", "r = read('/proc/1/syscall')", "EACCES|EPERM|ENOENT"},
+		{"take a descriptor of pid 1", "r = call('syscall', 438, call('syscall', 434, 1, 0), 64, 0)", "EPERM|ENOSYS"},
+	}
+}
+
+// effects wants more of processes.
+func (suite Suite) effects(t *testing.T, processes []effect) {
+	t.Helper()
+	l := suite.launcher(t)
 	for name, effects := range map[string][]effect{
 		"who": {
 			{"uid", "r = os.getresuid()", "(65534, 65534, 65534)"},
@@ -86,31 +123,7 @@ func TestEffects(t *testing.T) {
 			{"cgroup", "r = [l for l in open('/proc/self/cgroup') if 'mcp-bridge' in l or 'process_api' in l]", "[]"},
 		},
 		"processes": {
-			{"parent of the command", "r = status('PPid', os.getppid())[0]", "1"},
-			{"processes seen", "r = sorted(int(n) for n in os.listdir('/proc') if n.isdigit()) == [1, os.getppid(), os.getpid()]", "True"},
-			{"pid 1 is stage0", "r = read('/proc/1/cmdline').split(b'\\0')[1]", "b'stage0'"},
-			{"pid 1 has no threads", "r = status('Threads', 1)[0]", "1"},
 			{"own pid namespace", "r = len(status('NSpid'))", "1"},
-			{"SIGKILL for pid 1", "os.kill(1, 9); r = status('State', 1)[0] in 'SR'", "True|EPERM"},
-			{"SIGSTOP for pid 1", "os.kill(1, 19); r = status('State', 1)[0] in 'SR'", "True|EPERM"},
-			{"SIGTERM and SIGCHLD for pid 1", "os.kill(1, 15); os.kill(1, 17); r = status('State', 1)[0] in 'SR'", "True|EPERM"},
-			{"trace pid 1", "r = call('ptrace', 16, 1, 0, 0)", "EPERM|ENOSYS"},
-			{"program of pid 1", "r = os.readlink('/proc/1/exe')", "EACCES"},
-			{"open program of pid 1", "r = os.open('/proc/1/exe', os.O_RDONLY)", "EACCES"},
-			{"memory of pid 1", "r = os.open('/proc/1/mem', os.O_RDONLY)", "EACCES"},
-			{"write memory of pid 1", "r = os.open('/proc/1/mem', os.O_RDWR)", "EACCES"},
-			{"environment of pid 1", "r = read('/proc/1/environ')", "EACCES"},
-			{"maps of pid 1", "r = read('/proc/1/maps')", "EACCES"},
-			{"root of pid 1", "r = os.listdir('/proc/1/root')", "EACCES"},
-			{"directory of pid 1", "r = os.readlink('/proc/1/cwd')", "EACCES"},
-			// The guest that has the user's own id may see their numbers; following one is another matter.
-			{"descriptors of pid 1", "r = os.listdir('/proc/1/fd')", ifNested("['64', '65']", "EACCES")},
-			{"a descriptor of pid 1", "r = os.readlink('/proc/1/fd/64')", "EACCES"},
-			{"open a descriptor of pid 1", "r = os.open('/proc/1/fd/64', os.O_RDONLY)", "EACCES"},
-			{"namespaces of pid 1", "r = os.readlink('/proc/1/ns/user')", "EACCES"},
-			{"stack of pid 1", "r = read('/proc/1/stack')", "EACCES|EPERM|ENOENT"},
-			{"system call of pid 1", "r = read('/proc/1/syscall')", "EACCES|EPERM|ENOENT"},
-			{"take a descriptor of pid 1", "r = call('syscall', 438, call('syscall', 434, 1, 0), 64, 0)", "EPERM|ENOSYS"},
 			{"real-time priority", "os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1)); r = 'set'", "EPERM|ENOSYS"},
 			{"higher priority", "os.setpriority(os.PRIO_PROCESS, 0, -5); r = 'set'", "EACCES|EPERM|ENOSYS"},
 			{"hard limit", "resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096)); r = 'set'", "ValueError: not allowed to raise maximum limit"},
@@ -161,8 +174,11 @@ func TestEffects(t *testing.T) {
 			{"bring up loopback", "s = socket.socket(); r = fcntl.ioctl(s, 0x8914, b'lo' + b'\\0' * 14 + b'\\1\\0' + b'\\0' * 22)", "EPERM|EAFNOSUPPORT|ENOTTY"},
 		},
 	} {
+		if name == "processes" {
+			effects = append(effects, processes...)
+		}
 		t.Run(name, func(t *testing.T) {
-			t.Setenv("LIBCT_TEST_SECRET", "must not be seen inside") // Env is all there is
+			t.Setenv("OCITEST_SECRET", "must not be seen inside") // Env is all there is
 			observe(t, l, python(prisoner), effects)
 		})
 	}
@@ -178,8 +194,8 @@ func mounts(condition, field string, all ...string) string {
 	return fmt.Sprintf("r = sorted({%s for f in map(str.split, open('/proc/self/mountinfo')) if 'rw' in f[5].split(',') and %s and %s})", field, some, condition)
 }
 
-// TestEffectsOnFiles: what can be read, written and executed.
-func TestEffectsOnFiles(t *testing.T) {
+// EffectsOnFiles: what can be read, written and executed.
+func (suite Suite) EffectsOnFiles(t *testing.T) {
 	effects := []effect{
 		{"write to /", "r = create('/x')", "EROFS"},
 		{"write to /etc", "r = create('/etc/x')", "EROFS"},
@@ -241,11 +257,11 @@ func TestEffectsOnFiles(t *testing.T) {
 			"read only " + p, fmt.Sprintf("p = %q; r = os.statvfs(p).f_flag & os.ST_RDONLY", p), "1|ENOENT",
 		})
 	}
-	observe(t, newLauncher(t), python(prisoner), effects)
+	observe(t, suite.launcher(t), python(prisoner), effects)
 }
 
-// TestDescriptors: a descriptor of the host that got in could be a way out.
-func TestDescriptors(t *testing.T) {
+// Descriptors: a descriptor of the host that got in could be a way out.
+func (suite Suite) Descriptors(t *testing.T) {
 	const code = `
 import os
 def is_open(n):
@@ -256,7 +272,7 @@ def is_open(n):
         return False
 print([n for n in range(70000) if is_open(n)], sorted(int(n) for n in os.listdir('/proc/self/fd'))[:-1])
 `
-	l := newLauncher(t)
+	l := suite.launcher(t)
 	// What is open here, without close-on-exec, must not get in; neither what other containers are given.
 	leak, err := os.Open("/etc/passwd")
 	if err != nil {

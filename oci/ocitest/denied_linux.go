@@ -1,6 +1,6 @@
-//go:build linux && cgo
+//go:build linux
 
-package libct_test
+package ocitest
 
 import (
 	"bytes"
@@ -18,29 +18,29 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mcp-bridge/mcp-bridge/oci"
-	"github.com/mcp-bridge/mcp-bridge/oci/libct"
+	"github.com/mcp-bridge/mcp-bridge/oci/host"
 )
 
-const denyEnv = "LIBCT_TEST_DENY"
+const denyEnv = "OCITEST_DENY"
 
 // denied is a bridge on a host that answers EPERM to one system call, as an outer container's filter does. It says how a
 // container ends there.
-func denied() int {
+func (suite Suite) denied(ctx context.Context) int {
 	var nr, arg uint32
 	if _, err := fmt.Sscanf(os.Getenv(denyEnv), "%d %d", &nr, &arg); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	l := libct.New(libct.Options{StateDir: os.Getenv(stateEnv)})
+	l := suite.New(host.Options{StateDir: os.Getenv(stateEnv)})
 	defer l.Close()
 	if err := deny(nr, arg); err != nil {
 		fmt.Fprintln(os.Stderr, "cannot load a filter:", err)
 		return 1
 	}
-	_, err := l.Run(context.Background(), python("print('it runs')"), oci.Streams{Stdout: os.Stdout})
+	_, err := l.Run(ctx, python("print('it runs')"), oci.Streams{Stdout: os.Stdout})
 	var start *oci.StartError
-	var host *oci.HostError
-	fmt.Printf("%t %v\n", errors.As(err, &start) || errors.As(err, &host), err)
+	var missing *oci.HostError
+	fmt.Fprintf(os.Stdout, "%t %v\n", errors.As(err, &start) || errors.As(err, &missing), err)
 	return 0
 }
 
@@ -72,9 +72,9 @@ func deny(nr, arg uint32) error {
 	return nil
 }
 
-// TestDeniedSteps: whatever a host does not allow, the start fails with an error that says so, which is the host's and not
+// DeniedSteps: whatever a host does not allow, the start fails with an error that says so, which is the host's and not
 // a bug of ours, and nothing is left.
-func TestDeniedSteps(t *testing.T) {
+func (suite HostSuite) DeniedSteps(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("as a user the first of these make the host look like another")
 	}
@@ -92,7 +92,6 @@ func TestDeniedSteps(t *testing.T) {
 		"groups":            {unix.SYS_SETGROUPS, 0, "setgroups"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			before := ourCgroups(t)
 			cmd := exec.Command("/proc/self/exe")
 			cmd.Env = selfEnv("denied", stateEnv+"="+t.TempDir(), denyEnv+"="+strconv.Itoa(int(tt.nr))+" "+strconv.Itoa(int(tt.arg)))
 			var stdout, stderr bytes.Buffer
@@ -102,8 +101,8 @@ func TestDeniedSteps(t *testing.T) {
 			if err != nil || ok != "true" || !strings.Contains(text, "operation not permitted") || !strings.Contains(text, tt.want) {
 				t.Errorf("%v: %q\n%s\nwant an error about %q", err, stdout.String(), stderr.String(), tt.want)
 			}
-			if after := ourCgroups(t); len(after) != len(before) {
-				t.Errorf("cgroups are left: %v", after)
+			if left := cgroupsNamed(t, "mcp-bridge-"+prefixOf(cmd.Process.Pid)); len(left) > 0 {
+				t.Errorf("cgroups are left: %v", left)
 			}
 		})
 	}

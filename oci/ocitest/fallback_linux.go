@@ -1,6 +1,6 @@
-//go:build linux && cgo
+//go:build linux
 
-package libct_test
+package ocitest
 
 import (
 	"bytes"
@@ -17,39 +17,38 @@ import (
 
 	"github.com/mcp-bridge/mcp-bridge/oci"
 	"github.com/mcp-bridge/mcp-bridge/oci/host"
-	"github.com/mcp-bridge/mcp-bridge/oci/libct"
 )
 
-const fallbackEnv = "LIBCT_TEST_FALLBACK"
+const fallbackEnv = "OCITEST_FALLBACK"
 
-// TestNestedInstead runs as a user whose newuidmap does not work, in TestHelpersWithoutEffect: twice, because what the
+// NestedInstead runs as a user whose newuidmap does not work, in TestHelpersWithoutEffect: twice, because what the
 // first container found out is for all.
-func TestNestedInstead(t *testing.T) {
+func (suite HostSuite) NestedInstead(t *testing.T) {
 	if os.Getenv(fallbackEnv) == "" {
 		t.Skip("only with the user that TestHelpersWithoutEffect makes")
 	}
-	l := newLauncher(t)
+	l := suite.launcher(t)
 	for range 2 {
 		out := mustRun(t, l, "import os; print(os.getuid(), open('/proc/self/uid_map').read().split())", "")
 		if want := "65534 ['65534', '0', '1']\n"; out != want {
 			t.Errorf("a container of a user with one id says %q, want %q", out, want)
 		}
 	}
-	for _, c := range host.Diagnose(t.Context(), launcher, tree.Path, oci.Limits{}) {
+	for _, c := range host.Diagnose(t.Context(), suite.NewHost, tree.Path, oci.Limits{}) {
 		if c.Status == host.Failed || c.Step == "id maps" && !strings.Contains(c.Detail, "second user namespace") {
 			t.Errorf("the doctor says %+v", c)
 		}
 	}
 }
 
-// TestHelpersWithoutEffect: there is a line in /etc/subuid and a newuidmap, and no use in either. A container has one id
+// HelpersWithoutEffect: there is a line in /etc/subuid and a newuidmap, and no use in either. A container has one id
 // then, as where there is neither.
-func TestHelpersWithoutEffect(t *testing.T) {
+func (suite HostSuite) HelpersWithoutEffect(t *testing.T) {
 	uid, gid, name := subordinate()
 	if os.Geteuid() != 0 || name == "" {
 		t.Skip("only root can make a user's newuidmap fail")
 	}
-	tmp, err := os.MkdirTemp("/var/tmp", "mcp-bridge-libct-helper-")
+	tmp, err := os.MkdirTemp("/var/tmp", "mcp-bridge-"+suite.Name+"-helper-")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +69,7 @@ func TestHelpersWithoutEffect(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	copyFile("/proc/self/exe", "libct.test", 0o755)
+	copyFile("/proc/self/exe", suite.Name+".test", 0o755)
 	for _, helper := range []string{"newuidmap", "newgidmap"} {
 		copyFile(no, helper, 0o755|os.ModeSetuid)
 	}
@@ -86,7 +85,7 @@ func TestHelpersWithoutEffect(t *testing.T) {
 	if err := os.Chmod(tmp, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	test := []string{filepath.Join(tmp, "libct.test"), "-test.v", "-test.run=^TestNestedInstead$"}
+	test := []string{filepath.Join(tmp, suite.Name+".test"), "-test.v", "-test.run=^TestNestedInstead$"}
 	for how, tt := range map[string]struct {
 		args []string
 		path string
@@ -108,8 +107,8 @@ func TestHelpersWithoutEffect(t *testing.T) {
 	}
 }
 
-// TestCgroupThatVanishes: what the first container was put below is no longer there for the second.
-func TestCgroupThatVanishes(t *testing.T) {
+// CgroupThatVanishes: what the first container was put below is no longer there for the second.
+func (suite HostSuite) CgroupThatVanishes(t *testing.T) {
 	if os.Geteuid() != 0 || cgroups.IsCgroup2UnifiedMode() {
 		t.Skip("it is done on cgroup v1 only, where root can move this process")
 	}
@@ -141,7 +140,7 @@ func TestCgroupThatVanishes(t *testing.T) {
 		away = append(away, dir)
 		move(dir)
 	}
-	l := newLauncher(t)
+	l := suite.launcher(t)
 	mustRun(t, l, "print(1)", "")
 	back()
 	if o := run(t, t.Context(), l, python("print(2)"), ""); o.err != nil || o.stdout != "2\n" || o.Limits != oci.ByCgroup {
@@ -149,13 +148,11 @@ func TestCgroupThatVanishes(t *testing.T) {
 	}
 }
 
-func launcher(o host.Options) host.Launcher { return libct.New(o) }
-
-// TestDiagnoseWithoutImage: the steps are the same whatever there is.
-func TestDiagnoseWithoutImage(t *testing.T) {
+// DiagnoseWithoutImage: the steps are the same whatever there is.
+func (suite HostSuite) DiagnoseWithoutImage(t *testing.T) {
 	want := []string{"kernel", "user", "program", "user namespace", "mount namespace", "id maps", "cgroup", "cgroup memory", "cgroup pids", "cgroup cpu", "fresh proc", "mounts", "pivot", "container", "seccomp filter"}
 	var got []string
-	for _, c := range host.Diagnose(t.Context(), launcher, "", oci.Limits{Memory: 1 << 29, Pids: 64}) {
+	for _, c := range host.Diagnose(t.Context(), suite.NewHost, "", oci.Limits{Memory: 1 << 29, Pids: 64}) {
 		got = append(got, c.Step)
 		if c.Detail == "" || strings.ContainsAny(c.Detail, "\n\x1b") {
 			t.Errorf("%+v", c)

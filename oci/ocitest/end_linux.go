@@ -1,6 +1,6 @@
-//go:build linux && cgo
+//go:build linux
 
-package libct_test
+package ocitest
 
 import (
 	"context"
@@ -22,8 +22,8 @@ import (
 	"github.com/mcp-bridge/mcp-bridge/oci"
 )
 
-func TestExit(t *testing.T) {
-	l := newLauncher(t)
+func (suite Suite) Exit(t *testing.T) {
+	l := suite.launcher(t)
 	limits := run(t, t.Context(), l, python(""), "").Limits
 	// All 256 codes are tested where they are read, in TestReadReport.
 	for _, code := range []int{0, 1, 2, 42, 124, 125, 126, 127, 128, 130, 137, 255} {
@@ -63,9 +63,9 @@ func TestExit(t *testing.T) {
 	})
 }
 
-// TestCommandThatCannotRun: the error is the caller's to show, so it names the command and the reason.
-func TestCommandThatCannotRun(t *testing.T) {
-	l := newLauncher(t)
+// CommandThatCannotRun: the error is the caller's to show, so it names the command and the reason.
+func (suite Suite) CommandThatCannotRun(t *testing.T) {
+	l := suite.launcher(t)
 	for _, tt := range []struct {
 		name, command string
 		want          error
@@ -111,8 +111,8 @@ func TestCommandThatCannotRun(t *testing.T) {
 	}
 }
 
-func TestCancel(t *testing.T) {
-	l := newLauncher(t)
+func (suite Suite) Cancel(t *testing.T) {
+	l := suite.launcher(t)
 	cause := errors.New("the client has gone")
 	t.Run("before", func(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
@@ -150,9 +150,9 @@ func TestCancel(t *testing.T) {
 	})
 }
 
-// TestCancelAtAnyMoment: a start has many steps, and a cancellation in each is to leave nothing.
-func TestCancelAtAnyMoment(t *testing.T) {
-	l := newLauncher(t)
+// CancelAtAnyMoment: a start has many steps, and a cancellation in each is to leave nothing.
+func (suite Suite) CancelAtAnyMoment(t *testing.T) {
+	l := suite.launcher(t)
 	cause := errors.New("changed my mind")
 	// The first run also shows how long one takes here, so that the moments spread over all of it.
 	start := time.Now()
@@ -186,9 +186,9 @@ func TestCancelAtAnyMoment(t *testing.T) {
 	t.Logf("%d cancelled before the command ran, %d after, within %v", early, late, span)
 }
 
-// TestOrphans: what the command leaves behind ends with it, and does not hold its output.
-func TestOrphans(t *testing.T) {
-	l := newLauncher(t)
+// Orphans: what the command leaves behind ends with it, and does not hold its output.
+func (suite Suite) Orphans(t *testing.T) {
+	l := suite.launcher(t)
 	t.Run("daemons die with the command", func(t *testing.T) {
 		c := python(`
 import os, sys
@@ -245,9 +245,9 @@ print('reaped')
 	})
 }
 
-// TestConcurrent: containers know nothing of each other.
-func TestConcurrent(t *testing.T) {
-	l := newLauncher(t)
+// Concurrent: containers know nothing of each other.
+func (suite Suite) Concurrent(t *testing.T) {
+	l := suite.launcher(t)
 	for _, n := range []int{2, 20} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			var group sync.WaitGroup
@@ -269,9 +269,9 @@ func TestConcurrent(t *testing.T) {
 	}
 }
 
-// TestNothingIsLeft: what a run leaks, a server that runs for weeks does not survive.
-func TestNothingIsLeft(t *testing.T) {
-	l := newLauncher(t)
+// NothingIsLeft: what a run leaks, a server that runs for weeks does not survive.
+func (suite Suite) NothingIsLeft(t *testing.T) {
+	l := suite.launcher(t)
 	mustRun(t, l, "print(1)", "") // what is made once
 	before := takeStock(t)
 	missing := python("")
@@ -321,21 +321,24 @@ func (before stock) compare(t testing.TB) {
 	})
 }
 
-// TestExited: the end of the last process is told before the rest is removed, in the words of Run.
-func TestExited(t *testing.T) {
-	l := newLauncher(t)
+// Exited: the end of the command is told before the rest is removed, in the words of Run, and then nothing is left.
+func (suite Suite) Exited(t *testing.T) {
+	l := suite.launcher(t)
 	told := make(chan oci.Exit, 2)
 	tell := func(e oci.Exit) { told <- e }
 	for _, code := range []string{"pass", "import os, time\nif os.fork() == 0: time.sleep(1000)\nos._exit(3)", "import os; os.kill(os.getpid(), 9)"} {
 		c := python(code)
 		c.ID = newID()
-		var left []string
-		exit, err := l.Run(t.Context(), c, oci.Streams{Exited: func(e oci.Exit) { left = processesOf(t, c.ID); tell(e) }})
+		var then []string
+		exit, err := l.Run(t.Context(), c, oci.Streams{Exited: func(e oci.Exit) { then = cgroupsNamed(t, c.ID); tell(e) }})
 		if err != nil || len(told) != 1 {
 			t.Fatalf("%v, told %d times", err, len(told))
 		}
-		if e := <-told; e != exit || len(left) > 0 {
-			t.Errorf("told %+v, returned %+v; processes left: %v", e, exit, left)
+		if e := <-told; e != exit || exit.Limits == oci.ByCgroup && len(then) == 0 {
+			t.Errorf("told %+v when there were the cgroups %v, returned %+v", e, then, exit)
+		}
+		if left := append(processesIn(t, c.ID), cgroupsNamed(t, c.ID)...); len(left) > 0 {
+			t.Errorf("left: %v", left)
 		}
 	}
 	c := python("pass")
@@ -343,16 +346,4 @@ func TestExited(t *testing.T) {
 	if _, err := l.Run(t.Context(), c, oci.Streams{Exited: tell}); err == nil || len(told) != 0 {
 		t.Errorf("error %v, told %d times of what has not started", err, len(told))
 	}
-}
-
-// processesOf are the processes in a container's cgroups.
-func processesOf(t *testing.T, id string) (pids []string) {
-	t.Helper()
-	for _, dir := range ourCgroups(t) {
-		if strings.Contains(dir, id) {
-			b, _ := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
-			pids = append(pids, strings.Fields(string(b))...)
-		}
-	}
-	return pids
 }

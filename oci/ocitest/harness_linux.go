@@ -1,6 +1,6 @@
-//go:build linux && cgo
+//go:build linux
 
-package libct_test
+package ocitest
 
 import (
 	"bytes"
@@ -20,7 +20,7 @@ import (
 	"time"
 
 	"github.com/mcp-bridge/mcp-bridge/oci"
-	"github.com/mcp-bridge/mcp-bridge/oci/libct"
+	"github.com/mcp-bridge/mcp-bridge/oci/host"
 )
 
 // patience is how long a test waits for what must happen. It is a bound against hanging, not an expectation.
@@ -28,9 +28,11 @@ const patience = 60 * time.Second
 
 // idPrefix makes the containers of this process known among those of others on the same machine.
 var (
-	idPrefix = fmt.Sprintf("t%d-", os.Getpid())
+	idPrefix = prefixOf(os.Getpid())
 	ids      atomic.Int64
 )
+
+func prefixOf(pid int) string { return fmt.Sprintf("t%d-", pid) }
 
 func newID() string { return fmt.Sprintf("%s%d", idPrefix, ids.Add(1)) }
 
@@ -43,11 +45,11 @@ func python(code string) oci.Container {
 	}
 }
 
-// newLauncher makes a Launcher that is closed, and whose traces are looked for, when the test ends.
-func newLauncher(t testing.TB) *libct.Launcher {
+// launcher makes a launcher that is closed, and whose traces are looked for, when the test ends.
+func (suite Suite) launcher(t testing.TB) Launcher {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "state")
-	l := libct.New(libct.Options{StateDir: dir, AllowWeakLimits: os.Geteuid() != 0})
+	l := suite.New(host.Options{StateDir: dir, AllowWeakLimits: os.Geteuid() != 0})
 	t.Cleanup(func() {
 		if err := l.Close(); err != nil {
 			t.Errorf("close: %v", err)

@@ -1,10 +1,12 @@
-//go:build linux && cgo
+//go:build linux
 
-package libct_test
+package ocitest
 
 import (
+	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -15,7 +17,7 @@ import (
 	"github.com/opencontainers/cgroups"
 
 	"github.com/mcp-bridge/mcp-bridge/oci"
-	"github.com/mcp-bridge/mcp-bridge/oci/libct"
+	"github.com/mcp-bridge/mcp-bridge/oci/host"
 )
 
 // eat takes memory until it is refused, or killed.
@@ -33,10 +35,10 @@ except MemoryError:
     print('refused')
 `
 
-func TestMemoryLimit(t *testing.T) {
+func (suite Suite) MemoryLimit(t *testing.T) {
 	c := python(eat)
 	c.Limits.Memory = 64 << 20
-	o := run(t, t.Context(), newLauncher(t), c, "")
+	o := run(t, t.Context(), suite.launcher(t), c, "")
 	switch {
 	case o.Limits == oci.ByCgroup:
 		if o.err != nil || !o.OOM || o.Signal != syscall.SIGKILL || o.Code != 137 || o.stdout != "" {
@@ -53,10 +55,10 @@ func TestMemoryLimit(t *testing.T) {
 	}
 }
 
-// TestMemoryIsOfTheWholeContainer: no process is over the limit, and none of these is a process's own; whatever
+// MemoryIsOfTheWholeContainer: no process is over the limit, and none of these is a process's own; whatever
 // enforces the limit has to see their sum. The script would wait for ever.
-func TestMemoryIsOfTheWholeContainer(t *testing.T) {
-	l := newLauncher(t)
+func (suite Suite) MemoryIsOfTheWholeContainer(t *testing.T) {
+	l := suite.launcher(t)
 	for name, code := range map[string]string{
 		"processes": "import os\nfor i in range(4):\n    if os.fork() == 0:\n        kept = b'x' * (30 << 20)\n        sys.stdin.read()\nos.wait()\nos._exit(0)  # before cgroup v2 the kernel ends one of them only\n",
 		// The tmpfs mounts are memory, and a container cannot have both in full.
@@ -75,8 +77,8 @@ func TestMemoryIsOfTheWholeContainer(t *testing.T) {
 	}
 }
 
-// TestSharedMemoryCountsOnce: what children share with their parent is there once, however long they have it.
-func TestSharedMemoryCountsOnce(t *testing.T) {
+// SharedMemoryCountsOnce: what children share with their parent is there once, however long they have it.
+func (suite Suite) SharedMemoryCountsOnce(t *testing.T) {
 	c := python(`
 import os, sys, time
 kept = bytearray(40 << 20)
@@ -87,18 +89,18 @@ for i in range(4):
 for i in range(4): os.wait()
 print('done')`)
 	c.Limits.Memory = 96 << 20
-	if o := run(t, t.Context(), newLauncher(t), c, ""); o.err != nil || o.OOM || o.stdout != "done\n" {
+	if o := run(t, t.Context(), suite.launcher(t), c, ""); o.err != nil || o.OOM || o.stdout != "done\n" {
 		t.Errorf("%v", o)
 	}
 }
 
-// TestChildOutOfMemory: on cgroup v2 all processes go with the one that was over the limit. Before, a child may be killed
+// ChildOutOfMemory: on cgroup v2 all processes go with the one that was over the limit. Before, a child may be killed
 // and its parent not, and both are told.
-func TestChildOutOfMemory(t *testing.T) {
+func (suite Suite) ChildOutOfMemory(t *testing.T) {
 	c := python("import os\npid = os.fork()\nif pid == 0:\n    " + strings.ReplaceAll(eat, "\n", "\n    ") +
 		"\n    os._exit(0)\nprint(os.waitpid(pid, 0)[1])")
 	c.Limits.Memory = 64 << 20
-	o := run(t, t.Context(), newLauncher(t), c, "")
+	o := run(t, t.Context(), suite.launcher(t), c, "")
 	if o.Limits != oci.ByCgroup {
 		t.Skip("only a cgroup has an OOM killer of its own")
 	}
@@ -123,8 +125,8 @@ except OSError as e:
     print(errno.errorcode[e.errno], n)
 `
 
-func TestPidsLimit(t *testing.T) {
-	l := newLauncher(t)
+func (suite HostSuite) PidsLimit(t *testing.T) {
+	l := suite.launcher(t)
 	c := python(forkUntilRefused + "os.kill(-1, 9)\n") // all but itself and pid 1
 	c.Limits.Pids = 20
 	inR, inW := pipe(t)
@@ -145,8 +147,8 @@ func TestPidsLimit(t *testing.T) {
 	}
 }
 
-func TestForkBomb(t *testing.T) {
-	l := newLauncher(t)
+func (suite Suite) ForkBomb(t *testing.T) {
+	l := suite.launcher(t)
 	c := python("import os\npid = os.getpid()\nwhile True:\n    try: os.fork()\n    except OSError:\n        if os.getpid() == pid: os._exit(7)\n")
 	c.Limits.Pids = 64
 	if o := run(t, t.Context(), l, c, ""); o.err != nil || o.Code != 7 {
@@ -158,15 +160,17 @@ func runWithStdin(t *testing.T, l oci.Launcher, c oci.Container, stdin *os.File)
 	t.Helper()
 	outR, outW := pipe(t)
 	defer outR.Close()
-	exit, err := l.Run(t.Context(), c, oci.Streams{Stdin: stdin, Stdout: outW})
+	ctx, cancel := context.WithTimeoutCause(t.Context(), patience, errors.New("the test's patience is at its end"))
+	defer cancel()
+	exit, err := l.Run(ctx, c, oci.Streams{Stdin: stdin, Stdout: outW})
 	outW.Close()
 	b, _ := io.ReadAll(outR)
 	return outcome{Exit: exit, err: err, stdout: string(b)}
 }
 
-// TestCgroup looks at a running container from outside: the limits are the kernel's, and its own directory has them.
-func TestCgroup(t *testing.T) {
-	l := newLauncher(t)
+// Cgroup looks at a running container from outside: the limits are the kernel's, and its own directory has them.
+func (suite HostSuite) Cgroup(t *testing.T) {
+	l := suite.launcher(t)
 	c := python(untilEOF)
 	c.Limits = oci.Limits{Memory: 100 << 20, Pids: 33, CPUs: 0.5}
 	s := background(t, t.Context(), l, c)
@@ -208,18 +212,18 @@ func TestCgroup(t *testing.T) {
 	}
 }
 
-// TestNoLimits: none were asked for, which no host refuses.
-func TestNoLimits(t *testing.T) {
+// NoLimits: none were asked for, which no host refuses.
+func (suite Suite) NoLimits(t *testing.T) {
 	c := python("print(1)")
 	c.Limits = oci.Limits{}
-	if o := run(t, t.Context(), newLauncher(t), c, ""); o.err != nil || o.stdout != "1\n" {
+	if o := run(t, t.Context(), suite.launcher(t), c, ""); o.err != nil || o.stdout != "1\n" {
 		t.Errorf("%v", o)
 	}
 }
 
-// TestOtherUser: the user may be any that the host can map; for a user with single ids the map follows.
-func TestOtherUser(t *testing.T) {
-	l := newLauncher(t)
+// OtherUser: the user may be any that the host can map; for a user with single ids the map follows.
+func (suite Suite) OtherUser(t *testing.T) {
+	l := suite.launcher(t)
 	c := python("import os; print(os.getuid(), os.getgid()); open('/tmp/x', 'w'); open('/workspace/x', 'w')")
 	c.User = oci.User{UID: 1234, GID: 4321}
 	if o := run(t, t.Context(), l, c, ""); o.err != nil || o.Code != 0 || o.stdout != "1234 4321\n" {
@@ -227,27 +231,27 @@ func TestOtherUser(t *testing.T) {
 	}
 }
 
-// TestWeakLimitsMustBeAllowed: a host that cannot enforce limits says so, with what to do, instead of running without.
-func TestWeakLimitsMustBeAllowed(t *testing.T) {
-	l := libct.New(libct.Options{StateDir: filepath.Join(t.TempDir(), "state")})
+// WeakLimitsMustBeAllowed: a host that cannot enforce limits says so, with what to do, instead of running without.
+func (suite HostSuite) WeakLimitsMustBeAllowed(t *testing.T) {
+	l := suite.New(host.Options{StateDir: filepath.Join(t.TempDir(), "state")})
 	defer l.Close()
 	o := run(t, t.Context(), l, python("print(1)"), "")
 	if os.Geteuid() == 0 || o.Limits == oci.ByCgroup {
 		t.Skip("this host and user have cgroups")
 	}
-	var host *oci.HostError
-	if !errors.As(o.err, &host) || !strings.Contains(host.Fix, "MCP_BRIDGE_ALLOW_WEAK_LIMITS") || !strings.Contains(host.Missing, "memory") {
+	var missing *oci.HostError
+	if !errors.As(o.err, &missing) || !strings.Contains(missing.Fix, "MCP_BRIDGE_ALLOW_WEAK_LIMITS") || !strings.Contains(missing.Missing, "memory") {
 		t.Errorf("%v\nwant a HostError about limits with its remedy", o)
 	}
 }
 
-// TestClosedDirectory: root's containers run as users that have no name; the error is to say which directory does not
-// let them through.
-func TestClosedDirectory(t *testing.T) {
+// ClosedDirectory: root's containers run as users that have no name. Either that does not matter, or the error is to say
+// which directory does not let them through.
+func (suite HostSuite) ClosedDirectory(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("a user's own directories are open to the user's containers while they start")
 	}
-	dir, err := os.MkdirTemp("/var/tmp", "mcp-bridge-libct-closed-")
+	dir, err := os.MkdirTemp("/var/tmp", "mcp-bridge-"+suite.Name+"-closed-")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -265,17 +269,23 @@ func TestClosedDirectory(t *testing.T) {
 	}
 	c := python("")
 	c.Rootfs = filepath.Join(closed, "rootfs")
-	o := run(t, t.Context(), newLauncher(t), c, "")
-	var host *oci.HostError
-	if !errors.As(o.err, &host) || !strings.Contains(host.Missing, closed+" may not be entered") {
+	o := run(t, t.Context(), suite.launcher(t), c, "")
+	if suite.ThroughClosed {
+		if !errors.Is(o.err, fs.ErrNotExist) || !strings.Contains(o.err.Error(), c.Args[0]) {
+			t.Errorf("%v\nwant an error about %s, which is not in the image", o, c.Args[0])
+		}
+		return
+	}
+	var missing *oci.HostError
+	if !errors.As(o.err, &missing) || !strings.Contains(missing.Missing, closed+" may not be entered") {
 		t.Errorf("%v\nwant a HostError that names %s", o, closed)
 	}
 }
 
-func TestMissingRootfs(t *testing.T) {
+func (suite Suite) MissingRootfs(t *testing.T) {
 	c := python("")
 	c.Rootfs = filepath.Join(t.TempDir(), "missing")
-	if o := run(t, t.Context(), newLauncher(t), c, ""); o.err == nil || !strings.Contains(o.err.Error(), c.Rootfs) {
+	if o := run(t, t.Context(), suite.launcher(t), c, ""); o.err == nil || !strings.Contains(o.err.Error(), c.Rootfs) {
 		t.Errorf("%v\nwant an error that names %s", o, c.Rootfs)
 	}
 }
