@@ -58,7 +58,7 @@ func (h *house) nothingLeft(t testing.TB, before traces) {
 // left says what of the containers with these ids is still there, if anything is.
 func (h *house) left(t testing.TB, before traces, ids []string) string {
 	t.Helper()
-	if ps := processesWith(t, h.mark); len(ps) > 0 {
+	if ps := processesOf(t, h.mark); len(ps) > 0 {
 		return fmt.Sprintf("processes are left: %v", ps)
 	}
 	if n := children(t); n > before.children {
@@ -108,7 +108,7 @@ func TestTracesAreSeen(t *testing.T) {
 	ids := slices.Clone(h.launcher.ids)
 	h.launcher.mu.Unlock()
 	for what, seen := range map[string]bool{
-		"processes": len(processesWith(t, h.mark)) > 0, "children": children(t) > before.children,
+		"processes": len(processesOf(t, h.mark)) > 0, "children": children(t) > before.children,
 		"cgroups": weak || len(cgroupsOf(ids)) > 0, "files": filesBelow(h.state) > before.files,
 		"descriptors": entries(t, "/proc/self/fd") > before.fds, "goroutines": runtime.NumGoroutine() > before.goroutines,
 	} {
@@ -116,7 +116,7 @@ func TestTracesAreSeen(t *testing.T) {
 			t.Errorf("a running script has no %s", what)
 		}
 	}
-	for _, pid := range processesWith(t, h.mark) {
+	for _, pid := range processesOf(t, h.mark) {
 		if inner := statusOf(t, pid, "NSpid"); len(inner) < 2 || inner[len(inner)-1] == "1" {
 			continue // what starts the script is the container's root
 		}
@@ -217,20 +217,40 @@ func children(t testing.TB) int {
 	return n
 }
 
-// processesWith are the processes that have mark in their environment, which a fork inherits.
-func processesWith(t testing.TB, mark string) (pids []string) {
+// processesOf are the processes that have mark in their environment, which a fork inherits, and those below this one, which
+// a user sees although their environment is another user's.
+func processesOf(t testing.TB, mark string) (pids []string) {
 	t.Helper()
 	files, err := filepath.Glob("/proc/[0-9]*/environ")
 	if err != nil {
 		t.Fatal(err)
 	}
+	pids = below(strconv.Itoa(os.Getpid()))
 	for _, f := range files {
-		if b, err := os.ReadFile(f); err == nil && bytes.Contains(b, []byte(mark)) {
-			pids = append(pids, filepath.Base(filepath.Dir(f)))
+		pid := filepath.Base(filepath.Dir(f))
+		if b, err := os.ReadFile(f); err == nil && bytes.Contains(b, []byte(mark)) && !slices.Contains(pids, pid) {
+			pids = append(pids, pid)
 		}
 	}
 	return pids
 }
+
+// below are the descendants of a process that are in a process namespace of their own.
+func below(pid string) (pids []string) {
+	files, _ := filepath.Glob("/proc/" + pid + "/task/*/children") // gone is none
+	for _, f := range files {
+		b, _ := os.ReadFile(f)
+		for _, child := range strings.Fields(string(b)) {
+			if status, _ := os.ReadFile("/proc/" + child + "/status"); nested.Match(status) {
+				pids = append(pids, child)
+			}
+			pids = append(pids, below(child)...)
+		}
+	}
+	return pids
+}
+
+var nested = regexp.MustCompile(`(?m)^NSpid:\s+\d+\s+\d+`)
 
 func statusOf(t testing.TB, pid, name string) []string {
 	t.Helper()
