@@ -61,14 +61,14 @@ func (l *Launcher) launch(ctx context.Context, c oci.Container, s oci.Streams, o
 	if err != nil {
 		return oci.Exit{}, err
 	}
-	if err := o.Record(cgroup.Paths()); err != nil {
-		return oci.Exit{}, err
-	}
 	r := run{offer: o, spec: spec, plan: p, cgroup: cgroup}
 	if !w.root && !o.Nested {
 		if r.base, err = l.base.open(ctx, o.Host); err != nil {
 			return oci.Exit{}, &oci.StartError{Step: host.StepStart, Err: err}
 		}
+	}
+	if err := o.Record(cgroup.Paths()); err != nil {
+		return oci.Exit{}, err
 	}
 	exit, err := r.run(ctx, c, s)
 	o.Removed(cgroup.Remove())

@@ -97,7 +97,13 @@ func (s *state) record(id string, cgroups map[string]string) error {
 	if err != nil {
 		return fmt.Errorf("cannot record container: %w", err)
 	}
-	if err := os.WriteFile(filepath.Join(s.dir, id+".json"), b, 0o600); err != nil {
+	// A record that is there is of a container that runs: two of one name would end each other.
+	f, err := os.OpenFile(filepath.Join(s.dir, id+".json"), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err == nil {
+		_, err = f.Write(b)
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
 		return fmt.Errorf("cannot record container in the state directory: %w", err)
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -63,8 +64,8 @@ func (w watchdog) watch(done <-chan struct{}, kill func()) (over bool) {
 
 // memory is what the container holds, in bytes. Pages of the image's files are not counted: they are the host's cache.
 func (w watchdog) memory() int64 {
-	files := w.files()
 	pids := w.processes()
+	files := w.files(pids)
 	most := files
 	for _, pid := range pids {
 		most += w.resident(pid)
@@ -129,12 +130,20 @@ func (w watchdog) private(pid int) (bytes int64) {
 	return bytes
 }
 
-// files is the size of all files in the container's tmpfs mounts.
-func (w watchdog) files() (bytes int64) {
-	for _, dir := range w.tmpfs {
-		var st unix.Statfs_t
-		if unix.Statfs(fmt.Sprintf("/proc/%d/root%s", w.pid, dir), &st) == nil && st.Type == unix.TMPFS_MAGIC {
-			bytes += int64(st.Blocks-st.Bfree) * st.Bsize //nolint:gosec,unconvert // of a tmpfs with a size; differs by architecture
+// files is the size of all files in the container's tmpfs mounts, as seen through one of its processes: the first one may
+// have been executed outside of its user namespace, and then is not ours to look through.
+func (w watchdog) files(pids []int) (bytes int64) {
+	for _, pid := range slices.Backward(pids) {
+		seen := false
+		for _, dir := range w.tmpfs {
+			var st unix.Statfs_t
+			if unix.Statfs(fmt.Sprintf("/proc/%d/root%s", pid, dir), &st) == nil && st.Type == unix.TMPFS_MAGIC {
+				seen = true
+				bytes += int64(st.Blocks-st.Bfree) * st.Bsize //nolint:gosec,unconvert // of a tmpfs with a size; differs by architecture
+			}
+		}
+		if seen {
+			break
 		}
 	}
 	return bytes

@@ -96,6 +96,14 @@ static char *next(void)
 	return s;
 }
 
+// operation is the next one of the plan; failures are of that.
+static char *operation(void)
+{
+	static int read;
+	nth = read++;
+	return next();
+}
+
 static unsigned long number(void) { return strtoul(next(), NULL, 10); }
 
 static void read_plan(void)
@@ -131,18 +139,18 @@ static void write_map(pid_t pid, const char *name, const char *text)
 static void enter_namespaces(void)
 {
 	int mapped[2];
-	char *uids, *gids, *groups, *op = next();
+	char *uids, *gids, *groups, *op = operation();
 	if (*op == 'C') {
 		at = AT_CGROUP;
 		write_file(next(), "0");
-		op = next();
+		op = operation();
 	}
 	if (*op == 'N') {
 		at = AT_BASE;
 		// What has gained capabilities is not dumpable, and so nobody's who could write its maps.
 		if (setns(BASE, CLONE_NEWUSER) || prctl(PR_SET_DUMPABLE, 1))
 			fail();
-		op = next();
+		op = operation();
 	}
 	uids = next(), gids = next(), groups = next();
 	at = AT_CLONE;
@@ -268,6 +276,7 @@ static void make_devices(void)
 		{ "/proc/self/fd", "/dev/fd" }, { "/proc/self/fd/0", "/dev/stdin" }, { "/proc/self/fd/1", "/dev/stdout" },
 		{ "/proc/self/fd/2", "/dev/stderr" }, { "/proc/kcore", "/dev/core" }, { "pts/ptmx", "/dev/ptmx" },
 	};
+	enum { CORE = 4 }; // only where the kernel has it
 	at = AT_MAKE_DEVICES;
 	for (int i = 0; i < device_count; i++) {
 		char path[64];
@@ -279,7 +288,7 @@ static void make_devices(void)
 		close(trees[i]);
 	}
 	for (size_t i = 0; i < sizeof links / sizeof *links; i++)
-		if (symlink(links[i][0], links[i][1]))
+		if ((i != CORE || access("/proc/kcore", F_OK) == 0) && symlink(links[i][0], links[i][1]))
 			fail();
 	// What is /dev/null of the host becomes that of the container.
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -371,7 +380,7 @@ void hold(void)
 
 void setup(int extra)
 {
-	int image = -1, drop_groups = 0, made = 0;
+	int image = -1, drop_groups = 0;
 	size_t args = 0, variables = 0;
 	struct command c = { .extra = extra, .uid = "0", .gid = "0", .memory = "0", .pids = "0" };
 
@@ -390,10 +399,9 @@ void setup(int extra)
 	c.env = calloc(end - plan, sizeof *c.env);
 	if (!c.argv || !c.env)
 		fail();
-	for (;; made++) {
-		char op = *next(), *a, *b, *d;
+	for (;;) {
+		char op = *operation(), *a, *b, *d;
 		unsigned long flags;
-		nth = made;
 		switch (op) {
 		case 'i':
 			at = AT_IMAGE;
