@@ -82,7 +82,11 @@ func (suite Suite) Main(ctx context.Context, m *testing.M) int {
 		}
 		ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 		defer stop()
-		if tree, err = (&rootfs.Store{Dir: filepath.Join(dir, "cache")}).Ensure(ctx, image); err != nil {
+		store := &rootfs.Store{Dir: filepath.Join(dir, "cache")}
+		if tree, err = store.Ensure(ctx, image); err == nil {
+			err = store.Settle(ctx) // else it does so meanwhile, with a file and a goroutine that a test could count
+		}
+		if err != nil {
 			fmt.Fprintln(os.Stderr, "cannot make a root directory for the tests:", err)
 			return 1
 		}
