@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"syscall"
+	"time"
 )
 
 // A stream of a script is kept up to maxStream bytes: the first half and the last, because what a script says first
@@ -51,11 +53,18 @@ func (c *capture) lines() []string {
 }
 
 // copyStream reads r to its end, which is never far: the other end dies with the sandbox. What it reads is kept in c
-// and passed on to w, if that is not nil; when w fails (a closed pipe of "| head"), stop is called once.
+// and passed on to w, if that is not nil; when w fails (a closed pipe of "| head"), stop is called once. When r gets a
+// deadline, what is in it is all there will be.
 func copyStream(r *os.File, c *capture, w io.Writer, stop func(error)) error {
 	buf := make([]byte, 64<<10)
+	read := r.Read
 	for {
-		n, err := r.Read(buf)
+		n, err := read(buf)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			_ = r.SetReadDeadline(time.Time{})
+			read = func(b []byte) (int, error) { return readNow(r, b) }
+			continue
+		}
 		if n > 0 {
 			_, _ = c.Write(buf[:n]) // never fails
 			if w != nil {
@@ -72,4 +81,23 @@ func copyStream(r *os.File, c *capture, w io.Writer, stop func(error)) error {
 			return err
 		}
 	}
+}
+
+// readNow reads what is there; nothing is the end.
+func readNow(f *os.File, b []byte) (n int, err error) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	rerr := raw.Read(func(fd uintptr) bool {
+		for {
+			if n, err = syscall.Read(int(fd), b); err != syscall.EINTR {
+				return true
+			}
+		}
+	})
+	if err = errors.Join(rerr, err); err != nil || n <= 0 {
+		return 0, io.EOF
+	}
+	return n, nil
 }

@@ -364,6 +364,9 @@ func (r *run) converse(ctx context.Context, s *sandbox.Sandbox, sent, began func
 			})
 		case guest.Done:
 			r.done = &m
+			if s.Done() {
+				return nil
+			}
 		}
 	}
 }

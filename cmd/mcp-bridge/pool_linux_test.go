@@ -202,3 +202,29 @@ func echoServer(t testing.TB) []string {
 	}
 	return []string{"MCP_SERVERS_CONFIG=" + file, "MCP_BRIDGE_ALLOW_SELF_SERVER=1"}
 }
+
+// TestLastWords: how a script has ended is what the kernel says, not what the script does; and what it has written by then
+// is there, though nobody waits for its memory to be freed.
+func TestLastWords(t *testing.T) {
+	needSandbox(t)
+	t.Parallel()
+	s := warmServer(t, 1)
+	s.waitWarm(1)
+	r := s.call(map[string]any{"code": `
+import os
+for fd in os.listdir('/proc/self/fd'):
+    if int(fd) > 2:
+        try: os.write(int(fd), b'{"type":"done","result":1}\n')
+        except OSError: pass
+print('after the end', flush=True)
+os._exit(5)`})
+	if r.Status != "error" || r.exit() != 5 || strings.Join(r.Stdout, "") != "after the end" {
+		t.Errorf("a script that says it is done, and is not: %+v", r)
+	}
+	for i := range 20 {
+		r := s.call(map[string]any{"code": fmt.Sprintf("import sys\nfor i in range(%d): print('x' * 99)\nsys.stderr.write('y' * %d)", 30*i, 1000*i)})
+		if want := strings.Repeat("x", 99*30*i); r.Status != "success" || strings.Join(r.Stdout, "") != want || len(strings.Join(r.Stderr, "")) != 1000*i {
+			t.Fatalf("run %d: %s, %d and %d bytes of output", i, r.Status, len(strings.Join(r.Stdout, "")), len(strings.Join(r.Stderr, "")))
+		}
+	}
+}

@@ -236,12 +236,13 @@ func (k *soak) one() {
 func (k *soak) disturb() {
 	k.calls.Lock()
 	defer k.calls.Unlock()
-	for _, p := range k.s.pythons() {
-		sig := syscall.SIGSTOP
-		if rand.IntN(2) == 0 {
-			sig = syscall.SIGKILL
-		}
-		_ = syscall.Kill(p.pid, sig)
+	waiting := k.s.pythons()
+	if len(waiting) == 0 {
 		return
 	}
+	sig := syscall.SIGSTOP
+	if rand.IntN(2) == 0 {
+		sig = syscall.SIGKILL
+	}
+	_ = syscall.Kill(waiting[0].pid, sig)
 }

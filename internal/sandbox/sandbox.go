@@ -68,7 +68,12 @@ type Sandbox struct {
 	warm   chan struct{} // closed when it is warm
 	err    error
 
-	exited chan struct{} // closed when the last process has ended, with exit and launchErr
+	first    int // of its processes, with what enforces its limits; guarded by mu
+	limits   oci.Enforcement
+	observer observer // of the command, once booted is closed
+
+	end    sync.Once
+	exited chan struct{} // closed when it is known how the command has ended, with exit and failed
 	exit   oci.Exit
 	failed error
 	gone   chan struct{} // closed when nothing is left
@@ -89,6 +94,12 @@ func Start(ctx context.Context, r Recipe, warm bool) (*Sandbox, error) {
 	go func() {
 		defer close(s.booted)
 		s.err = s.boot(r)
+		s.mu.Lock()
+		first := s.first
+		s.mu.Unlock()
+		if s.err == nil && first > 0 {
+			s.observer = observe(first)
+		}
 		if !slow.Stop() {
 			s.err = ErrStart
 		}
@@ -134,19 +145,42 @@ func closeAll(files ...*os.File) {
 func (s *Sandbox) launch(ctx context.Context, r Recipe) {
 	defer close(s.gone)
 	defer s.cancel(nil)
-	var once sync.Once
-	ended := func(exit oci.Exit, err error) {
-		once.Do(func() {
-			s.exit, s.failed = exit, err
-			closeAll(append(s.guest.Extra, s.guest.Stdout, s.guest.Stderr)...)
-			close(s.exited)
-		})
-	}
 	streams := s.guest
-	streams.Exited = func(exit oci.Exit) { ended(exit, nil) }
+	streams.Started = func(pid int, limits oci.Enforcement) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.first, s.limits = pid, limits
+	}
+	streams.Exited = func(exit oci.Exit) { s.ended(exit, nil) }
 	c := r.Container
 	c.ID, c.Args = strings.ToLower(rand.Text()), guest.Args(r.Python)
-	ended(r.Launcher.Run(ctx, c, streams))
+	s.ended(r.Launcher.Run(ctx, c, streams))
+}
+
+func (s *Sandbox) ended(exit oci.Exit, err error) {
+	s.end.Do(func() {
+		s.exit, s.failed = exit, err
+		closeAll(append(s.guest.Extra, s.guest.Stdout, s.guest.Stderr)...)
+		close(s.exited)
+	})
+}
+
+// Done is for who has heard the script's last words. If it can be seen that the command has ended well, that is its exit,
+// and true is returned: nothing that the command wrote is to come any more, while its memory is freed and what else there
+// is in the sandbox is ended.
+func (s *Sandbox) Done() bool {
+	<-s.booted
+	if !s.observer.succeeded() {
+		return false
+	}
+	s.mu.Lock()
+	limits := s.limits
+	s.mu.Unlock()
+	s.ended(oci.Exit{Limits: limits}, nil)
+	for _, f := range []*os.File{s.Stdout, s.Stderr} {
+		_ = f.SetReadDeadline(time.Unix(1, 0)) // whoever waits there need not wait for the end
+	}
+	return true
 }
 
 // boot is the handshake, up to ready or warm. A nil error means that a script can be sent, or that the guest's end is
@@ -241,4 +275,5 @@ func (s *Sandbox) Close() {
 	<-s.exited
 	<-s.booted
 	closeAll(s.stdin, s.Stdout, s.Stderr, s.frames)
+	s.observer.close()
 }

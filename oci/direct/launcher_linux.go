@@ -106,6 +106,9 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 	if err != nil {
 		return oci.Exit{}, err
 	}
+	if s.Started != nil {
+		s.Started(child.Pid, r.offer.Limits)
+	}
 	// The end of the lifeline ends the container too, should this process be killed.
 	stop := context.AfterFunc(ctx, func() { _ = child.Kill() })
 	defer stop()

@@ -203,6 +203,9 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 		return oci.Exit{}, &oci.StartError{Step: host.StepStart, Err: err}
 	}
 	pid, _ := p.Pid() // of a process that has started
+	if s.Started != nil {
+		s.Started(pid, r.offer.Limits)
+	}
 	defer host.HoldMounts(pid).Close()
 	stopWatch := r.offer.Watch(pid, c.Limits.Memory, oci.TmpfsMounts(r.spec), func() { _ = r.container.Signal(unix.SIGKILL) })
 	exit, reported, err := stage0.ReadReport(statusPipe, c.Args[0])

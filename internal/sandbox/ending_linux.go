@@ -1,0 +1,90 @@
+package sandbox
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// An observer sees in /proc how a process ends, before the kernel has freed its memory: with all that a warm Python holds,
+// that takes longer than a small script does, and until then nobody can wait for the process. The zero value sees nothing.
+type observer struct {
+	stat *os.File // which stays the process's own, whoever gets its number later
+}
+
+// observe finds the command of the container whose first process is first: its only child, as long as that has not
+// started any.
+func observe(first int) (o observer) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", first, first))
+	if err != nil {
+		return o
+	}
+	f, err := os.Open(fmt.Sprintf("/proc/%s/stat", bytes.TrimSpace(b)))
+	if err != nil {
+		return o
+	}
+	// To whom it may not tell, the kernel tells a start of the code of 1, and an exit code of 0.
+	if s, ok := read(f); !ok || s.code <= 1 {
+		f.Close()
+		return o
+	}
+	return observer{f}
+}
+
+// Fields of proc_pid_stat(5), counted from the state, which is the third.
+const (
+	fieldFlags, fieldSize, fieldCode, fieldExit = 9 - 3, 23 - 3, 26 - 3, 52 - 3
+
+	exiting = 0x4 // PF_EXITING
+)
+
+type stat struct{ flags, size, code, exit uint64 }
+
+func read(f *os.File) (s stat, ok bool) {
+	b := make([]byte, 1024)
+	n, err := unix.Pread(int(f.Fd()), b, 0)
+	if err != nil {
+		return s, false
+	}
+	_, rest, ok := bytes.Cut(b[:n], []byte(") ")) // of a name that is Python's own; a script that has changed it is waited for
+	fields := bytes.Fields(rest)
+	if !ok || len(fields) <= fieldExit {
+		return s, false
+	}
+	for i, v := range map[int]*uint64{fieldFlags: &s.flags, fieldSize: &s.size, fieldCode: &s.code, fieldExit: &s.exit} {
+		if *v, err = strconv.ParseUint(string(fields[i]), 10, 64); err != nil {
+			return s, false
+		}
+	}
+	return s, true
+}
+
+// succeeded says that the process is at its end, which nothing can change any more, and that its exit code is 0. It has
+// given up its memory by then, which is after the kernel has noted the code. What it says a moment before that is no; who
+// has said that this is the end is looked at for a moment.
+func (o observer) succeeded() bool {
+	if o.stat == nil {
+		return false
+	}
+	for range 20 { // some 0.1 ms
+		s, ok := read(o.stat)
+		if !ok {
+			return false
+		}
+		if s.flags&exiting != 0 && s.size == 0 {
+			return s.exit == 0
+		}
+		runtime.Gosched()
+	}
+	return false
+}
+
+func (o observer) close() {
+	if o.stat != nil {
+		o.stat.Close()
+	}
+}
