@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"syscall"
 
@@ -29,6 +30,7 @@ func Init() {
 		}
 		return
 	}
+	debug.SetGCPercent(-1) // it lives for some 20 ms
 	go holdLifeline()
 	// libcontainer drops supplementary groups for root only. A user's would stay: the group that is mapped to 0 by name,
 	// the others as nobody's, and all of them with their rights on files. Where a user has mapped his own id, without
