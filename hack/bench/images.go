@@ -244,12 +244,14 @@ func (b *imageBench) serve(ctx context.Context) error {
 
 func (b *imageBench) push(layout, compression string) (string, error) {
 	ref := fmt.Sprintf("%s/%s:%s", b.registry, strings.TrimPrefix(filepath.Base(layout), "."), compression)
-	// Layers that are compressed already would be pushed as they are.
-	plain := "dir:" + b.fresh()
+	// Compressed before it is pushed, and pushed as it is: skopeo would else find the layers of an earlier push, compressed
+	// otherwise, and take those.
 	level := map[string]string{"gzip": "6", "zstd": "3"}[compression]
+	plain, packed := "dir:"+b.fresh(), "dir:"+b.fresh()
 	for _, args := range [][]string{
 		{"--dest-decompress", "oci:" + layout, plain},
-		{"--dest-tls-verify=false", "--dest-compress-format", compression, "--dest-compress-level", level, plain, "docker://" + ref},
+		{"--dest-compress", "--dest-compress-format", compression, "--dest-compress-level", level, plain, packed},
+		{"--preserve-digests", "--dest-tls-verify=false", packed, "docker://" + ref},
 	} {
 		if out, err := exec.Command("skopeo", append([]string{"copy", "--quiet"}, args...)...).CombinedOutput(); err != nil {
 			return "", fmt.Errorf("skopeo copy %s: %w: %s", args[len(args)-1], err, out)
