@@ -11,9 +11,10 @@ import (
 	"io"
 	"sync"
 
-	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/mcp-bridge/mcp-bridge/internal/gunzip"
 )
 
 // A layerReader is the uncompressed tar stream of a layer blob. It counts and hashes what it gives, and stops at the
@@ -45,7 +46,7 @@ func (l *layerReader) decode(br *bufio.Reader) (io.Reader, error) {
 	}
 	switch {
 	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b}):
-		return gzip.NewReader(br)
+		return gunzip.NewReader(br), nil
 	case bytes.Equal(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}):
 		// One goroutine: we have a pipeline of our own, and the decoder's would need twice the memory. No checksums:
 		// all of it is hashed anyway.
