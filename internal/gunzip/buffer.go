@@ -28,8 +28,6 @@ func newInput(r io.Reader) input { return input{r: r, buf: make([]byte, 64<<10+s
 // rest is what has been read. No bits may be pending.
 func (in *input) rest() []byte { return in.buf[in.pos:in.end] }
 
-func (in *input) empty() bool { return in.pos == in.end }
-
 // need reads until n bytes are there. err is io.ErrUnexpectedEOF if there are no more, or the stream's own.
 func (in *input) need(n int) error {
 	if in.end-in.pos >= n {
