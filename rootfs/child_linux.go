@@ -29,9 +29,6 @@ func growPipe(w *os.File) {
 func limitChild() error {
 	// Garbage is a fifth of what it needs: it decodes into buffers that it keeps.
 	debug.SetGCPercent(50)
-	// More than there are processors, so that one is always idle: else the scheduler takes a goroutine's place away in
-	// each system call that lasts longer than 20 us, as those that make files do, and thousands of times wakes a thread.
-	runtime.GOMAXPROCS(runtime.NumCPU() + 3)
 	for what, n := range map[int]uint64{
 		unix.RLIMIT_CORE:   0,
 		unix.RLIMIT_FSIZE:  maxBytes,
