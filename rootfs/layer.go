@@ -27,15 +27,16 @@ type layerReader struct {
 	decoder func() // frees what the decoder holds
 }
 
-// newLayerReader makes a reader of a blob that may unpack to limit bytes, whose hash is wanted.
-func newLayerReader(blob io.Reader, algorithm digest.Algorithm, limit int64) (*layerReader, error) {
+// newLayerReader makes a reader of a blob that may unpack to limit bytes, whose hash is wanted. It decodes up to ahead
+// bytes more than have been read.
+func newLayerReader(blob io.Reader, algorithm digest.Algorithm, limit int64, ahead int) (*layerReader, error) {
 	l := &layerReader{decoder: func() {}}
 	plain, err := l.decode(bufio.NewReaderSize(blob, chunkSize))
 	if err != nil {
 		return nil, damaged(err)
 	}
 	l.hash = &hashStage{algorithm: algorithm, hash: algorithm.Hash(), left: limit, limit: limit}
-	l.plain = startReadAhead(plain, l.hash.see)
+	l.plain = startReadAhead(plain, l.hash.see, max(3, ahead/chunkSize))
 	return l, nil
 }
 
@@ -182,21 +183,18 @@ type chunk struct {
 }
 
 // chunkSize is small enough for the caches of a processor, and large enough that handing it over costs nothing.
-// chunks is one for each who works on one, and as many that wait.
-const (
-	chunkSize = 256 << 10
-	chunks    = 6
-)
+const chunkSize = 256 << 10
 
-func startReadAhead(r io.Reader, see func(chunk) chunk) *readAhead {
+// startReadAhead reads into n chunks, which are made when they are needed first.
+func startReadAhead(r io.Reader, see func(chunk) chunk, n int) *readAhead {
 	a := &readAhead{
-		read:  make(chan chunk, chunks), // as many places as buffers: sending never blocks
-		seen:  make(chan chunk, chunks),
-		empty: make(chan []byte, chunks),
+		read:  make(chan chunk, n), // as many places as chunks: sending never blocks
+		seen:  make(chan chunk, n),
+		empty: make(chan []byte, n),
 		quit:  make(chan struct{}),
 	}
-	for range chunks {
-		a.empty <- make([]byte, chunkSize)
+	for range n {
+		a.empty <- nil
 	}
 	a.running.Go(func() {
 		for {
@@ -204,6 +202,9 @@ func startReadAhead(r io.Reader, see func(chunk) chunk) *readAhead {
 			case <-a.quit:
 				return
 			case b := <-a.empty:
+				if b == nil {
+					b = make([]byte, chunkSize)
+				}
 				c := fill(r, b)
 				a.read <- c
 				if c.err != nil {
