@@ -29,9 +29,10 @@ type jobLayer struct {
 	Algorithm digest.Algorithm `json:"algorithm"` // of the diff ID
 }
 
-// aheadBytes is what all streams together may decode ahead of what is written. Archives have large files, which are
-// written faster than they are decoded, and long rows of small ones, which are not: the one makes up for the other.
-const aheadBytes = 12 << 20
+// aheadBytes is what an only stream may decode ahead of what is written. Archives have large files, which are written
+// faster than they are decoded, and long rows of small ones, which are not: the one makes up for the other. Several
+// streams do that for each other, and need their memory for several decoders: each may have a part of its part.
+const aheadBytes = 8 << 20
 
 // A jobResult is what it found.
 type jobResult struct {
@@ -131,7 +132,7 @@ func (u *unpacker) stream(ctx context.Context, r io.Reader) error {
 
 // read reads one layer to its end.
 func (u *unpacker) read(ctx context.Context, l *layerWriter, blob io.Reader) error {
-	r, err := newLayerReader(blob, u.job.Layers[l.n].Algorithm, l.quota.left, aheadBytes/u.streams)
+	r, err := newLayerReader(blob, u.job.Layers[l.n].Algorithm, l.quota.left, aheadBytes/(u.streams*u.streams))
 	if err != nil {
 		return err
 	}
