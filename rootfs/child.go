@@ -129,9 +129,16 @@ func (a answer) check(j job) (jobResult, error) {
 	return a.Result, nil
 }
 
-// startUnpacker starts unpacking; layers go into the streams, each of which is to be closed when none comes any more.
-// wait returns when the unpacker and its process are gone. Cancelling ctx kills it.
-func startUnpacker(ctx context.Context, j job, streams int, lock *os.File) (to []*os.File, wait func() (jobResult, error), err error) {
+// A running unpacker has been started, and does not know yet what a config says.
+type running struct {
+	begin func(j job) // to be called at most once
+	// wait returns when the unpacker and its process are gone.
+	wait func() (jobResult, error)
+}
+
+// startUnpacker starts an unpacker; layers go into the streams, each of which is to be closed when none comes any more.
+// Of the job, the algorithms may still be missing. Cancelling ctx kills it.
+func startUnpacker(ctx context.Context, j job, streams int, lock *os.File) (to []*os.File, u running, err error) {
 	var from []*os.File
 	defer func() {
 		if err != nil {
@@ -141,7 +148,7 @@ func startUnpacker(ctx context.Context, j job, streams int, lock *os.File) (to [
 	for range streams {
 		r, w, err := os.Pipe()
 		if err != nil {
-			return nil, nil, err
+			return nil, running{}, err
 		}
 		from, to = append(from, r), append(to, w)
 		growPipe(w)
@@ -149,23 +156,33 @@ func startUnpacker(ctx context.Context, j job, streams int, lock *os.File) (to [
 	if !reexec.Load() {
 		return to, runHere(ctx, j, from), nil
 	}
-	wait, err = startChild(ctx, j, from, lock)
-	return to, wait, err
+	u, err = startChild(ctx, j, from, lock)
+	return to, u, err
 }
 
 // runHere is the unpacker without a process.
-func runHere(ctx context.Context, j job, from []*os.File) (wait func() (jobResult, error)) {
+func runHere(ctx context.Context, j job, from []*os.File) running {
 	streams := make([]io.ReadCloser, len(from))
 	for i, f := range from {
 		streams[i] = f
 	}
-	done := make(chan answer, 1)
+	begun, done := make(chan job, 1), make(chan answer, 1)
 	go func() {
-		result, err := j.run(ctx, streams, false)
+		var result jobResult
+		var err error
+		select {
+		case j := <-begun:
+			result, err = j.run(ctx, streams, false)
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		}
 		closeAll(from)
 		done <- newAnswer(result, err)
 	}()
-	return func() (jobResult, error) { return (<-done).check(j) }
+	return running{
+		begin: func(j job) { begun <- j },
+		wait:  func() (jobResult, error) { return (<-done).check(j) },
+	}
 }
 
 func closeAll(files []*os.File) {

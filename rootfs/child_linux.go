@@ -51,11 +51,7 @@ func limitChild() error {
 // startChild starts the unpacker as a process that may write below the job's directories only. It starts it from a
 // thread of its own, which has given up everything that the child must not have, because that is inherited, and which
 // then ends with the child, because a parent death signal means the death of the thread.
-func startChild(ctx context.Context, j job, streams []*os.File, lock *os.File) (wait func() (jobResult, error), err error) {
-	stdin, err := json.Marshal(order{Job: j, Streams: len(streams)})
-	if err != nil {
-		return nil, err
-	}
+func startChild(ctx context.Context, j job, streams []*os.File, lock *os.File) (running, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	cmd := exec.CommandContext(ctx, "/proc/self/exe")
 	cmd.Args, cmd.Env, cmd.Dir = []string{unpackName}, []string{}, "/"
@@ -69,7 +65,7 @@ func startChild(ctx context.Context, j job, streams []*os.File, lock *os.File) (
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		cancel()
-		return nil, err
+		return running{}, err
 	}
 
 	started, ended := make(chan error, 1), make(chan error, 1)
@@ -85,18 +81,15 @@ func startChild(ctx context.Context, j job, streams []*os.File, lock *os.File) (
 	})
 	if err := <-started; err != nil {
 		cancel()
-		return nil, fmt.Errorf("cannot start the unpacker: %w", err)
+		return running{}, fmt.Errorf("cannot start the unpacker: %w", err)
 	}
 	closeAll(streams)
-	wrote := make(chan struct{})
-	go func() { // a job of many layers may not fit into the pipe; a child that does not read it is one that dies
-		_, _ = in.Write(stdin)
-		close(wrote)
-	}()
-	return func() (jobResult, error) {
+	begin := func(j job) {
+		_ = json.NewEncoder(in).Encode(order{Job: j, Streams: len(streams)}) // a child that does not read it is one that dies
+	}
+	wait := func() (jobResult, error) {
 		err := <-ended
 		in.Close()
-		<-wrote
 		defer cancel()
 		if ctx.Err() != nil {
 			return jobResult{}, context.Cause(ctx)
@@ -109,7 +102,8 @@ func startChild(ctx context.Context, j job, streams []*os.File, lock *os.File) (
 			return jobResult{}, fmt.Errorf("internal error: the unpacker died: %w%s", err, tail(stderr))
 		}
 		return a.check(j)
-	}, nil
+	}
+	return running{begin, wait}, nil
 }
 
 // onOwnThread runs f in a goroutine on a thread that ends with it. That is never the first one, which cannot end, and

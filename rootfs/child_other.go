@@ -15,6 +15,6 @@ func limitChild() error { return errors.New("there is no unpacker process on thi
 
 func growPipe(*os.File) {}
 
-func startChild(context.Context, job, []*os.File, *os.File) (func() (jobResult, error), error) {
-	return nil, errors.New("there is no unpacker process on this system")
+func startChild(context.Context, job, []*os.File, *os.File) (running, error) {
+	return running{}, errors.New("there is no unpacker process on this system")
 }

@@ -43,7 +43,7 @@ func (d *download) begin() (size int64, err error) {
 
 func (d *download) connect() (int64, error) {
 	d.bctx, d.dog = d.from.patience.watch(d.ctx)
-	body, size, err := d.from.ImageSource.GetBlob(d.dog.traced(d.bctx), d.info, d.cache)
+	body, size, err := d.from.ImageSource.GetBlob(d.dog.traced(d.bctx, d.from.endpoint.insecure), d.info, d.cache)
 	d.dog.sleep()
 	if err != nil {
 		err = d.dog.blame(d.bctx, err)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
@@ -17,28 +18,39 @@ import (
 )
 
 // unpackLayers makes the root of layers. Several are read at the same time, in their order, and verified here while they
-// go to the unpacker; what it finds inside of them is compared at the end. It returns how many bytes the files have.
-func (im image) unpackLayers(ctx context.Context, c *cache, st staging, layers []ispec.Descriptor, diffIDs []digest.Digest) (int64, error) {
+// go to the unpacker; what it finds inside of them is compared at the end. What that has to be is said by configure, which
+// reads the config meanwhile. It returns how many bytes the files have.
+func (im image) unpackLayers(ctx context.Context, c *cache, st staging, layers []ispec.Descriptor, configure func(ctx context.Context) ([]digest.Digest, error)) (int64, error) {
 	j := job{Root: st.root, Scratch: filepath.Join(st.dir, "layers")}
-	for i, l := range layers {
+	for _, l := range layers {
 		err := checkLayerType(l.MediaType)
 		if err == nil {
 			err = checkDescriptor(l)
 		}
-		if err == nil {
-			if err = diffIDs[i].Validate(); err != nil {
-				err = fmt.Errorf("its diff ID: %w", err)
-			}
-		}
 		if err != nil {
 			return 0, fmt.Errorf("cannot unpack layer %s: %w", l.Digest, err)
 		}
-		j.Layers = append(j.Layers, jobLayer{Size: l.Size, Algorithm: diffIDs[i].Algorithm()})
+		j.Layers = append(j.Layers, jobLayer{Size: l.Size})
 	}
 	if err := mkdirMode(j.Scratch, 0o700); err != nil {
 		return 0, err
 	}
-	result, err := im.feedAll(ctx, j, layers, st.lock)
+	var diffIDs []digest.Digest
+	result, err := im.feedAll(ctx, j, layers, st.lock, func(ctx context.Context) (job, error) {
+		var err error
+		if diffIDs, err = configure(ctx); err != nil {
+			return j, err
+		}
+		complete := j
+		complete.Layers = slices.Clone(j.Layers)
+		for i, d := range diffIDs {
+			if err := d.Validate(); err != nil {
+				return j, fmt.Errorf("cannot unpack layer %s: its diff ID: %w", layers[i].Digest, err)
+			}
+			complete.Layers[i].Algorithm = d.Algorithm()
+		}
+		return complete, nil
+	})
 	if err != nil {
 		return 0, err
 	}
@@ -54,11 +66,12 @@ func (im image) unpackLayers(ctx context.Context, c *cache, st staging, layers [
 	return result.Bytes, os.RemoveAll(j.Scratch)
 }
 
-// feedAll runs an unpacker and gives it all layers.
-func (im image) feedAll(ctx context.Context, j job, layers []ispec.Descriptor, lock *os.File) (jobResult, error) {
+// feedAll runs an unpacker and gives it all layers. While its process starts, and the first bytes of layers come, complete
+// finds out what is missing in the job.
+func (im image) feedAll(ctx context.Context, j job, layers []ispec.Descriptor, lock *os.File, complete func(ctx context.Context) (job, error)) (jobResult, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	streams, wait, err := startUnpacker(ctx, j, max(1, min(len(layers), maxStreams)), lock)
+	streams, u, err := startUnpacker(ctx, j, max(1, min(len(layers), maxStreams)), lock)
 	if err != nil {
 		return jobResult{}, err
 	}
@@ -66,6 +79,13 @@ func (im image) feedAll(ctx context.Context, j job, layers []ispec.Descriptor, l
 	g, gctx := errgroup.WithContext(ctx)
 	// An error of ours ends the unpacker; its end ends the writes to it.
 	defer context.AfterFunc(gctx, func() { cancel(context.Cause(gctx)) })()
+	g.Go(func() error {
+		j, err := complete(gctx)
+		if err == nil {
+			u.begin(j)
+		}
+		return err
+	})
 	for _, s := range streams {
 		g.Go(func() error {
 			defer s.Close()
@@ -73,7 +93,7 @@ func (im image) feedAll(ctx context.Context, j job, layers []ispec.Descriptor, l
 		})
 	}
 	var result jobResult
-	result, f.unpackErr = wait()
+	result, f.unpackErr = u.wait()
 	close(f.ended)
 	if f.unpackErr != nil && !errors.Is(f.unpackErr, errDamaged) {
 		cancel(errUnpackerEnded) // nothing that is still to come would change this

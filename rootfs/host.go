@@ -84,6 +84,7 @@ func hostKey() (string, error) {
 	}
 	fmt.Fprintf(h, "v%d %q %q\n", unpackerVersion, os.Getenv("PATH"), path)
 	add(path)
+	add(filepath.Join(filepath.Dir(path), "../pyvenv.cfg")) // of a virtual environment: it names the interpreter
 	if path == "" || !isELF(path) {
 		home, _ := os.UserHomeDir() //nolint:errcheck // without one there are no files in it
 		cwd, err := os.Getwd()

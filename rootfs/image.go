@@ -12,6 +12,7 @@ import (
 
 	"github.com/containers/image/v5/pkg/blobinfocache/none"
 	"github.com/containers/image/v5/types"
+	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -77,15 +78,18 @@ func (im image) unpack(ctx context.Context, c *cache, st staging) (entry, error)
 	if err != nil {
 		return entry{}, fmt.Errorf("cannot use manifest %s: %w", im.manifest.Digest, err)
 	}
-	if b, err = im.blob(ctx, manifest.Config, maxConfig); err != nil {
-		return entry{}, fmt.Errorf("cannot read config %s: %w", manifest.Config.Digest, err)
-	}
-	config, env, err := parseConfig(b, len(manifest.Layers))
-	if err != nil {
-		return entry{}, fmt.Errorf("cannot use config %s: %w", manifest.Config.Digest, err)
-	}
-
-	size, err := im.unpackLayers(ctx, c, st, manifest.Layers, config.RootFS.DiffIDs)
+	var env []string
+	size, err := im.unpackLayers(ctx, c, st, manifest.Layers, func(ctx context.Context) ([]digest.Digest, error) {
+		b, err := im.blob(ctx, manifest.Config, maxConfig)
+		if err != nil {
+			return nil, fmt.Errorf("cannot read config %s: %w", manifest.Config.Digest, err)
+		}
+		var config ispec.Image
+		if config, env, err = parseConfig(b, len(manifest.Layers)); err != nil {
+			return nil, fmt.Errorf("cannot use config %s: %w", manifest.Config.Digest, err)
+		}
+		return config.RootFS.DiffIDs, nil
+	})
 	if err != nil {
 		return entry{}, err
 	}

@@ -9,30 +9,34 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"sync"
 
-	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/mcp-bridge/mcp-bridge/internal/gunzip"
 )
 
 // A layerReader is the uncompressed tar stream of a layer blob. It counts and hashes what it gives, and stops at the
-// bounds. Decoding runs in a goroutine of its own, some steps ahead of whoever writes the files. That the blob is the one
-// that was asked for is checked by who reads it from its source (feed.go).
+// bounds. Decoding and hashing run in a goroutine each, some steps ahead of whoever writes the files: an image of one
+// layer keeps two processors busy too. That the blob is the one that was asked for is checked by who reads it from its
+// source (feed.go).
 type layerReader struct {
-	plain   *countReader
-	ahead   *readAhead
+	plain   *readAhead
+	hash    *hashStage
 	decoder func() // frees what the decoder holds
 }
 
-// newLayerReader makes a reader of a blob that may unpack to limit bytes, whose hash is wanted.
-func newLayerReader(blob io.Reader, algorithm digest.Algorithm, limit int64) (*layerReader, error) {
+// newLayerReader makes a reader of a blob that may unpack to limit bytes, whose hash is wanted. It decodes up to ahead
+// bytes more than have been read.
+func newLayerReader(blob io.Reader, algorithm digest.Algorithm, limit int64, ahead int) (*layerReader, error) {
 	l := &layerReader{decoder: func() {}}
-	plain, err := l.decode(bufio.NewReaderSize(blob, 64<<10))
+	plain, err := l.decode(bufio.NewReaderSize(blob, chunkSize))
 	if err != nil {
 		return nil, damaged(err)
 	}
-	l.ahead = startReadAhead(plain)
-	l.plain = newCountReader(l.ahead, algorithm, limit)
+	l.hash = &hashStage{algorithm: algorithm, hash: algorithm.Hash(), left: limit, limit: limit}
+	l.plain = startReadAhead(plain, l.hash.see, max(3, ahead/chunkSize))
 	return l, nil
 }
 
@@ -43,10 +47,11 @@ func (l *layerReader) decode(br *bufio.Reader) (io.Reader, error) {
 	}
 	switch {
 	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b}):
-		return gzip.NewReader(br)
+		return gunzip.NewReader(br), nil
 	case bytes.Equal(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}):
-		// One goroutine: we have a pipeline of our own, and the decoder's would need twice the memory.
-		z, err := zstd.NewReader(br, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
+		// One goroutine: we have a pipeline of our own, and the decoder's would need twice the memory. No checksums:
+		// all of it is hashed anyway.
+		z, err := zstd.NewReader(br, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow), zstd.IgnoreChecksum(true))
 		if err != nil {
 			return nil, err
 		}
@@ -59,7 +64,7 @@ func (l *layerReader) decode(br *bufio.Reader) (io.Reader, error) {
 func (l *layerReader) Read(p []byte) (int, error) { return l.plain.Read(p) }
 
 func (l *layerReader) close() {
-	l.ahead.stop()
+	l.plain.stop()
 	l.decoder()
 }
 
@@ -77,7 +82,7 @@ func (l *layerReader) finish(ctx context.Context, err error) (digest.Digest, err
 		}
 		return "", err
 	}
-	return l.plain.digest(), nil
+	return digest.NewDigest(l.hash.algorithm, l.hash.hash), nil
 }
 
 func (l *layerReader) drain(ctx context.Context) error {
@@ -142,74 +147,117 @@ func (c *countReader) Read(p []byte) (int, error) {
 
 func (c *countReader) digest() digest.Digest { return digest.NewDigest(c.algorithm, c.hash) }
 
-// A readAhead reads in a goroutine. stop ends it and waits for it.
-type readAhead struct {
-	full  chan chunk
-	empty chan []byte
-	quit  chan struct{}
-	done  chan struct{}
-	whole []byte // the buffer that rest is a part of
-	rest  []byte
-	err   error
+// A hashStage counts and hashes what is decoded, and fails above its limit.
+type hashStage struct {
+	algorithm digest.Algorithm
+	hash      hash.Hash
+	left      int64
+	limit     int64
 }
 
+func (h *hashStage) see(c chunk) chunk {
+	if h.left -= int64(len(c.b)); h.left < 0 {
+		return chunk{c.b[:0], fmt.Errorf("%w: more than %d bytes", errBound, h.limit)}
+	}
+	h.hash.Write(c.b)
+	return c
+}
+
+// A readAhead reads in a goroutine, and shows what it has read to another one before it gives it out. stop ends both and
+// waits for them.
+type readAhead struct {
+	read, seen chan chunk
+	empty      chan []byte
+	quit       chan struct{}
+	running    sync.WaitGroup
+
+	now chunk  // its b is what Read has not given out yet
+	all []byte // the buffer that it is a part of
+	err error  // what Read has said
+}
+
+// A chunk is what was read, and how reading ended.
 type chunk struct {
 	b   []byte
 	err error
 }
 
-func startReadAhead(r io.Reader) *readAhead {
-	const buffers, size = 4, 256 << 10
+// chunkSize is small enough for the caches of a processor, and large enough that handing it over costs nothing.
+const chunkSize = 256 << 10
+
+// startReadAhead reads into n chunks, which are made when they are needed first.
+func startReadAhead(r io.Reader, see func(chunk) chunk, n int) *readAhead {
 	a := &readAhead{
-		full:  make(chan chunk, buffers),
-		empty: make(chan []byte, buffers),
+		read:  make(chan chunk, n), // as many places as chunks: sending never blocks
+		seen:  make(chan chunk, n),
+		empty: make(chan []byte, n),
 		quit:  make(chan struct{}),
-		done:  make(chan struct{}),
 	}
-	for range buffers {
-		a.empty <- make([]byte, size)
+	for range n {
+		a.empty <- nil
 	}
-	go func() {
-		defer close(a.done)
+	a.running.Go(func() {
 		for {
 			select {
 			case <-a.quit:
 				return
 			case b := <-a.empty:
-				n, err := 0, error(nil)
-				for n < len(b) && err == nil {
-					var m int
-					m, err = r.Read(b[n:])
-					n += m
+				if b == nil {
+					b = make([]byte, chunkSize)
 				}
-				a.full <- chunk{b[:n], err} // never blocks: there are as many places as buffers
-				if err != nil {
+				c := fill(r, b)
+				a.read <- c
+				if c.err != nil {
 					return
 				}
 			}
 		}
-	}()
+	})
+	a.running.Go(func() {
+		for {
+			select {
+			case <-a.quit:
+				return
+			case c := <-a.read:
+				c = see(c)
+				a.seen <- c
+				if c.err != nil {
+					return
+				}
+			}
+		}
+	})
 	return a
 }
 
+func fill(r io.Reader, b []byte) chunk {
+	n, err := 0, error(nil)
+	for n < len(b) && err == nil {
+		var m int
+		m, err = r.Read(b[n:])
+		n += m
+	}
+	return chunk{b[:n], err}
+}
+
 func (a *readAhead) Read(p []byte) (int, error) {
-	for len(a.rest) == 0 {
-		if a.err != nil {
+	for len(a.now.b) == 0 {
+		if a.err = a.now.err; a.err != nil {
 			return 0, a.err
 		}
-		if a.whole != nil {
-			a.empty <- a.whole[:cap(a.whole)]
-			a.whole = nil
+		if a.all != nil {
+			a.empty <- a.all[:cap(a.all)]
+			a.all = nil
 		}
 		select {
-		case c := <-a.full:
-			a.whole, a.rest, a.err = c.b, c.b, c.err
+		case a.now = <-a.seen:
+			a.all = a.now.b
 		case <-a.quit:
-			a.err = errors.New("internal error: read after stop")
+			a.now.err = errors.New("internal error: read after stop")
 		}
 	}
-	n := copy(p, a.rest)
-	a.rest = a.rest[n:]
+	n := copy(p, a.now.b)
+	a.now.b = a.now.b[n:]
 	return n, nil
 }
 
@@ -219,5 +267,5 @@ func (a *readAhead) stop() {
 	default:
 		close(a.quit)
 	}
-	<-a.done
+	a.running.Wait()
 }

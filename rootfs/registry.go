@@ -73,7 +73,7 @@ func (s *Store) openAt(ctx context.Context, e endpoint) (*registrySource, error)
 	l := findLogin(ctx, e.name, e.helpers)
 	wctx, dog := s.patience.watch(ctx)
 	defer dog.end()
-	wctx = dog.traced(wctx)
+	wctx = dog.traced(wctx, e.insecure)
 	explain := func(err error) error { return explainPull(dog.blame(wctx, err), e, l, dref.FamiliarString(e.name)) }
 
 	src, err := e.open(wctx, l)

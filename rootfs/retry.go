@@ -2,6 +2,7 @@ package rootfs
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -106,11 +107,22 @@ func (p patience) watch(ctx context.Context) (context.Context, *watchdog) {
 	return ctx, w
 }
 
+// errPlain says that a registry with TLS wants us to go on without it. Its blobs are verified; but tokens, and which image
+// it is, are nobody's business.
+var errPlain = errors.New("it sends us on to a server without TLS; if that is meant, set insecure for it in registries.conf")
+
 // traced returns a context for requests whose progress the watchdog hears. After an answer it waits longer: it may
-// have been a 429, and the pause that it asks for is at most a minute.
-func (w *watchdog) traced(ctx context.Context) context.Context {
+// have been a 429, and the pause that it asks for is at most a minute. containers/image follows every redirect: unless it
+// is an insecure registry, a connection without TLS is closed before anything is written to it.
+func (w *watchdog) traced(ctx context.Context, insecure bool) context.Context {
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GotConn:              func(httptrace.GotConnInfo) { w.wag(w.quiet) },
+		GotConn: func(got httptrace.GotConnInfo) {
+			w.wag(w.quiet)
+			if _, ok := got.Conn.(*tls.Conn); !ok && !insecure {
+				w.cancel(errPlain)
+				got.Conn.Close()
+			}
+		},
 		GotFirstResponseByte: func() { w.wag(2 * w.quiet) },
 	})
 }
@@ -126,8 +138,8 @@ func (w *watchdog) end() {
 // blame returns the reason for err, if it came from the watchdog.
 func (w *watchdog) blame(ctx context.Context, err error) error {
 	var silent silentError
-	if err != nil && errors.As(context.Cause(ctx), &silent) {
-		return silent
+	if cause := context.Cause(ctx); err != nil && (errors.As(cause, &silent) || errors.Is(cause, errPlain)) {
+		return cause
 	}
 	return err
 }

@@ -22,6 +22,7 @@ type images struct {
 	ref      string
 	fallback string // what stands in when ref cannot be had; empty if nothing may
 	log      *slog.Logger
+	bar      *bar // where run shows a pull; nil if nobody looks
 
 	// compile compiles an image's modules, in the background; nil where nobody would wait for it.
 	compile func(rootfs.Tree)
@@ -103,7 +104,9 @@ func (i *images) ensure(ctx context.Context) (rootfs.Tree, error) {
 			resolved()
 		}
 		bridge.Phase(ctx, describe(i.ref, p))
+		i.bar.image(i.ref, p)
 	}), i.ref)
+	i.bar.clear() // before the script, or an error, writes there
 	if err != nil && ctx.Err() != nil {
 		err = fmt.Errorf("cannot pull image %s: %w", i.ref, context.Cause(ctx))
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -44,7 +43,7 @@ func pull(ctx context.Context, args []string, out io.Writer) error {
 	store := &rootfs.Store{Dir: cfg.CacheDir, Logger: log}
 	began := time.Now()
 	bar := newBar(os.Stderr)
-	tree, err := store.Refresh(rootfs.WithProgress(ctx, func(p rootfs.Progress) { bar.show(describe(ref, p), p.Done, p.Total) }), ref)
+	tree, err := store.Refresh(rootfs.WithProgress(ctx, func(p rootfs.Progress) { bar.image(ref, p) }), ref)
 	bar.clear()
 	if err == nil && ref != "host" {
 		bar.show("compiling its modules", 0, 0)
@@ -71,39 +70,4 @@ func pull(ctx context.Context, args []string, out io.Writer) error {
 	}
 	_, err = fmt.Fprintf(out, "%s\t%s\t%.1f s\n", tree.Ref, tree.Digest, time.Since(began).Seconds())
 	return err
-}
-
-// A bar is one line on a terminal that is written again and again; elsewhere it is silent.
-type bar struct {
-	w    io.Writer // nil: no terminal
-	last int
-}
-
-func newBar(f *os.File) *bar {
-	if st, err := f.Stat(); err != nil || st.Mode()&os.ModeCharDevice == 0 || os.Getenv("TERM") == "dumb" {
-		return &bar{}
-	}
-	return &bar{w: f}
-}
-
-const barWidth = 24
-
-func (b *bar) show(text string, done, total int64) {
-	if b.w == nil {
-		return
-	}
-	if total > 0 {
-		full := int(min(done, total) * barWidth / total)
-		text = "[" + strings.Repeat("=", full) + strings.Repeat(" ", barWidth-full) + "] " + text
-	}
-	pad := max(b.last-len(text), 0)
-	b.last = len(text)
-	fmt.Fprint(b.w, "\r"+text+strings.Repeat(" ", pad))
-}
-
-func (b *bar) clear() {
-	if b.w != nil && b.last > 0 {
-		fmt.Fprint(b.w, "\r"+strings.Repeat(" ", b.last)+"\r")
-		b.last = 0
-	}
 }

@@ -80,7 +80,7 @@ func runScript(c *cobra.Command, f runFlags, args []string) error {
 	if f.image != "" {
 		cfg.Image, cfg.ImageSet = f.image, true
 	}
-	b, closeBridge, err := newBridge(cfg, log)
+	b, closeBridge, err := newBridge(cfg, log, newBar(os.Stderr))
 	if err != nil {
 		return err
 	}

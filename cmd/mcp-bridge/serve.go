@@ -33,9 +33,12 @@ func serve(ctx context.Context) error {
 	return nil
 }
 
-// newBridge wires the house together. It touches neither an image nor the host: a client waits for this.
-func newBridge(cfg config.Config, log *slog.Logger) (b *bridge.Bridge, closeAll func() error, err error) {
-	return wire(cfg, log, newImages(cfg, log), newServers(cfg, log))
+// newBridge wires the house together, for one command. It touches neither an image nor the host. The bar, which may be
+// nil, shows a pull.
+func newBridge(cfg config.Config, log *slog.Logger, bar *bar) (b *bridge.Bridge, closeAll func() error, err error) {
+	i := newImages(cfg, log)
+	i.bar = bar
+	return wire(cfg, log, i, newServers(cfg, log))
 }
 
 // newServer is newBridge for many runs: behind the first one an image's modules are compiled, until stop.

@@ -67,7 +67,7 @@ func stubsCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			b, closeBridge, err := newBridge(cfg, log)
+			b, closeBridge, err := newBridge(cfg, log, nil)
 			if err != nil {
 				return err
 			}

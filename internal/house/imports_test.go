@@ -44,7 +44,8 @@ var arrows = map[string][]string{
 	"oci":                               {"seccomp"},
 	"internal/config":                   {},
 	"internal/guest":                    {},
-	"rootfs":                            {},
+	"internal/gunzip":                   {},
+	"rootfs":                            {"internal/gunzip"},
 	"seccomp":                           {},
 }
 
