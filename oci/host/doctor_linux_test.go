@@ -25,6 +25,10 @@ func TestStepOf(t *testing.T) {
 		{`cannot start container: start: cannot set memory.limit_in_bytes to 1: invalid argument`, "cgroup"},
 		{`cannot make cgroup: permission denied`, "cgroup"},
 		{`open /proc/sys/user/max_user_namespaces: read-only file system`, "fresh proc"},
+		{`cannot start container: start: cannot make a fresh proc (mounting "proc"): operation not permitted`, "fresh proc"},
+		{`cannot start container: start: cannot do a mount (mounting): tmpfs 14 mode=0700 /tmp: no such file or directory`, "mounts"},
+		{`cannot start container: start: cannot leave the host's mounts (pivot_root): invalid argument`, "pivot"},
+		{`cannot start container: start: cannot map ids: newuid map failed: exit status 1`, "id maps"},
 		{`something that nobody has seen before`, "container"},
 	} {
 		if got := stepOf(tt.text); got != tt.want {

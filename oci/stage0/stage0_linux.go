@@ -59,9 +59,9 @@ func ReadStarted(r io.Reader) (pid int, ok bool, err error) {
 var stage0Steps = []string{
 	"start", "read the system call filter", "nest a user namespace", "drop capabilities", "be not dumpable",
 	"load the system call filter (seccomp)", "fork", "arrange descriptors", "set rlimits",
-	"read the plan", "start a session", "drop supplementary groups (setgroups)", "become root of the user namespace", "make the host's mounts private (mount)",
+	"read the plan", "start a session", "drop supplementary groups (setgroups)", "become root of the user namespace", "make the host's mounts private (mounting)",
 	"open the image's directory or put an overlay over it", `make a fresh proc (mounting "proc")`, "take the host's devices", "leave the host's mounts (pivot_root)",
-	"mount", "make the devices", "mask", "make read-only (remount)", "set", "set the host name (sethostname)", "bring up loopback", "join a session keyring",
+	"do a mount (mounting)", "make the devices", "mask by a mount (mounting)", "make read-only (remount)", "set", "set the host name (sethostname)", "bring up loopback", "join a session keyring",
 	"unshare the cgroup namespace", "set a resource limit", "enter the working directory", "set no_new_privs", "become the container's user",
 	"make new namespaces (clone, unshare)", "map ids (uid_map, gid_map)", "enter the user namespace of the subordinate ids (setns)",
 }
