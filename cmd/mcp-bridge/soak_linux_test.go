@@ -104,8 +104,12 @@ func TestSoak(t *testing.T) {
 	var stocks []stock
 	take := func() {
 		s.checkIdle() // the pool is empty after the idle timeout
-		at := stock{
-			rss: rss(s.pid()), fds: entries(fmt.Sprintf("/proc/%d/fd", s.pid())), goroutines: s.goroutines(file),
+		at := stock{goroutines: s.goroutines(file)}
+		for i := 0; len(stocks) > 0 && at.goroutines > stocks[0].goroutines && i < 100; i++ {
+			at.goroutines = s.goroutines(file) // what has ended for others may have a goroutine left for a moment
+		}
+		at = stock{
+			rss: rss(s.pid()), fds: entries(fmt.Sprintf("/proc/%d/fd", s.pid())), goroutines: at.goroutines,
 			threads: entries(fmt.Sprintf("/proc/%d/task", s.pid())), processes: len(descendants(s.pid())), mounts: len(mounts(s.pid())), state: entries(s.state),
 		}
 		if err := noNewCgroups(before); err != nil {
@@ -193,27 +197,16 @@ func (k *soak) one() {
 	case c.cancel:
 		stop := time.AfterFunc(rand.N(150*time.Millisecond), cancel) // chance, and not waiting for anything
 		defer stop.Stop()
-	case c.name == "SIGKILL from outside":
-		done := make(chan struct{})
-		defer func() { <-done }()
-		go func() {
-			defer close(done)
-			_ = eventually(func() error {
-				ps := m.processes()
-				if len(ps) == 0 && ctx.Err() == nil {
-					return errors.New("not yet")
-				}
-				for _, p := range ps {
-					_ = syscall.Kill(p.pid, syscall.SIGKILL)
-				}
-				return nil
-			})
-		}()
 	case rand.IntN(50) == 0:
 		k.disturb()
 	}
 	k.calls.RLock()
 	defer k.calls.RUnlock()
+	if c.name == "SIGKILL from outside" {
+		var killer sync.WaitGroup
+		defer killer.Wait()
+		killer.Go(func() { kill(ctx, m) })
+	}
 	r, err := k.s.tryCall(ctx, args)
 	outcome := r.Status
 	switch {
@@ -230,6 +223,26 @@ func (k *soak) one() {
 	k.mu.Lock()
 	k.seen[outcome]++
 	k.mu.Unlock()
+}
+
+// kill kills the processes of a mark as soon as there are some. Other processes have no event to wait for.
+func kill(ctx context.Context, m mark) {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		ps := m.processes()
+		for _, p := range ps {
+			_ = syscall.Kill(p.pid, syscall.SIGKILL)
+		}
+		if len(ps) > 0 {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // disturb stops or kills a sandbox that waits in the pool, when no other is there: the next call must not notice.
