@@ -254,6 +254,7 @@ func (b *imageBench) serve(ctx context.Context) error {
 	}
 	cmd := exec.CommandContext(ctx, "docker-registry", "serve", config)
 	cmd.Env = append(os.Environ(), "OTEL_TRACES_EXPORTER=none")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // also when a contestant fails
 	if err := cmd.Start(); err != nil {
 		return err
 	}
