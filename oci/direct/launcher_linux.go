@@ -181,7 +181,14 @@ func (r run) give(s oci.Streams) error {
 		if f == nil {
 			continue
 		}
-		if err := f.Chown(uid, gid); err != nil {
+		st, err := f.Stat()
+		if err == nil && st.Mode()&os.ModeNamedPipe == 0 {
+			return fmt.Errorf("internal error: %s is no pipe, and no other file of the host may change its owner", f.Name())
+		}
+		if err == nil {
+			err = f.Chown(uid, gid)
+		}
+		if err != nil {
 			return fmt.Errorf("cannot give a pipe to the container: %w", err)
 		}
 	}
@@ -206,8 +213,9 @@ var clone3 = sync.OnceValue(func() bool {
 
 // start starts who makes the container, in the cgroup whose directory is dir if there is one.
 func (d *descriptors) start(s oci.Streams, dir, base *os.File) (pid int, err error) {
-	null := uintptr(d.null)                                                                                       // of the host, until stage0 has made another
-	files := []uintptr{null, null, null, uintptr(d.childLifeline), uintptr(d.childStatus), uintptr(d.plan), null} // stage0.Base may be any
+	// The host's /dev/null is good until stage0 has made another, and good enough for a base that nobody looks at.
+	null := uintptr(d.null)
+	files := []uintptr{null, null, null, uintptr(d.childLifeline), uintptr(d.childStatus), uintptr(d.plan), null}
 	if base != nil {
 		files[stage0.Base] = base.Fd()
 	}
