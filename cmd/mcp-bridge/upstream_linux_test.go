@@ -73,7 +73,7 @@ func realServers(t *testing.T) (home, files string) {
 func TestRealServersTogether(t *testing.T) {
 	needSandbox(t)
 	home, files := realServers(t)
-	s := startServer(t, "HOME="+home)
+	s := startServer(t, "HOME="+home, "MCP_BRIDGE_RUNTIME_IDLE_TIMEOUT=5m") // the servers are to stay
 	script := `
 import asyncio
 from mcp import runtime
