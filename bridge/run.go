@@ -181,7 +181,7 @@ func (r *run) in(ctx context.Context, s *sandbox.Sandbox, kept bool) (Result, er
 	})
 
 	exit, launchErr := s.Exit()
-	// What its processes wrote is in the pipes, which end with the last of them.
+	// What the script wrote is in the pipes, which end with the last process that has them, or now if that is known.
 	cause := context.Cause(ctx)
 	cancel(nil)
 	readers.Wait()

@@ -56,8 +56,8 @@ type Streams struct {
 	// Extra become descriptors 3, 4, ... They let a protocol run beside the raw output of the program, so that
 	// what a crashing process wrote last is never lost, and nothing it writes can look like a message.
 	Extra []*os.File
-	// Started, if not nil, is told the container's first process, as it is numbered here, and what enforces the limits, at
-	// most once and before that process can run the command. It must not block.
+	// Started, if not nil, is told the container's first process, as it is numbered here, and what enforces the limits, of
+	// each try to start. It must not block.
 	Started func(pid int, limits Enforcement)
 	// Exited, if not nil, is told how the command has ended as soon as that is known, at most once and before Run returns
 	// the same: ending a container's namespaces takes longer than a small script does. Other processes of the container

@@ -86,8 +86,12 @@ var Policy = []Group{
 			"getuid", "geteuid", "getgid", "getegid", "getresuid", "getresgid", "getgroups", "capget",
 			"getpriority", "setpriority", "sched_yield", "sched_getaffinity", "sched_setaffinity", "sched_getparam",
 			"sched_getscheduler", "sched_get_priority_max", "sched_get_priority_min", "sched_rr_get_interval",
-			"sched_getattr", "getcpu", "getrlimit", "setrlimit", "prlimit64", "getrusage", "times", "sysinfo", "uname",
+			"sched_getattr", "getcpu", "getrlimit", "setrlimit", "getrusage", "times", "sysinfo", "uname",
 		},
+	},
+	{
+		Allow: true, Arg: &Arg{Index: 0, OneOf: []uint64{0}}, Errno: EPERM, Names: []string{"prlimit64"},
+		Why: "only of the caller itself: pid 1 has the same ids, and with fewer files than it waits for it would not see the bridge go",
 	},
 	{
 		Allow: true, Why: "time and timers",

@@ -27,7 +27,8 @@ func observe(first int) (o observer) {
 	if err != nil {
 		return o
 	}
-	// To whom it may not tell, the kernel tells a start of the code of 1, and an exit code of 0.
+	// To whom it may not tell, the kernel tells a start of the code of 1, and an exit code of 0. That it may tell cannot change
+	// later, as the filter does not let a process be less dumpable (prctl).
 	if s, ok := read(f); !ok || s.code <= 1 {
 		f.Close()
 		return o
@@ -37,12 +38,12 @@ func observe(first int) (o observer) {
 
 // Fields of proc_pid_stat(5), counted from the state, which is the third.
 const (
-	fieldFlags, fieldSize, fieldCode, fieldExit = 9 - 3, 23 - 3, 26 - 3, 52 - 3
+	fieldFlags, fieldThreads, fieldSize, fieldCode, fieldExit = 9 - 3, 20 - 3, 23 - 3, 26 - 3, 52 - 3
 
 	exiting = 0x4 // PF_EXITING
 )
 
-type stat struct{ flags, size, code, exit uint64 }
+type stat struct{ flags, threads, size, code, exit uint64 }
 
 func read(f *os.File) (s stat, ok bool) {
 	b := make([]byte, 1024)
@@ -50,12 +51,11 @@ func read(f *os.File) (s stat, ok bool) {
 	if err != nil {
 		return s, false
 	}
-	_, rest, ok := bytes.Cut(b[:n], []byte(") ")) // of a name that is Python's own; a script that has changed it is waited for
-	fields := bytes.Fields(rest)
-	if !ok || len(fields) <= fieldExit {
+	fields := bytes.Fields(b[bytes.LastIndexByte(b[:n], ')')+1 : n]) // behind the name, in which anything may stand
+	if len(fields) <= fieldExit {
 		return s, false
 	}
-	for i, v := range map[int]*uint64{fieldFlags: &s.flags, fieldSize: &s.size, fieldCode: &s.code, fieldExit: &s.exit} {
+	for i, v := range map[int]*uint64{fieldFlags: &s.flags, fieldThreads: &s.threads, fieldSize: &s.size, fieldCode: &s.code, fieldExit: &s.exit} {
 		if *v, err = strconv.ParseUint(string(fields[i]), 10, 64); err != nil {
 			return s, false
 		}
@@ -63,9 +63,9 @@ func read(f *os.File) (s stat, ok bool) {
 	return s, true
 }
 
-// succeeded says that the process is at its end, which nothing can change any more, and that its exit code is 0. It has
-// given up its memory by then, which is after the kernel has noted the code. What it says a moment before that is no; who
-// has said that this is the end is looked at for a moment.
+// succeeded says that the last thread of the process is at its end, which nothing can change any more, and that its exit code
+// is 0. It has given up its memory by then, which is after the kernel has noted the code. A moment before that the answer is
+// no, so who has said that this is the end is looked at for a moment.
 func (o observer) succeeded() bool {
 	if o.stat == nil {
 		return false
@@ -75,7 +75,7 @@ func (o observer) succeeded() bool {
 		if !ok {
 			return false
 		}
-		if s.flags&exiting != 0 && s.size == 0 {
+		if s.flags&exiting != 0 && s.size == 0 && s.threads == 1 {
 			return s.exit == 0
 		}
 		runtime.Gosched()

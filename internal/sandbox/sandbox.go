@@ -166,8 +166,8 @@ func (s *Sandbox) ended(exit oci.Exit, err error) {
 }
 
 // Done is for who has heard the script's last words. If it can be seen that the command has ended well, that is its exit,
-// and true is returned: nothing that the command wrote is to come any more, while its memory is freed and what else there
-// is in the sandbox is ended.
+// and true is returned: what it wrote is in the streams, while its memory is freed and what else there is in the sandbox is
+// ended.
 func (s *Sandbox) Done() bool {
 	<-s.booted
 	if !s.observer.succeeded() {

@@ -36,7 +36,11 @@ func openDescriptors(plan []byte) (d *descriptors, err error) {
 	}
 	_ = unix.SetNonblock(p[0], true) // so that os.File waits for it without a thread
 	d.status, d.childStatus = os.NewFile(uintptr(p[0]), "status"), p[1]
-	if d.plan, err = unix.MemfdCreate("mcp-bridge-plan", unix.MFD_CLOEXEC); err != nil {
+	d.plan, err = unix.MemfdCreate("mcp-bridge-plan", unix.MFD_CLOEXEC|unix.MFD_NOEXEC_SEAL) // else vm.memfd_noexec=2 denies it
+	if err == unix.EINVAL {                                                                  // before Linux 6.3
+		d.plan, err = unix.MemfdCreate("mcp-bridge-plan", unix.MFD_CLOEXEC)
+	}
+	if err != nil {
 		return d, fmt.Errorf("cannot make a memfd: %w", err)
 	}
 	if n, err := unix.Write(d.plan, plan); err != nil || n < len(plan) {

@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"sync"
 	"syscall"
+	"unsafe"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -117,7 +118,9 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 	exit, reported, err := stage0.ReadReport(d.status, c.Args[0])
 	exit.OOM, exit.Limits = stopWatch() || host.OOMKilled(r.cgroup.Paths()), r.offer.Limits
 	if reported {
-		if err = r.explain(err); err == nil && s.Exited != nil {
+		if err = r.explain(err); err != nil {
+			_ = child.Kill() // it may wait for what will not come
+		} else if s.Exited != nil {
 			s.Exited(exit)
 		}
 		_, _ = child.Wait()
@@ -205,10 +208,13 @@ func hostID(maps []specs.LinuxIDMapping, id uint32) int {
 }
 
 // clone3 says that a process can be born in a cgroup. A kernel before 5.7 cannot do that, and an outer container's filter
-// may not have it.
+// may not let it: only then a descriptor that is none is not what is wrong with this.
 var clone3 = sync.OnceValue(func() bool {
-	_, _, errno := unix.Syscall(unix.SYS_CLONE3, 0, 0, 0)
-	return errno == unix.EINVAL
+	args := struct{ flags, pidfd, childTID, parentTID, exitSignal, stack, stackSize, tls, setTID, setTIDSize, cgroup uint64 }{
+		flags: unix.CLONE_INTO_CGROUP, exitSignal: uint64(unix.SIGCHLD), cgroup: 1 << 30,
+	}
+	_, _, errno := unix.RawSyscall(unix.SYS_CLONE3, uintptr(unsafe.Pointer(&args)), unsafe.Sizeof(args), 0)
+	return errno == unix.EBADF
 })
 
 // start starts who makes the container, in the cgroup whose directory is dir if there is one.

@@ -58,6 +58,9 @@ func planFor(s *specs.Spec, w way) (*plan, error) {
 	if err := refuse(s); err != nil {
 		return nil, fmt.Errorf("internal error: the direct launcher cannot do what the OCI specification asks for: %w", err)
 	}
+	if w.user.UID == 0 || w.user.GID == 0 {
+		return nil, errors.New("internal error: a command that runs as root")
+	}
 	p := &plan{}
 	if w.enter != "" {
 		p.do('C', w.enter)

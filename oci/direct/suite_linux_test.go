@@ -42,6 +42,7 @@ func TestOrphans(t *testing.T)                          { suite.Orphans(t) }
 func TestConcurrent(t *testing.T)                       { suite.Concurrent(t) }
 func TestNothingIsLeft(t *testing.T)                    { suite.NothingIsLeft(t) }
 func TestExited(t *testing.T)                           { suite.Exited(t) }
+func TestBlindedPid1(t *testing.T)                      { suite.BlindedPid1(t) }
 func TestKilledBridge(t *testing.T)                     { suite.KilledBridge(t) }
 func TestTwoLaunchersShareAStateDirectory(t *testing.T) { suite.TwoLaunchersShareAStateDirectory(t) }
 func TestStateDirectoryThatCannotBeMade(t *testing.T)   { suite.StateDirectoryThatCannotBeMade(t) }

@@ -53,6 +53,12 @@ func (l *Launcher) launch(ctx context.Context, c oci.Container, s oci.Streams, o
 		own = o.NewCgroup(spec.Linux.Resources)
 		leave(config, c.ID)
 	}
+	var filter []byte
+	if !l.Unfiltered {
+		if filter, err = oci.Filter(); err != nil {
+			return oci.Exit{}, err
+		}
+	}
 	container, err := libcontainer.Create(o.StateDir(), c.ID, config)
 	if err != nil {
 		return oci.Exit{}, &oci.StartError{Step: "create", Err: err}
@@ -65,12 +71,7 @@ func (l *Launcher) launch(ctx context.Context, c oci.Container, s oci.Streams, o
 		return oci.Exit{}, errors.Join(err, container.Destroy())
 	}
 	r := run{
-		offer: o, spec: spec, container: container, stateDir: filepath.Join(o.StateDir(), c.ID), weak: weak, cgroup: own, cgroups: paths,
-	}
-	if !l.Unfiltered {
-		if r.filter, err = oci.Filter(); err != nil {
-			return oci.Exit{}, errors.Join(err, container.Destroy())
-		}
+		offer: o, spec: spec, container: container, stateDir: filepath.Join(o.StateDir(), c.ID), weak: weak, filter: filter, cgroup: own, cgroups: paths,
 	}
 	if o.Nested {
 		r.nested = c.User
@@ -211,7 +212,9 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 	exit, reported, err := stage0.ReadReport(statusPipe, c.Args[0])
 	exit.OOM, exit.Limits = stopWatch() || host.OOMKilled(r.cgroups), r.offer.Limits
 	if reported {
-		if err == nil && s.Exited != nil {
+		if err != nil {
+			_ = r.container.Signal(unix.SIGKILL) // stage0 may wait for what will not come
+		} else if s.Exited != nil {
 			s.Exited(exit)
 		}
 		_, _ = p.Wait()

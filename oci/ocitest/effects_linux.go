@@ -127,6 +127,7 @@ func (suite Suite) effects(t *testing.T, processes []effect) {
 			{"real-time priority", "os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1)); r = 'set'", "EPERM|ENOSYS"},
 			{"higher priority", "os.setpriority(os.PRIO_PROCESS, 0, -5); r = 'set'", "EACCES|EPERM|ENOSYS"},
 			{"hard limit", "resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096)); r = 'set'", "ValueError: not allowed to raise maximum limit"},
+			{"limits of pid 1", "resource.prlimit(1, resource.RLIMIT_NOFILE, (0, 0)); r = 'set'", "EPERM"},
 			{"score of the OOM killer", "r = write('/proc/self/oom_score_adj', '-1000')", "EACCES"},
 		},
 		"kernel": {

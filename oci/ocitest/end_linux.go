@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/mcp-bridge/mcp-bridge/oci"
+	"github.com/mcp-bridge/mcp-bridge/oci/host"
 )
 
 func (suite Suite) Exit(t *testing.T) {
@@ -319,6 +320,19 @@ func (before stock) compare(t testing.TB) {
 		}
 		return ""
 	})
+}
+
+// BlindedPid1: what keeps pid 1 from seeing that the bridge is gone ends the container. The filter does not let a script do
+// that, so there is none here.
+func (suite Suite) BlindedPid1(t *testing.T) {
+	l := suite.New(host.Options{StateDir: filepath.Join(t.TempDir(), "state"), AllowWeakLimits: os.Geteuid() != 0, Unfiltered: true})
+	defer l.Close()
+	// An orphan that dies wakes pid 1, which then waits anew.
+	o := run(t, t.Context(), l, python("import os, resource, time\nresource.prlimit(1, resource.RLIMIT_NOFILE, (0, 0))\n"+
+		"if os.fork() == 0:\n    os.fork()\n    os._exit(0)\ntime.sleep(2)\nprint('still here')"), "")
+	if o.err != nil || o.Signal != syscall.SIGKILL || o.stdout != "" {
+		t.Errorf("%v", o)
+	}
 }
 
 // Exited: the end of the command is told before the rest is removed, in the words of Run, and then nothing is left.

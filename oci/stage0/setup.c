@@ -67,7 +67,7 @@
 // <sys/mount.h> and <linux/mount.h> do not go together before glibc 2.37.
 extern int mount(const char *, const char *, const char *, unsigned long, const void *);
 extern int umount2(const char *, int);
-enum { DETACH = 2, BIND_RDONLY = 4096 | 32 | 1 /* MS_BIND | MS_REMOUNT | MS_RDONLY */ };
+enum { NOSUID = 2, NODEV = 4, DETACH = 2, BIND_RDONLY = 4096 | 32 | 1 /* MS_BIND | MS_REMOUNT | MS_RDONLY */ };
 enum { NAMESPACES = CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS };
 
 // The system calls that Debian 12's C library has no functions for.
@@ -141,7 +141,7 @@ static void enter_namespaces(void)
 	int mapped[2];
 	char *uids, *gids, *groups, *op = operation();
 	if (*op == 'C') {
-		at = AT_CGROUP;
+		at = AT_ENTER_CGROUP;
 		write_file(next(), "0");
 		op = operation();
 	}
@@ -164,8 +164,13 @@ static void enter_namespaces(void)
 		close(mapped[1]);
 		// At the end of the pipe the maker has failed, and said so.
 		char byte;
-		if (read(mapped[0], &byte, 1) != 1)
+		if (read(mapped[0], &byte, 1) != 1) {
+			// It may have been killed before it had said who this is; /proc, still the host's, knows.
+			char self[16] = { 0 };
+			if (readlink("/proc/self", self, sizeof self - 1) > 0)
+				started(atoi(self));
 			_exit(137);
+		}
 		close(mapped[0]);
 		return;
 	}
@@ -189,32 +194,36 @@ static int cover(int image)
 	const unsigned flags = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
 	char lower[64];
 	int fs = fs_open("tmpfs");
-	if (fs < 0 || fs_set(fs, FSCONFIG_SET_STRING, "size", "4k") || fs_set(fs, FSCONFIG_SET_STRING, "nr_inodes", "2") ||
-	    fs_set(fs, FSCONFIG_SET_STRING, "mode", "0755") || fs_set(fs, FSCONFIG_CMD_CREATE, NULL, NULL))
-		return -1;
-	int empty = fs_mount(fs, flags);
+	int empty = -1;
+	if (fs >= 0 && fs_set(fs, FSCONFIG_SET_STRING, "size", "4k") == 0 && fs_set(fs, FSCONFIG_SET_STRING, "nr_inodes", "2") == 0 &&
+	    fs_set(fs, FSCONFIG_SET_STRING, "mode", "0755") == 0 && fs_set(fs, FSCONFIG_CMD_CREATE, NULL, NULL) == 0)
+		empty = fs_mount(fs, flags);
 	close(fs);
-	if (empty < 0 || attach(empty, image, ""))
+	if (empty < 0 || attach(empty, image, "")) {
+		close(empty);
 		return -1;
+	}
 	fs = fs_open("overlay");
 	snprintf(lower, sizeof lower, "/proc/self/fd/%d:/proc/self/fd/%d", image, empty);
-	if (fs < 0 || fs_set(fs, FSCONFIG_SET_STRING, "lowerdir", lower) || fs_set(fs, FSCONFIG_SET_FLAG, "ro", NULL) ||
-	    fs_set(fs, FSCONFIG_CMD_CREATE, NULL, NULL))
-		return -1;
-	int root = fs_mount(fs, flags);
+	int root = -1;
+	if (fs >= 0 && fs_set(fs, FSCONFIG_SET_STRING, "lowerdir", lower) == 0 && fs_set(fs, FSCONFIG_SET_FLAG, "ro", NULL) == 0 &&
+	    fs_set(fs, FSCONFIG_CMD_CREATE, NULL, NULL) == 0)
+		root = fs_mount(fs, flags);
 	close(fs);
-	if (root < 0 || attach(root, empty, ""))
-		return -1;
+	if (root >= 0 && attach(root, empty, "")) {
+		close(root);
+		root = -1;
+	}
 	close(empty);
 	return root;
 }
 
 // remount_read_only keeps the other flags: those that came with a bind from a less privileged namespace are locked.
-static void remount_read_only(const char *path)
+static void remount_read_only(const char *path, unsigned long more)
 {
 	struct statfs st;
-	unsigned long keep = 2 | 4 | 8 | 1024 | 2048; // nosuid, nodev, noexec, noatime, nodiratime: the same numbers in both
-	if (statfs(path, &st) || mount(NULL, path, NULL, BIND_RDONLY | (st.f_flags & keep), NULL))
+	unsigned long keep = NOSUID | NODEV | 8 | 1024 | 2048; // noexec, noatime, nodiratime: the same numbers in both
+	if (statfs(path, &st) || mount(NULL, path, NULL, BIND_RDONLY | more | (st.f_flags & keep), NULL))
 		fail();
 }
 
@@ -266,7 +275,7 @@ static void enter_root(int image, int drop_groups)
 	close(image);
 	if (plain) {
 		at = AT_IMAGE;
-		remount_read_only("/");
+		remount_read_only("/", NOSUID | NODEV);
 	}
 }
 
@@ -303,9 +312,14 @@ static void make_devices(void)
 
 static void mask(const char *path)
 {
-	if (mount("/dev/null", path, NULL, 4096 /* MS_BIND */, NULL) == 0 || errno == ENOENT)
-		return;
-	if (errno != ENOTDIR || mount("tmpfs", path, "tmpfs", 1, "nr_blocks=1,nr_inodes=1"))
+	struct stat st;
+	if (lstat(path, &st)) {
+		if (errno == ENOENT)
+			return;
+		fail();
+	}
+	if (S_ISDIR(st.st_mode) ? mount("tmpfs", path, "tmpfs", 1, "nr_blocks=1,nr_inodes=1")
+				: mount("/dev/null", path, NULL, 4096 /* MS_BIND */, NULL))
 		fail();
 }
 
@@ -316,7 +330,7 @@ static void read_only(const char *path)
 			return;
 		fail();
 	}
-	remount_read_only(path);
+	remount_read_only(path, 0);
 }
 
 static void loopback_up(void)
@@ -404,6 +418,7 @@ void setup(int extra)
 	for (;;) {
 		char op = *operation(), *a, *b, *d;
 		unsigned long flags;
+		struct stat st;
 		switch (op) {
 		case 'i':
 			at = AT_IMAGE;
@@ -437,6 +452,12 @@ void setup(int extra)
 			a = next(), flags = number(), b = next(), d = next();
 			if (mkdir(d, 0755) && errno != EEXIST && errno != EROFS)
 				fail();
+			// mount(2) would follow a link of the image's, to where something is that masks count on.
+			if (lstat(d, &st))
+				fail();
+			errno = ENOTDIR;
+			if (!S_ISDIR(st.st_mode))
+				fail();
 			if (mount(a, d, a, flags, b))
 				fail();
 			break;
@@ -445,7 +466,7 @@ void setup(int extra)
 			break;
 		case 'o':
 			at = AT_READONLY;
-			remount_read_only(next());
+			remount_read_only(next(), 0);
 			break;
 		case 'n':
 			at = AT_READONLY;
@@ -517,7 +538,7 @@ void setup(int extra)
 			c.argv[args++] = next();
 			break;
 		case 'c':
-			nth = 0;
+			nth = NO_OPERATION;
 			supervise(&c);
 		default:
 			at = AT_PLAN, errno = EINVAL;

@@ -3,12 +3,9 @@
 // stage0 is pid 1 of every sandbox. libcontainer's init execs /proc/self/exe, which is this very program, with argv[1]
 // "stage0"; the constructor below then takes over before the Go runtime exists, so that pid 1 costs a tenth of a
 // millisecond and a few pages instead of a Go runtime. It needs no file in the image and none on the host: the program
-// is a sealed copy (see Seal), and as it is not readable for the container's user the kernel makes this process not
-// dumpable, so that /proc/1/exe, /proc/1/mem and ptrace are closed to the guest.
+// makes itself not dumpable, so that /proc/1/exe, /proc/1/mem and ptrace are closed to the guest.
 //
-//	/proc/self/exe stage0 EXTRA
-//
-// With no argument it only holds a user namespace. MEMORY PIDS FILTER UID GID COMMAND [ARG...]
+//	/proc/self/exe stage0 EXTRA MEMORY PIDS FILTER UID GID COMMAND [ARG...]
 //
 // It runs COMMAND with descriptors 0, 1, 2 and EXTRA more (7, 8, ... here become 3, 4, ... there), with RLIMIT_AS
 // MEMORY and RLIMIT_NPROC PIDS if these are not 0 (set here and not by libcontainer, whose Go code would not start
@@ -51,7 +48,7 @@
 // The kinds of report; the numbers are repeated in stage0_linux.go.
 enum { EXITED = 1, NO_EXEC = 2, FAILED = 3, STARTED = 4 };
 
-int at, nth;
+int at, nth = NO_OPERATION;
 static int lifeline, status;
 
 static void report(uint32_t kind, uint32_t value)
@@ -168,24 +165,28 @@ static pid_t fork_nested(const char *uid, const char *gid)
 	pid_t child = fork();
 	if (child < 0)
 		fail();
+	// Each keeps only its own ends, so that the end of the other is the end of the wait for it.
 	if (child == 0) {
+		close(ready[0]), close(mapped[1]);
 		gid_t g = strtoul(gid, NULL, 10);
 		uid_t u = strtoul(uid, NULL, 10);
 		if (unshare(CLONE_NEWUSER) || write(ready[1], &byte, 1) != 1 || read(mapped[0], &byte, 1) != 1)
 			fail();
 		if (setresgid(g, g, g) || setresuid(u, u, u))
 			fail();
+		close(ready[1]), close(mapped[0]);
 	} else {
+		close(ready[1]), close(mapped[0]);
 		if (read(ready[0], &byte, 1) != 1)
-			fail();
+			_exit(125); // the child has said why, unless it was killed
 		write_file(child, "setgroups", "deny", "");
 		write_file(child, "uid_map", uid, " 0 1");
 		write_file(child, "gid_map", gid, " 0 1");
 		if (write(mapped[1], &byte, 1) != 1)
 			fail();
+		close(ready[0]), close(mapped[1]);
 	}
 	drop_capabilities();
-	close(ready[0]), close(ready[1]), close(mapped[0]), close(mapped[1]);
 	return child;
 }
 
@@ -248,8 +249,14 @@ void supervise(struct command *c)
 			}
 		}
 		// SIGCHLD is let in only while this waits, so none is lost between waitpid and here.
-		if (ppoll(&line, 1, NULL, &none) > 0)
+		int n = ppoll(&line, 1, NULL, &none);
+		if (n > 0)
 			_exit(137);
+		// Whoever has our ids may lower our limits, and with fewer descriptors than this waits for it fails at once.
+		if (n < 0 && errno != EINTR) {
+			report(EXITED, SIGKILL);
+			_exit(137);
+		}
 	}
 }
 

@@ -12,7 +12,7 @@ enum { LIFELINE = 3, STATUS = 4, FILTER = 5, PLAN = 5, BASE = 6, FIRST_EXTRA = 7
 enum {
 	AT_START, AT_READ_FILTER, AT_NESTING, AT_CAPABILITIES, AT_DUMPABLE, AT_FILTER, AT_FORK, AT_DESCRIPTORS, AT_LIMITS,
 	AT_PLAN, AT_SESSION, AT_GROUPS, AT_ROOT_IDS, AT_PRIVATE, AT_IMAGE, AT_PROC, AT_DEVICES, AT_PIVOT, AT_MOUNT, AT_MAKE_DEVICES, AT_MASK,
-	AT_READONLY, AT_SYSCTL, AT_HOSTNAME, AT_LOOPBACK, AT_KEYRING, AT_CGROUP, AT_RLIMIT, AT_DIRECTORY, AT_NO_NEW_PRIVS, AT_IDS, AT_CLONE, AT_MAPS, AT_BASE,
+	AT_READONLY, AT_SYSCTL, AT_HOSTNAME, AT_LOOPBACK, AT_KEYRING, AT_CGROUP, AT_RLIMIT, AT_DIRECTORY, AT_NO_NEW_PRIVS, AT_IDS, AT_CLONE, AT_MAPS, AT_BASE, AT_ENTER_CGROUP,
 };
 
 // A command is what stage0 runs, and how.
@@ -25,7 +25,8 @@ struct command {
 	size_t filter_size; // in bytes
 };
 
-extern int at, nth; // what stage0 is at, and with which of several
+enum { NO_OPERATION = 0x7fff };
+extern int at, nth; // what stage0 is at, and which operation of a plan that belongs to
 
 void fail(void) __attribute__((noreturn));
 void started(int pid);

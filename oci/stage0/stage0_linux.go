@@ -63,7 +63,7 @@ var stage0Steps = []string{
 	"open the image's directory or put an overlay over it", `make a fresh proc (mounting "proc")`, "take the host's devices", "leave the host's mounts (pivot_root)",
 	"do a mount (mounting)", "make the devices", "mask by a mount (mounting)", "make read-only (remount)", "set", "set the host name (sethostname)", "bring up loopback", "join a session keyring",
 	"unshare the cgroup namespace", "set a resource limit", "enter the working directory", "set no_new_privs", "become the container's user",
-	"make new namespaces (clone, unshare)", "map ids (uid_map, gid_map)", "enter the user namespace of the subordinate ids (setns)",
+	"make new namespaces (clone, unshare)", "map ids (uid_map, gid_map)", "enter the user namespace of the subordinate ids (setns)", "enter the cgroup",
 }
 
 // A Failure is a step that stage0 did not get through.
