@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -180,7 +179,9 @@ type refusal struct{ Code, text string }
 
 func (e *refusal) Error() string { return e.text }
 
-var errorCode = regexp.MustCompile(`^[a-z_]{1,60}$`)
+func isErrorCode(s string) bool {
+	return s != "" && len(s) <= 60 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz_") == ""
+}
 
 // refused reads the error in an answer. It may quote what we have sent, so a description that has a secret is left out.
 func refused(who string, status int, code, description string, secrets ...string) error {
@@ -188,7 +189,7 @@ func refused(who string, status int, code, description string, secrets ...string
 	if status != 0 {
 		e.text += fmt.Sprintf(" (%d)", status)
 	}
-	if !errorCode.MatchString(code) {
+	if !isErrorCode(code) {
 		e.Code = ""
 		return e
 	}
