@@ -124,9 +124,7 @@ func TestAsUser(t *testing.T) {
 			if r.Status != "timeout" || fmt.Sprint(r.Stdout) != "[before]" {
 				t.Errorf("%+v", r)
 			}
-			if ps := m.processes(); len(ps) > 0 {
-				t.Errorf("%d processes outlive the answer", len(ps))
-			}
+			m.checkGone(t)
 			s.checkAlive()
 		}
 		s.checkIdle()
