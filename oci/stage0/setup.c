@@ -127,7 +127,7 @@ static void write_file(const char *path, const char *text)
 	close(fd);
 }
 
-static void write_map(pid_t pid, const char *name, const char *text)
+void write_map(pid_t pid, const char *name, const char *text)
 {
 	char path[64];
 	snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, name);
@@ -381,9 +381,9 @@ static void give_streams(const char *uid, const char *gid, int extra)
 {
 	for (int fd = 0; fd < FIRST_EXTRA + extra; fd++) {
 		struct stat st;
-		if ((fd < 3 || fd >= FIRST_EXTRA) && fstat(fd, &st) == 0 && S_ISFIFO(st.st_mode) &&
-		    fchown(fd, strtoul(uid, NULL, 10), strtoul(gid, NULL, 10)))
-			continue; // the launcher has done it, or the ids of the pipe's owner are not mapped here
+		// It fails where the launcher has done it: the owner of the pipe is not mapped here then.
+		if ((fd < 3 || fd >= FIRST_EXTRA) && fstat(fd, &st) == 0 && S_ISFIFO(st.st_mode))
+			(void)!fchown(fd, strtoul(uid, NULL, 10), strtoul(gid, NULL, 10));
 	}
 }
 

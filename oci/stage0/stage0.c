@@ -142,17 +142,6 @@ static void drop_capabilities(void)
 	clear_capabilities();
 }
 
-static void write_file(pid_t pid, const char *name, const char *id, const char *rest)
-{
-	char path[64], text[64];
-	snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, name);
-	int n = snprintf(text, sizeof text, "%s%s", id, rest);
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0 || write(fd, text, n) != n)
-		fail();
-	close(fd);
-}
-
 // fork_nested forks a child into a user namespace where the one id that there is, 0, is called uid and gid. The child
 // returns 0 as that, without capabilities. CAP_SETFCAP is needed to map the parent's 0 (user_namespaces(7)).
 static pid_t fork_nested(const char *uid, const char *gid)
@@ -179,9 +168,12 @@ static pid_t fork_nested(const char *uid, const char *gid)
 		close(ready[1]), close(mapped[0]);
 		if (read(ready[0], &byte, 1) != 1)
 			_exit(125); // the child has said why, unless it was killed
-		write_file(child, "setgroups", "deny", "");
-		write_file(child, "uid_map", uid, " 0 1");
-		write_file(child, "gid_map", gid, " 0 1");
+		char uids[32], gids[32];
+		snprintf(uids, sizeof uids, "%s 0 1", uid);
+		snprintf(gids, sizeof gids, "%s 0 1", gid);
+		write_map(child, "setgroups", "deny");
+		write_map(child, "uid_map", uids);
+		write_map(child, "gid_map", gids);
 		if (write(mapped[1], &byte, 1) != 1)
 			fail();
 		close(ready[0]), close(mapped[1]);

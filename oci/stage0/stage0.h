@@ -5,6 +5,7 @@
 
 #include <linux/filter.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 enum { LIFELINE = 3, STATUS = 4, FILTER = 5, PLAN = 5, BASE = 6, FIRST_EXTRA = 7, PRIVATE = 64 };
 
@@ -32,6 +33,7 @@ void fail(void) __attribute__((noreturn));
 void started(int pid);
 void close_from(unsigned first, unsigned last);
 void keep_descriptors(void);
+void write_map(pid_t pid, const char *name, const char *text);
 void drop_bounding(void);
 void clear_capabilities(void);
 void supervise(struct command *c) __attribute__((noreturn));
