@@ -19,9 +19,7 @@ func BenchmarkBoot(b *testing.B) {
 				}
 			}
 		})
-		p := launch(b, python, b.TempDir(), nil)
-		compiled := p.ready(b).Compiled
-		p.run(b, Run{}, nil)
+		compiled := compileRunner(b, python)
 		for _, kind := range []struct {
 			name     string
 			compiled []byte
@@ -142,9 +140,7 @@ func BenchmarkCall(b *testing.B) {
 // BenchmarkLibrary measures what the library adds to the start of a script that uses it.
 func BenchmarkLibrary(b *testing.B) {
 	for version, python := range pythons() {
-		p := launch(b, python, b.TempDir(), nil)
-		compiled := p.ready(b).Compiled
-		p.run(b, Run{}, nil)
+		compiled := compileRunner(b, python)
 		for _, script := range []string{"pass", "mcp_servers", "from mcp import runtime"} {
 			b.Run(version+"/"+script, func(b *testing.B) {
 				for b.Loop() {

@@ -27,7 +27,7 @@ main = sys.modules["__main__"]
 compiled = globals().pop("compiled")  # bytes after a boot from source, else False
 source, script = "", ""  # of the run frame: the script, and its file name
 servers_text = "[]"  # JSON, likewise
-library = globals().pop("library")  # compiled: what a script that uses MCP needs besides
+library = globals().pop("library")  # what a script that uses MCP needs besides: compiled, or after a boot from source a str
 frozen = 0  # modules that no collection looks at
 
 

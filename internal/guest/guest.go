@@ -14,7 +14,8 @@
 // big-endian uint32 lengths, then the runner as compiled code, or else as source. Compiled code is what an earlier
 // [Ready.Compiled] of the same image and [RunnerID] has said; the interpreter's magic number stands in front of it, and
 // a bootstrap that cannot use it says so ([Stale]), and is sent the source. Compiling takes longer than all else in the
-// start of a runner.
+// start of a runner, so it is done in two steps: a boot from source compiles what every script needs and says that, with
+// the library as source; a boot from that compiles the library and says all of it.
 //
 // # Frames
 //

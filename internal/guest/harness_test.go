@@ -163,6 +163,17 @@ func (p *process) ready(t testing.TB) Ready {
 	return r
 }
 
+// compileRunner returns all of the runner, which takes two boots.
+func compileRunner(t testing.TB, python string) (compiled []byte) {
+	t.Helper()
+	for range 2 {
+		p := launch(t, python, t.TempDir(), compiled)
+		compiled = p.ready(t).Compiled
+		p.run(t, Run{}, nil)
+	}
+	return compiled
+}
+
 func (p *process) warm(t testing.TB) {
 	t.Helper()
 	p.reader.Warming()

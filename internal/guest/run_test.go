@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -329,14 +330,18 @@ func TestCompiled(t *testing.T) {
 			t.Helper()
 			p := launch(t, python, t.TempDir(), compiled)
 			again := p.ready(t).Compiled
-			if o := p.run(t, Run{Code: "print(6 * 7)"}, nil); o.stdout != "42\n" || o.code != 0 {
+			if o := p.run(t, Run{Code: "print(6 * 7, list(mcp_servers))"}, nil); o.stdout != "42 []\n" || o.code != 0 {
 				t.Error(o)
 			}
 			return again
 		}
-		compiled := boot(nil)
-		if len(compiled) < 1000 {
-			t.Fatalf("compiled has %d bytes", len(compiled))
+		first := boot(nil)
+		if len(first) < 1000 {
+			t.Fatalf("compiled has %d bytes", len(first))
+		}
+		compiled := boot(first)
+		if len(compiled) < 1000 || bytes.Equal(first, compiled) {
+			t.Fatalf("with the library compiled has %d bytes, without %d", len(compiled), len(first))
 		}
 		if boot(compiled) != nil {
 			t.Error("compiled code was not used")

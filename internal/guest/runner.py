@@ -435,10 +435,14 @@ def load_library():
     """Run the library in our own namespace, once."""
     global library
     code, library = library, None
-    if code:
+    if type(code) is str:
+        code = compile(code, "<runner>", "exec", 0, True, 1)
+    elif code:
         import marshal
 
-        exec(marshal.loads(code), globals())
+        code = marshal.loads(code)
+    if code:
+        exec(code, globals())
 
 
 def use_library():
