@@ -30,10 +30,7 @@ func checkPolicy(etc string, ref reference) error {
 	if ref.kind == kindHost {
 		return nil // not an image that anybody made
 	}
-	for _, file := range []string{
-		filepath.Join(homeDir(), ".config/containers/policy.json"), // instead of the next one, not beside it
-		filepath.Join(etc, "containers/policy.json"),
-	} {
+	for _, file := range policyFiles(etc) {
 		b, err := readBounded(file, maxPolicy)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -47,6 +44,11 @@ func checkPolicy(etc string, ref reference) error {
 		return nil
 	}
 	return nil
+}
+
+// policyFiles are where a policy may be; the first that is there counts.
+func policyFiles(etc string) []string {
+	return []string{filepath.Join(homeDir(), ".config/containers/policy.json"), filepath.Join(etc, "containers/policy.json")}
 }
 
 func applyPolicy(b []byte, ref reference) error {

@@ -37,6 +37,7 @@ type Store struct {
 
 	swept    sync.Once
 	flights  flights
+	findings findings
 	patience patience // for tests
 	etc      string   // instead of /etc; for tests
 }
@@ -89,8 +90,15 @@ func (s *Store) ensure(ctx context.Context, text string, refresh bool) (Tree, er
 	}
 	s.swept.Do(c.sweep) // once here, so that leftovers go even where every tree is warm
 
+	if !refresh {
+		if e, ok := s.findings.recall(text); ok {
+			return e.tree(text), nil
+		}
+	}
 	ref, err := parseRef(text)
+	var seen []stamp
 	if err == nil {
+		seen = s.witnesses(c, ref)
 		err = checkPolicy(s.etcDir(), ref)
 	}
 	if err != nil {
@@ -98,6 +106,7 @@ func (s *Store) ensure(ctx context.Context, text string, refresh bool) (Tree, er
 	}
 	if ref.kind == kindRegistry && !refresh {
 		if e, ok := c.remembered(ref.name); ok {
+			s.findings.note(text, e, seen)
 			return e.tree(text), nil
 		}
 	}
@@ -108,6 +117,9 @@ func (s *Store) ensure(ctx context.Context, text string, refresh bool) (Tree, er
 	e, err := s.flights.do(ctx, key, func(ctx context.Context) (entry, error) { return s.make(ctx, c, ref) })
 	if err != nil {
 		return Tree{}, err
+	}
+	if seen != nil {
+		s.findings.note(text, e, seen)
 	}
 	return e.tree(text), nil
 }

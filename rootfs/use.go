@@ -89,6 +89,7 @@ func (s *Store) Close() error {
 		return err
 	}
 	settling.stop(c.dir)
+	s.findings.forget()
 	uses.release(c.dir)
 	return nil
 }

@@ -200,7 +200,12 @@ func TestBehind(t *testing.T) {
 			before := w.started()
 			if answered {
 				p.Answered()
-				synctest.Wait()
+				p.Answered() // by what was asked beside the run
+				wait(0)
+				if w.started() != before {
+					t.Error("who was answered has to wait for a start")
+				}
+				wait(breath)
 			} else {
 				wait(behind)
 			}
