@@ -449,8 +449,11 @@ def use_library():
     """From here on the script has MCP. What it is told of the servers must be known."""
     load_library()
     if not modules:
-        open_frames()
         make_modules()
+    runtime = modules["mcp.runtime"]
+    if not hasattr(runtime, "LOADED_MCP_SERVERS"):
+        open_frames()
+        runtime.LOADED_MCP_SERVERS = loaded()
 
 
 def next_message():

@@ -399,7 +399,7 @@ def make_modules():
     runtime, user = make("mcp.runtime", "Access to the tools of MCP servers."), make("user_tools", "Saved functions.")
     package.__path__, servers.__path__ = [], []
     package.runtime, package.servers = runtime, servers
-    runtime.LOADED_MCP_SERVERS, runtime.mcp_servers = loaded(), mcp_servers
+    runtime.mcp_servers = mcp_servers
     for thing in PUBLIC:
         thing.__module__ = "mcp.runtime"
         setattr(runtime, thing.__name__, thing)

@@ -64,9 +64,19 @@ def warm():
 
     sys.meta_path[:] = finders
     run(compile_script("def f(x):\n    return [x]\nf(1)", "<runner>"), {})
-    loop = asyncio.new_event_loop()
-    loop.run_until_complete(nothing())
-    loop.close()
+    if hasattr(asyncio, "Runner"):
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+            runner.run(nothing())
+    else:
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(nothing())
+        loop.close()
+    make_modules()
+    param = {"name": "x", "alias": "x", "type": "str", "required": True}
+    tool = {"name": "x", "alias": "x", "params": [param], "returns": "Any", "description": ""}
+    function(Server({"name": "x", "alias": "x", "tools": [tool]}), "x")
+    encode_arguments("x", "x", bind(None, tool, ("x",), {}))
+    str(finish_call(RETURN + '1,"value":{"content":[{"type":"text","text":"x"}]}}', "x", "x"))
     encode_result({"a": [1]})
     decode_run('{"type":"run","code":"\\n","filename":"x"}')
     sys.path_importer_cache.pop(sys.path[0], None)  # it is the script's, and may change within a tick of its clock
