@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -21,7 +22,7 @@ import (
 type action struct {
 	dir      string // the workspace
 	temp     string
-	contexts map[string]string // what expressions stand for
+	contexts map[string]string // what expressions stand for, before the first step
 	log      bytes.Buffer
 	outputs  map[string]string // of the last step
 }
@@ -97,8 +98,9 @@ var expression = regexp.MustCompile(`\$\{\{ *([a-z0-9_.-]+) *\}\}`)
 // run runs the action with these inputs, given as name, value, and says how its last step ended. The step that pulls is run too.
 func (a *action) run(t *testing.T, inputs ...string) (code int) {
 	t.Helper()
+	contexts := maps.Clone(a.contexts)
 	for i := 0; i < len(inputs); i += 2 {
-		a.contexts["inputs."+inputs[i]] = inputs[i+1]
+		contexts["inputs."+inputs[i]] = inputs[i+1]
 	}
 	a.log.Reset()
 	for _, step := range a.read(t).Runs.Steps {
@@ -115,13 +117,13 @@ func (a *action) run(t *testing.T, inputs ...string) (code int) {
 			"RUNNER_ARCH="+map[string]string{"amd64": "X64", "arm64": "ARM64"}[runtime.GOARCH])
 		for name, value := range step.Env {
 			cmd.Env = append(cmd.Env, name+"="+expression.ReplaceAllStringFunc(value, func(e string) string {
-				return a.contexts[expression.FindStringSubmatch(e)[1]]
+				return contexts[expression.FindStringSubmatch(e)[1]]
 			}))
 		}
 		err := cmd.Run()
 		a.outputs = readOutputs(t, file)
 		for name, value := range a.outputs {
-			a.contexts["steps."+step.ID+".outputs."+name] = value
+			contexts["steps."+step.ID+".outputs."+name] = value
 		}
 		if err != nil {
 			return cmd.ProcessState.ExitCode()
@@ -194,9 +196,9 @@ func TestAction(t *testing.T) {
 		{"exit code", []string{"script", "print('before'); raise SystemExit(3)"}, 3, "before"},
 		{"timeout", []string{"script", "while True: pass", "timeout", "1"}, 124, ""},
 		{"a long timeout", []string{"script", "print(1)", "timeout", "10m"}, 0, "1"},
-		{"file", []string{"script", "", "file", "-a file.py", "timeout", "30s"}, 0, "of a file"},
-		{"json", []string{"script", "7 * 6", "file", "", "format", "json"}, 0, `{"status":"success"`},
-		{"quotes", []string{"script", "print('''\"; touch " + marker + " #$(touch " + marker + ")`touch " + marker + "`''')", "format", "text"}, 0, `"; touch `},
+		{"file", []string{"file", "-a file.py"}, 0, "of a file"},
+		{"json", []string{"script", "7 * 6", "format", "json"}, 0, `{"status":"success"`},
+		{"quotes", []string{"script", "print('''\"; touch " + marker + " #$(touch " + marker + ")`touch " + marker + "`''')"}, 0, `"; touch `},
 		{"a command to the runner", []string{"script", "print('::error::no')\nprint('::stop-commands::x\\n::x::\\n::error::no', end='')"}, 0, "::error::no"},
 		{"another output", []string{"script", "print('exit-code=9\\nEOF\\ntruncated=true')"}, 0, "exit-code=9\nEOF\ntruncated=true"},
 	} {
@@ -240,14 +242,14 @@ func TestActionRefuses(t *testing.T) {
 	}{
 		{"nothing to run", "neither script nor file", nil},
 		{"two things to run", "it can be one only", []string{"script", "1", "file", "x.py"}},
-		{"a file that is not there", `there is no file "-"`, []string{"script", "", "file", "-"}},
-		{"a version that is none", "version is", []string{"file", "", "script", "1", "version", "../v1\n::error::no"}},
-		{"a release that is not there", "cannot download " + a.contexts["github.server_url"] + "/owner/mcp-bridge/releases/latest/download/", []string{"version", "latest"}},
-		{"another sum than wanted", "and not 000", []string{"version", "v1.2.3", "sha256", strings.Repeat("0", 64)}},
-		{"no sum", "64 hexadecimal digits", []string{"sha256", "x"}},
-		{"a spoilt program", "has the sum", []string{"sha256", "", "from", a.contexts["github.server_url"] + "/spoilt/"}},
-		{"a place that is none", "must be a URL", []string{"from", "ftp://x"}},
-		{"a timeout that is none", "MCP_BRIDGE_TIMEOUT", []string{"from", "", "timeout", "soon"}},
+		{"a file that is not there", `there is no file "-"`, []string{"file", "-"}},
+		{"a version that is none", "version is", []string{"script", "1", "version", "../v1\n::error::no"}},
+		{"a release that is not there", "cannot download " + a.contexts["github.server_url"] + "/owner/mcp-bridge/releases/latest/download/", []string{"script", "1", "version", "latest"}},
+		{"another sum than wanted", "and not 000", []string{"script", "1", "sha256", strings.Repeat("0", 64)}},
+		{"no sum", "64 hexadecimal digits", []string{"script", "1", "sha256", "x"}},
+		{"a spoilt program", "has the sum", []string{"script", "1", "from", a.contexts["github.server_url"] + "/spoilt/"}},
+		{"a place that is none", "must be a URL", []string{"script", "1", "from", "ftp://x"}},
+		{"a timeout that is none", "MCP_BRIDGE_TIMEOUT", []string{"script", "1", "timeout", "soon"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if err := os.RemoveAll(filepath.Join(a.temp, "mcp-bridge")); err != nil {
