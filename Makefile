@@ -1,12 +1,17 @@
 # make demo    install what is missing, build, run real scripts in a real sandbox, and an MCP session
 # make test    the same set-up, then every test
 # make build   bin/mcp-bridge, one static file
-VERSION := 0.1.0-dev
+# make release dist/, for four platforms
+# That of the last tag, v1.2.3; what else a tag may be called does not get into a shell.
+VERSION := $(or $(shell git describe --tags --match 'v[0-9]*' --abbrev=12 --dirty 2>/dev/null | sed -n 's/^v\([0-9A-Za-z.+-]*\)$$/\1/p'),0.1.0-dev)
 COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 # Asked for when it is needed: setup may have to install it first.
 GO       = $(shell hack/go --path)
 TAGS    := netgo osusergo
 STATIC  := -linkmode external -extldflags -static
+OUT     := bin/mcp-bridge
+# 0 for macOS
+CGO     := 1
 LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 
 .NOTPARALLEL:
@@ -18,12 +23,21 @@ demo: setup-build build
 test: setup-test build
 	hack/test
 
-build: bin/mcp-bridge
-
 # Go knows what has changed; make would only guess.
-.PHONY: bin/mcp-bridge
-bin/mcp-bridge:
-	CGO_ENABLED=1 $(GO) build -trimpath -buildvcs=false -tags '$(TAGS)' -ldflags '$(LDFLAGS) $(STATIC)' -o $@ ./cmd/mcp-bridge
+build:
+	CGO_ENABLED=$(CGO) $(GO) build -trimpath -buildvcs=false -tags '$(TAGS)' -ldflags '$(LDFLAGS) $(if $(filter 1,$(CGO)),$(STATIC))' -o $(OUT) ./cmd/mcp-bridge
+
+# dist/: the program for Linux and macOS, SBOMs, licences and sums. release-check: two builds are the same, byte by byte.
+.PHONY: release release-check
+release: setup-release
+	hack/release
+release-check: setup-release
+	hack/release-check
+
+# What QEMU's user mode can test of the program for arm64.
+.PHONY: test-arm64
+test-arm64: setup-release
+	hack/test-arm64
 
 lint: setup-build
 	hack/lint
@@ -40,12 +54,12 @@ bench-images: setup-bench build
 	$(GO) build -o bin/bench ./hack/bench
 	bin/bench
 
-.PHONY: setup-build setup-test setup-bench
-setup-build setup-test setup-bench:
+.PHONY: setup-build setup-test setup-bench setup-release
+setup-build setup-test setup-bench setup-release:
 	hack/setup $(@:setup-%=%)
 
 clean:
-	rm -rf bin .cache
+	rm -rf bin dist .cache
 
 # The sandbox on a cgroup v2 kernel.
 .PHONY: test-vm

@@ -2,6 +2,8 @@ module github.com/mcp-bridge/mcp-bridge
 
 go 1.26.0
 
+toolchain go1.26.8
+
 require (
 	github.com/agnivade/levenshtein v1.2.2
 	github.com/containers/image/v5 v5.36.2
