@@ -17,6 +17,8 @@ import (
 	devices "github.com/opencontainers/cgroups/devices/config"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/mcp-bridge/mcp-bridge/oci"
 )
 
 // init: a thread in a container's cgroup ends with the container's start, but a process's first thread cannot be ended.
@@ -57,6 +59,32 @@ func (o Offer) NewCgroup(r *specs.LinuxResources) Cgroup {
 	return g
 }
 
+// OthersCgroup is the cgroup that somebody else makes of linux.cgroupsPath, for [Cgroup.Paths] and [Cgroup.Destroy]. On
+// cgroup v1 a path that is not absolute is below the own cgroup, in every hierarchy.
+func (o Offer) OthersCgroup() (Cgroup, error) {
+	switch {
+	case o.Limits != oci.ByCgroup:
+		return Cgroup{}, nil
+	case o.cg.v1 == nil:
+		return o.NewCgroup(&specs.LinuxResources{}), nil
+	}
+	hierarchies, err := cgroups.ParseCgroupFile("/proc/self/cgroup")
+	if err != nil {
+		return Cgroup{}, fmt.Errorf("cannot find own cgroup: %w", err)
+	}
+	g := Cgroup{paths: make(map[string]string)}
+	for c := range hierarchies {
+		dir, err := cgroups.GetOwnCgroupPath(c)
+		if err == nil {
+			g.paths[c] = filepath.Join(dir, cgroupPrefix+o.id)
+		}
+	}
+	return g, nil
+}
+
+// Destroy kills what is in the cgroup and removes it.
+func (g Cgroup) Destroy() error { return removeCgroups(maps.Clone(g.paths)) }
+
 // Paths are its directories, by controller: for [Offer.Record].
 func (g Cgroup) Paths() map[string]string { return g.paths }
 
@@ -77,7 +105,7 @@ func (g Cgroup) Start(f func(dir *os.File) error) error {
 	if err := write(g.paths, g.limitsV1()); err != nil {
 		return err
 	}
-	return onThread(func() error {
+	return OnThread(func() error {
 		for _, dir := range g.paths {
 			if err := writeFile(filepath.Join(dir, "tasks"), "0"); err != nil {
 				return fmt.Errorf("cannot enter cgroup: %w", err)
@@ -104,8 +132,8 @@ func (g Cgroup) startUnified(dir string, f func(*os.File) error) error {
 	return f(d)
 }
 
-// onThread calls f on a thread that is f's alone and ends with it. It is never the process's first: see init.
-func onThread(f func() error) error {
+// OnThread calls f on a thread that is f's alone and ends with it. It is never the process's first: see init.
+func OnThread(f func() error) error {
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread() // and never unlocked, which is what ends the thread

@@ -75,6 +75,7 @@ func deny(nr, arg uint32) error {
 // DeniedSteps: whatever a host does not allow, the start fails with an error that says so, which is the host's and not
 // a bug of ours, and nothing is left.
 func (suite HostSuite) DeniedSteps(t *testing.T) {
+	suite.excepted(t)
 	if os.Geteuid() != 0 {
 		t.Skip("as a user the first of these make the host look like another")
 	}
@@ -93,7 +94,7 @@ func (suite HostSuite) DeniedSteps(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			cmd := exec.Command("/proc/self/exe")
-			cmd.Env = selfEnv("denied", stateEnv+"="+t.TempDir(), denyEnv+"="+strconv.Itoa(int(tt.nr))+" "+strconv.Itoa(int(tt.arg)))
+			cmd.Env = suite.selfEnv("denied", stateEnv+"="+t.TempDir(), denyEnv+"="+strconv.Itoa(int(tt.nr))+" "+strconv.Itoa(int(tt.arg)))
 			var stdout, stderr bytes.Buffer
 			cmd.Stdout, cmd.Stderr = &stdout, &stderr
 			err := cmd.Run()

@@ -94,9 +94,10 @@ func (suite Suite) asUser(t *testing.T, tests []string, uid, gid uint32, name st
 	if err := os.WriteFile(program, b, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(program, "-test.v", "-test.timeout=5m", "-test.run=^("+strings.Join(tests, "|")+")$")
+	pattern, prefix := suite.pattern(tests)
+	cmd := exec.Command(program, "-test.v", "-test.timeout=5m", "-test.run="+pattern)
 	cmd.Dir = tmp
-	cmd.Env = selfEnv("", "TMPDIR="+tmp, "HOME="+tmp, "USER="+name, "GOCOVERDIR=")
+	cmd.Env = suite.selfEnv("", "TMPDIR="+tmp, "HOME="+tmp, "USER="+name, "GOCOVERDIR=")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: gid, Groups: groups}}
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -104,7 +105,7 @@ func (suite Suite) asUser(t *testing.T, tests []string, uid, gid uint32, name st
 		t.Errorf("%v\n%s", err, out.String())
 	}
 	for _, name := range tests {
-		if !strings.Contains(out.String(), "=== RUN   "+name+"\n") {
+		if !strings.Contains(out.String(), "=== RUN   "+prefix+name+"\n") {
 			t.Errorf("there is no %s", name)
 		}
 	}

@@ -41,8 +41,8 @@ const (
 
 const started = 4 // value: the pid of the first process, from who has made it
 
-// ReadStarted reads which process is the container's first, from a stage0 that makes one by a plan. ok is false if it
-// could not say anything.
+// ReadStarted reads which process is the container's first, from a stage0 that makes one by a plan; from one that an OCI
+// runtime program has started it reads but that it is there. ok is false if it could not say anything.
 func ReadStarted(r io.Reader) (pid int, ok bool, err error) {
 	var words [8]byte
 	if _, err := io.ReadFull(r, words[:]); err != nil {
@@ -87,6 +87,21 @@ func Args(extra int, weak Limits, filter int, nested oci.User, command []string)
 		strconv.FormatUint(weak.Memory, 10), strconv.FormatUint(weak.Pids, 10), strconv.Itoa(filter),
 		strconv.FormatUint(uint64(nested.UID), 10), strconv.FormatUint(uint64(nested.GID), 10),
 	}, command...)
+}
+
+// Program is the descriptor of this program in a container's first process that an OCI runtime program starts. The
+// guest's streams come after it.
+const Program = 6
+
+// RuntimeArgs is the command line of a pid 1 that an OCI runtime program starts. Who the command is becomes stage0's to see to.
+func RuntimeArgs(extra int, weak Limits, filter int, user oci.User, nested bool, command []string) []string {
+	args := Args(extra, weak, filter, user, nil)
+	args[0] = "/proc/self/fd/" + strconv.Itoa(Program)
+	second := "0"
+	if nested {
+		second = "1"
+	}
+	return append(append(args, second), command...)
 }
 
 // HoldArgs is the command line of a process that does nothing until the end of its standard input.

@@ -1,0 +1,284 @@
+//go:build linux && cgo
+
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/mcp-bridge/mcp-bridge/oci"
+	"github.com/mcp-bridge/mcp-bridge/oci/host"
+	"github.com/mcp-bridge/mcp-bridge/oci/stage0"
+)
+
+// run is one container from its start to its end.
+type run struct {
+	runtime *Runtime
+	program program
+	setting setting
+	offer   host.Offer
+	spec    *specs.Spec
+	filter  []byte
+	dir     string // of the bundle and of the runtime's state
+	cgroup  host.Cgroup
+	born    bool // the cgroup is ours to make, and the runtime is born in it
+}
+
+func (x *run) pidFile() string { return filepath.Join(x.dir, "pid") }
+
+func (x *run) bundle() error {
+	b, err := json.Marshal(x.spec)
+	if err != nil {
+		return fmt.Errorf("internal error: cannot encode the OCI specification: %w", err)
+	}
+	// The container's root, which is another user, has to find the runtime's fifo in it.
+	if err = os.Mkdir(x.dir, 0o711); err == nil {
+		err = os.WriteFile(filepath.Join(x.dir, "config.json"), b, 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot write the bundle: %w", err)
+	}
+	return nil
+}
+
+// remove removes all that there is of the container.
+func (x *run) remove(ctx context.Context, id string) error {
+	t, err := newTranscript()
+	if err != nil {
+		return err
+	}
+	defer t.end()
+	// What it keeps is in x.dir, and what ran has ended with the lifeline or ends with the cgroup: it is asked for the sake of
+	// runtimes that have more, and after a cancellation too.
+	ctx = context.WithoutCancel(ctx)
+	if err := runProgram(ctx, x.runtime.patience, x.program.command(x.program.remove(x.setting, id), t.w), x.startOutside); err != nil {
+		x.runtime.Logger.Debug("the runtime does not delete a container", "runtime", x.program.String(), "error", said(err, t.end()))
+	}
+	return errors.Join(x.cgroup.Destroy(), os.RemoveAll(x.dir))
+}
+
+// start starts the runtime where the container is to be born.
+func (x *run) start(cmd *exec.Cmd) error {
+	if !x.born {
+		return x.startOutside(cmd)
+	}
+	return x.cgroup.Start(func(*os.File) error { return x.startHere(cmd) })
+}
+
+func (x *run) startOutside(cmd *exec.Cmd) error {
+	if os.Geteuid() != 0 {
+		return cmd.Start()
+	}
+	return host.OnThread(func() error { return x.startHere(cmd) })
+}
+
+// startHere starts the runtime in a mount namespace of its own, from a thread that is ours alone. What it mounts on the
+// way, and leaves if it is killed, is nobody else's then.
+func (x *run) startHere(cmd *exec.Cmd) error {
+	err := unix.Unshare(unix.CLONE_NEWNS)
+	if err == nil {
+		err = unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
+	}
+	if err != nil {
+		return fmt.Errorf("cannot unshare the mount namespace (mounting): %w", err)
+	}
+	if x.program.kind == "crun" && x.offer.CgroupV1() {
+		// crun refuses to work where a cgroup v2 tree is beside those of v1. It has no use for either here.
+		_ = unix.Unmount("/sys/fs/cgroup/unified", unix.MNT_DETACH)
+	}
+	host.CoverRootfs(x.spec.Root.Path)
+	return cmd.Start()
+}
+
+func (x *run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit, error) {
+	rootfs, err := host.OpenRootfs(c.Rootfs) // for an error of our own
+	if err != nil {
+		return oci.Exit{}, err
+	}
+	rootfs.Close()
+	if err := host.Give(s, x.spec.Linux.UIDMappings, x.spec.Linux.GIDMappings, c.User); err != nil {
+		return oci.Exit{}, err
+	}
+	d, err := openDescriptors(x.filter, s)
+	if err != nil {
+		return oci.Exit{}, err
+	}
+	defer d.close()
+	first, err := x.begin(ctx, c, s, d)
+	if first != nil {
+		defer first.close()
+	}
+	if err != nil {
+		_ = d.lifeline.Close() // ends a stage0 that waits for its word
+		if first != nil {
+			first.wait(int(grace.Milliseconds()))
+		}
+		if ctx.Err() != nil {
+			return oci.Exit{}, context.Cause(ctx)
+		}
+		return oci.Exit{}, err
+	}
+	if s.Started != nil {
+		s.Started(first.pid, x.offer.Limits)
+	}
+	// The end of the lifeline ends the container too, should this process be killed.
+	defer context.AfterFunc(ctx, first.kill)()
+	defer host.HoldMounts(first.pid).Close()
+	stopWatch := x.offer.Watch(first.pid, c.Limits.Memory, oci.TmpfsMounts(x.spec), first.kill)
+	exit, reported, err := stage0.ReadReport(d.status, c.Args[0])
+	exit.OOM, exit.Limits = stopWatch() || host.OOMKilled(x.cgroup.Paths()), x.offer.Limits
+	switch {
+	case err != nil:
+		first.kill() // it may wait for what will not come
+	case !reported:
+		exit.Code, exit.Signal = 128+int(unix.SIGKILL), unix.SIGKILL
+	}
+	if err == nil && s.Exited != nil {
+		s.Exited(exit)
+	}
+	first.wait(-1)
+	return exit, err
+}
+
+// begin has the runtime start stage0, and returns when that runs the command. If it does not, but the runtime says that it
+// has started something, that is returned with the error.
+func (x *run) begin(ctx context.Context, c oci.Container, s oci.Streams, d *descriptors) (first *process, err error) {
+	args := x.program.run(x.setting, x.dir, x.pidFile(), c.ID, len(d.files))
+	err = runProgram(ctx, x.runtime.patience, x.program.command(args, d.words.w, d.files...), x.start)
+	d.closeChild()
+	first, perr := openProcess(x.pidFile())
+	if err == nil {
+		err = perr
+	}
+	if err == nil {
+		err = x.greet(ctx, d)
+	}
+	if err == nil {
+		return first, nil
+	}
+	return first, x.failed(err, d.words.end())
+}
+
+// greet waits for stage0's word and gives it ours. That it takes it shows that it lives, and so that its number is its own.
+func (x *run) greet(ctx context.Context, d *descriptors) error {
+	_ = d.status.SetReadDeadline(time.Now().Add(x.runtime.patience))
+	stop := context.AfterFunc(ctx, func() { _ = d.status.SetReadDeadline(time.Unix(1, 0)) })
+	_, ok, err := stage0.ReadStarted(d.status)
+	if !stop() || ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	_ = d.status.SetReadDeadline(time.Time{})
+	if err != nil {
+		return err
+	}
+	if ok {
+		if _, err = d.lifeline.Write([]byte{1}); err == nil {
+			return nil
+		}
+	}
+	return errors.New("it said that it had started the container's first process, which is not there; are the arguments too long?")
+}
+
+// failed is the error of a start, in the words of a runtime that cannot be trusted to have any.
+func (x *run) failed(err error, text string) error {
+	var start *oci.StartError
+	if errors.As(err, &start) {
+		return err
+	}
+	err = fmt.Errorf("%s: %w", x.program, said(err, text))
+	if errors.Is(err, errHangs) {
+		return &oci.HostError{
+			Missing: fmt.Sprintf("cannot start container: %v (within %v)", err, x.runtime.patience),
+			Fix:     "see whether it runs by itself, or unset MCP_BRIDGE_RUNTIME",
+		}
+	}
+	if oldest, old := x.program.old(); old {
+		return &oci.HostError{
+			Missing: fmt.Sprintf("cannot start container: %v", err),
+			Fix:     fmt.Sprintf("install %s %s or later, or unset MCP_BRIDGE_RUNTIME", x.program.kind, oldest),
+		}
+	}
+	return &oci.StartError{Step: host.StepStart, Err: err}
+}
+
+// descriptors are the ends of pipes that a run has.
+type descriptors struct {
+	lifeline, status *os.File // ours
+	words            *transcript
+	files            []*os.File // the first process's, from 3 on
+	child            []*os.File // those of files that are ours to close
+}
+
+func openDescriptors(filter []byte, s oci.Streams) (d *descriptors, err error) {
+	d = &descriptors{}
+	defer func() {
+		if err != nil {
+			d.closeChild()
+			d.close()
+			d = nil
+		}
+	}()
+	lifeline, holdLifeline, err := os.Pipe()
+	if err != nil {
+		return d, fmt.Errorf("cannot make a pipe: %w", err)
+	}
+	d.lifeline, d.child = holdLifeline, append(d.child, lifeline)
+	status, reportStatus, err := os.Pipe()
+	if err != nil {
+		return d, fmt.Errorf("cannot make a pipe: %w", err)
+	}
+	d.status, d.child = status, append(d.child, reportStatus)
+	filterPipe, err := stage0.FilterPipe(filter)
+	if err != nil {
+		return d, fmt.Errorf("cannot make a pipe: %w", err)
+	}
+	d.child = append(d.child, filterPipe)
+	program, err := os.Open("/proc/self/exe")
+	if err != nil {
+		return d, fmt.Errorf("cannot open own program: %w", err)
+	}
+	d.child = append(d.child, program)
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return d, err
+	}
+	d.child = append(d.child, null)
+	d.files = append(d.files, lifeline, reportStatus, filterPipe, program) // stage0.Lifeline to stage0.Program
+	for _, f := range []*os.File{s.Stdin, s.Stdout, s.Stderr} {
+		if f == nil {
+			f = null // stage0 takes the container's own instead
+		}
+		d.files = append(d.files, f)
+	}
+	d.files = append(d.files, s.Extra...)
+	d.words, err = newTranscript()
+	return d, err
+}
+
+func (d *descriptors) closeChild() {
+	for _, f := range d.child {
+		f.Close()
+	}
+	d.child = nil
+}
+
+// close is for when the container is gone: it ends the lifeline.
+func (d *descriptors) close() {
+	for _, f := range []*os.File{d.lifeline, d.status} {
+		if f != nil {
+			f.Close()
+		}
+	}
+	if d.words != nil {
+		d.words.end()
+	}
+}
