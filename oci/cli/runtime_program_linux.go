@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -48,7 +47,7 @@ func findProgram(ctx context.Context, name string, patience time.Duration) (prog
 		return program{}, err
 	}
 	defer t.end()
-	err = runProgram(ctx, patience, program.command(p, []string{"--version"}, t.w), func(cmd *exec.Cmd) error { return cmd.Start() })
+	err = runProgram(ctx, patience, p.command([]string{"--version"}, t.w), (*exec.Cmd).Start)
 	text := t.end()
 	if err != nil {
 		if ctx.Err() != nil {
@@ -117,9 +116,6 @@ func (p program) command(args []string, out *os.File, files ...*os.File) *exec.C
 
 var errHangs = errors.New("it does not end")
 
-// grace is how long a cancel waits for a program: one that is killed halfway leaves more to clean up.
-const grace = 5 * time.Second
-
 // runProgram starts a command and waits for its end, but not for ever: one that hangs is killed, with its process group.
 func runProgram(ctx context.Context, patience time.Duration, cmd *exec.Cmd, start func(*exec.Cmd) error) error {
 	if err := start(cmd); err != nil {
@@ -140,12 +136,7 @@ func runProgram(ctx context.Context, patience time.Duration, cmd *exec.Cmd, star
 	case <-limit.C:
 		hangs = true
 	case <-ctx.Done():
-		limit.Reset(min(grace, patience))
-		select {
-		case <-exited:
-		case <-limit.C:
-			hangs = true
-		}
+		hangs = true
 	}
 	if hangs {
 		_ = unix.Kill(-cmd.Process.Pid, unix.SIGKILL)
@@ -248,15 +239,4 @@ func said(err error, text string) error {
 		return fmt.Errorf("%w, and it printed nothing", err)
 	}
 	return fmt.Errorf("%w: %s", err, last)
-}
-
-// readSmall reads the beginning of a file that a program has written.
-func readSmall(name string) (string, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, 1<<12))
-	return string(b), err
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -60,28 +61,21 @@ func (x *run) remove(ctx context.Context, id string) error {
 	// What it keeps is in x.dir, and what ran has ended with the lifeline or ends with the cgroup: it is asked for the sake of
 	// runtimes that have more, and after a cancellation too.
 	ctx = context.WithoutCancel(ctx)
-	if err := runProgram(ctx, x.runtime.patience, x.program.command(x.program.remove(x.setting, id), t.w), x.startOutside); err != nil {
+	if err := runProgram(ctx, x.runtime.patience, x.program.command(x.program.remove(x.setting, id), t.w), x.start); err != nil {
 		x.runtime.Logger.Debug("the runtime does not delete a container", "runtime", x.program.String(), "error", said(err, t.end()))
 	}
 	return errors.Join(x.cgroup.Destroy(), os.RemoveAll(x.dir))
 }
 
-// start starts the runtime where the container is to be born.
+// start starts a command, as the runtime is to find this host.
 func (x *run) start(cmd *exec.Cmd) error {
-	if !x.born {
-		return x.startOutside(cmd)
-	}
-	return x.cgroup.Start(func(*os.File) error { return x.startHere(cmd) })
-}
-
-func (x *run) startOutside(cmd *exec.Cmd) error {
 	if os.Geteuid() != 0 {
 		return cmd.Start()
 	}
 	return host.OnThread(func() error { return x.startHere(cmd) })
 }
 
-// startHere starts the runtime in a mount namespace of its own, from a thread that is ours alone. What it mounts on the
+// startHere starts a command in a mount namespace of its own, from a thread that is ours alone. What it mounts on the
 // way, and leaves if it is killed, is nobody else's then.
 func (x *run) startHere(cmd *exec.Cmd) error {
 	err := unix.Unshare(unix.CLONE_NEWNS)
@@ -113,88 +107,87 @@ func (x *run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit
 		return oci.Exit{}, err
 	}
 	defer d.close()
-	first, err := x.begin(ctx, c, s, d)
-	if first != nil {
-		defer first.close()
-	}
+	pid, err := x.begin(ctx, c, s, d)
+	defer d.wait()
 	if err != nil {
-		_ = d.lifeline.Close() // ends a stage0 that waits for its word
-		if first != nil {
-			first.wait(int(grace.Milliseconds()))
-		}
 		if ctx.Err() != nil {
 			return oci.Exit{}, context.Cause(ctx)
 		}
 		return oci.Exit{}, err
 	}
 	if s.Started != nil {
-		s.Started(first.pid, x.offer.Limits)
+		s.Started(pid, x.offer.Limits)
 	}
-	// The end of the lifeline ends the container too, should this process be killed.
-	defer context.AfterFunc(ctx, first.kill)()
-	defer host.HoldMounts(first.pid).Close()
-	stopWatch := x.offer.Watch(first.pid, c.Limits.Memory, oci.TmpfsMounts(x.spec), first.kill)
+	defer context.AfterFunc(ctx, d.kill)()
+	defer host.HoldMounts(pid).Close()
+	stopWatch := x.offer.Watch(pid, c.Limits.Memory, oci.TmpfsMounts(x.spec), d.kill)
 	exit, reported, err := stage0.ReadReport(d.status, c.Args[0])
 	exit.OOM, exit.Limits = stopWatch() || host.OOMKilled(x.cgroup.Paths()), x.offer.Limits
-	switch {
-	case err != nil:
-		first.kill() // it may wait for what will not come
-	case !reported:
+	if !reported {
 		exit.Code, exit.Signal = 128+int(unix.SIGKILL), unix.SIGKILL
 	}
 	if err == nil && s.Exited != nil {
 		s.Exited(exit)
 	}
-	first.wait(-1)
 	return exit, err
 }
 
-// begin has the runtime start stage0, and returns when that runs the command. If it does not, but the runtime says that it
-// has started something, that is returned with the error.
-func (x *run) begin(ctx context.Context, c oci.Container, s oci.Streams, d *descriptors) (first *process, err error) {
-	args := x.program.run(x.setting, x.dir, x.pidFile(), c.ID, len(d.files))
-	err = runProgram(ctx, x.runtime.patience, x.program.command(args, d.words.w, d.files...), x.start)
-	d.closeChild()
-	first, perr := openProcess(x.pidFile())
-	if err == nil {
-		err = perr
-	}
-	if err == nil {
-		err = x.greet(ctx, d)
-	}
-	if err == nil {
-		return first, nil
-	}
-	return first, x.failed(err, d.words.end())
-}
-
-// greet waits for stage0's word and gives it ours. That it takes it shows that it lives, and so that its number is its own.
-func (x *run) greet(ctx context.Context, d *descriptors) error {
-	_ = d.status.SetReadDeadline(time.Now().Add(x.runtime.patience))
-	stop := context.AfterFunc(ctx, func() { _ = d.status.SetReadDeadline(time.Unix(1, 0)) })
-	_, ok, err := stage0.ReadStarted(d.status)
-	if !stop() || ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	_ = d.status.SetReadDeadline(time.Time{})
-	if err != nil {
-		return err
-	}
-	if ok {
-		if _, err = d.lifeline.Write([]byte{1}); err == nil {
-			return nil
+// begin has the runtime start stage0, and returns when that runs the command.
+func (x *run) begin(ctx context.Context, c oci.Container, s oci.Streams, d *descriptors) (pid int, err error) {
+	var tasks []string
+	if x.born {
+		if tasks, err = x.cgroup.MakeV1(); err != nil {
+			return 0, &oci.StartError{Step: host.StepStart, Err: err}
 		}
 	}
-	return errors.New("it said that it had started the container's first process, which is not there; are the arguments too long?")
+	cmd := x.program.command(x.program.run(x.setting, x.dir, x.pidFile(), c.ID, len(d.files)), d.words.w, d.files...)
+	cmd.Path, cmd.Args = "/proc/self/exe", stage0.KeepArgs(tasks, cmd.Args)
+	if err := x.start(cmd); err != nil {
+		return 0, &oci.StartError{Step: host.StepStart, Err: err}
+	}
+	d.keeper = cmd
+	d.closeChild()
+
+	_ = d.status.SetReadDeadline(time.Now().Add(x.runtime.patience))
+	stop := context.AfterFunc(ctx, func() { _ = d.status.SetReadDeadline(time.Unix(1, 0)) })
+	ws, ended, running, err := stage0.ReadRuntime(d.status)
+	stop()
+	switch {
+	case ctx.Err() != nil:
+		return 0, context.Cause(ctx)
+	case err != nil:
+	case !ended:
+		err = errHangs
+	case ws.Signaled():
+		err = fmt.Errorf("it was ended by signal %d (%v)", int(ws.Signal()), ws.Signal())
+	case ws != 0:
+		err = fmt.Errorf("exit status %d", ws.ExitStatus())
+	case !running:
+		err = errors.New("it said that it had started the container's first process, which is not there; are the arguments too long?")
+	default:
+		pid, err = firstProcess(x.pidFile())
+	}
+	_ = d.status.SetReadDeadline(time.Time{})
+	if err == nil {
+		// That it takes this shows that it lives, and so that its number is its own.
+		if _, err = d.lifeline.Write([]byte{1}); err == nil {
+			return pid, nil
+		}
+	}
+	d.kill()
+	return 0, x.failed(err, d.words.end())
 }
 
 // failed is the error of a start, in the words of a runtime that cannot be trusted to have any.
 func (x *run) failed(err error, text string) error {
-	var start *oci.StartError
-	if errors.As(err, &start) {
-		return err
-	}
 	err = fmt.Errorf("%s: %w", x.program, said(err, text))
+	if strings.Contains(text, "hybrid mode") {
+		// Root has a mount namespace where it is none.
+		return &oci.HostError{
+			Missing: fmt.Sprintf("cannot start container: %v", err),
+			Fix:     "start Linux with cgroup v2 only (systemd.unified_cgroup_hierarchy=1), set MCP_BRIDGE_RUNTIME=runc, or unset it",
+		}
+	}
 	if errors.Is(err, errHangs) {
 		return &oci.HostError{
 			Missing: fmt.Sprintf("cannot start container: %v (within %v)", err, x.runtime.patience),
@@ -214,6 +207,7 @@ func (x *run) failed(err error, text string) error {
 type descriptors struct {
 	lifeline, status *os.File // ours
 	words            *transcript
+	keeper           *exec.Cmd  // once it has started
 	files            []*os.File // the first process's, from 3 on
 	child            []*os.File // those of files that are ours to close
 }
@@ -271,7 +265,17 @@ func (d *descriptors) closeChild() {
 	d.child = nil
 }
 
-// close is for when the container is gone: it ends the lifeline.
+// kill ends the lifeline, and with it all that the runtime has started.
+func (d *descriptors) kill() { d.lifeline.Close() }
+
+// wait waits until that is gone.
+func (d *descriptors) wait() {
+	d.kill()
+	if d.keeper != nil {
+		_ = d.keeper.Wait() // how it ends says nothing
+	}
+}
+
 func (d *descriptors) close() {
 	for _, f := range []*os.File{d.lifeline, d.status} {
 		if f != nil {

@@ -91,28 +91,53 @@ func (g Cgroup) Paths() map[string]string { return g.paths }
 // Start makes the cgroup and calls f, whose children are born in it: on cgroup v1 because f is called on a thread there,
 // on cgroup v2 if f has them cloned into dir, which is the cgroup's, and nil otherwise.
 func (g Cgroup) Start(f func(dir *os.File) error) error {
-	if g.paths == nil {
-		return f(nil)
-	}
-	for _, dir := range g.paths {
-		if err := os.Mkdir(dir, 0o755); err != nil {
-			return fmt.Errorf("cannot make cgroup: %w", err)
-		}
-	}
 	if dir, ok := g.paths[""]; ok {
+		if err := g.mkdir(); err != nil {
+			return err
+		}
 		return g.startUnified(dir, f)
 	}
-	if err := write(g.paths, g.limitsV1()); err != nil {
+	tasks, err := g.MakeV1()
+	if err != nil {
 		return err
 	}
+	if tasks == nil {
+		return f(nil)
+	}
 	return OnThread(func() error {
-		for _, dir := range g.paths {
-			if err := writeFile(filepath.Join(dir, "tasks"), "0"); err != nil {
+		for _, file := range tasks {
+			if err := writeFile(file, "0"); err != nil {
 				return fmt.Errorf("cannot enter cgroup: %w", err)
 			}
 		}
 		return f(nil)
 	})
+}
+
+// MakeV1 makes a cgroup of version 1, which is entered by writing 0 to each of these files.
+func (g Cgroup) MakeV1() (tasks []string, err error) {
+	if g.paths == nil {
+		return nil, nil
+	}
+	if err := g.mkdir(); err != nil {
+		return nil, err
+	}
+	if err := write(g.paths, g.limitsV1()); err != nil {
+		return nil, err
+	}
+	for _, dir := range g.paths {
+		tasks = append(tasks, filepath.Join(dir, "tasks"))
+	}
+	return tasks, nil
+}
+
+func (g Cgroup) mkdir() error {
+	for _, dir := range g.paths {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			return fmt.Errorf("cannot make cgroup: %w", err)
+		}
+	}
+	return nil
 }
 
 func (g Cgroup) startUnified(dir string, f func(*os.File) error) error {

@@ -87,8 +87,8 @@ func (suite HostSuite) DeniedSteps(t *testing.T) {
 		"mount":             {unix.SYS_MOUNT, 0, "mount"},
 		"pivot":             {unix.SYS_PIVOT_ROOT, 0, "pivot_root"},
 		"host name":         {unix.SYS_SETHOSTNAME, 0, "sethostname"},
-		"capabilities":      {unix.SYS_CAPSET, 0, "capabilit"},
-		"no new privileges": {unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, "no_new_privs"},
+		"capabilities":      {unix.SYS_CAPSET, 0, "cap"},
+		"no new privileges": {unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, "privs"},
 		"filter":            {unix.SYS_PRCTL, unix.PR_SET_SECCOMP, "seccomp"},
 		"groups":            {unix.SYS_SETGROUPS, 0, "setgroups"},
 	} {

@@ -54,10 +54,16 @@ func (suite Suite) observe(t *testing.T, l oci.Launcher, c oci.Container, effect
 }
 
 // Effects is the sandbox by what a prisoner can observe. A new privilege, mount or system call needs a line here.
-func (suite Suite) Effects(t *testing.T) { suite.effects(t, nil) }
+func (suite Suite) Effects(t *testing.T) {
+	suite.excepted(t)
+	suite.effects(t, nil)
+}
 
 // Effects are also those of pid 1.
-func (suite HostSuite) Effects(t *testing.T) { suite.effects(t, stage0Effects()) }
+func (suite HostSuite) Effects(t *testing.T) {
+	suite.excepted(t)
+	suite.effects(t, stage0Effects())
+}
 
 // stage0Effects are what a prisoner sees of stage0, which is pid 1.
 func stage0Effects() []effect {
@@ -319,12 +325,13 @@ print([n for n in range(70000) if is_open(n)], sorted(int(n) for n in os.listdir
 	})
 }
 
-// withCore: libcontainer makes /dev/core, a link to what is masked, where the host has a /proc/kcore.
+// withCore: libcontainer makes /dev/core, a link to what is masked, where the host has a /proc/kcore, and crun everywhere.
 func withCore(devices string) string {
+	with := strings.Replace(devices, "['fd'", "['core', 'fd'", 1)
 	if _, err := os.Stat("/proc/kcore"); err == nil {
-		return strings.Replace(devices, "['fd'", "['core', 'fd'", 1)
+		return with
 	}
-	return devices
+	return devices + "|" + with
 }
 
 // coreLimit is 1, the kernel's word for no core handler either, unless this process may not have as much.

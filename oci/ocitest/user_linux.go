@@ -48,10 +48,16 @@ func ifNested(effect, otherwise string) string {
 
 // AsUser runs the other tests again as users without privileges: one with subordinate ids, and one without, or even
 // a name, for whom stage0 nests a second user namespace. Unless systemd has delegated a cgroup, their limits are weak.
-func (suite Suite) AsUser(t *testing.T) { suite.asUsers(t, testsOf(suite)) }
+func (suite Suite) AsUser(t *testing.T) {
+	suite.excepted(t)
+	suite.asUsers(t, testsOf(suite))
+}
 
 // AsUser runs these tests too.
-func (suite HostSuite) AsUser(t *testing.T) { suite.asUsers(t, testsOf(suite)) }
+func (suite HostSuite) AsUser(t *testing.T) {
+	suite.excepted(t)
+	suite.asUsers(t, testsOf(suite))
+}
 
 func (suite Suite) asUsers(t *testing.T, tests []string) {
 	t.Helper()

@@ -118,7 +118,7 @@ static void read_plan(void)
 	end = plan + st.st_size;
 }
 
-static void write_file(const char *path, const char *text)
+void write_file(const char *path, const char *text)
 {
 	ssize_t n = strlen(text);
 	int fd = open(path, O_WRONLY | O_CLOEXEC);

@@ -33,7 +33,7 @@
 //
 //	/proc/self/exe stage0 EXTRA
 //
-// With no argument it only holds a user namespace.
+// With no argument it only holds a user namespace. It is also what a runtime program is run by: see keep.c.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -56,10 +56,10 @@
 #include "stage0.h"
 
 // The kinds of report; the numbers are repeated in stage0_linux.go.
-enum { EXITED = 1, NO_EXEC = 2, FAILED = 3, STARTED = 4 };
+enum { EXITED = 1, NO_EXEC = 2, FAILED = 3, STARTED = 4, RUNTIME = 5 };
 
-int at, nth = NO_OPERATION;
-static int lifeline, status;
+int at, nth = NO_OPERATION, lifeline;
+static int status;
 
 static void report(uint32_t kind, uint32_t value)
 {
@@ -76,6 +76,8 @@ void fail(void)
 }
 
 void started(int pid) { report(STARTED, pid); }
+void runtime_ended(int wstatus) { report(RUNTIME, wstatus); }
+void close_status(void) { close(status); }
 
 static int above(int fd)
 {
@@ -313,6 +315,8 @@ __attribute__((constructor(101))) static void stage0(int argc, char **argv, char
 		return;
 	if (argc == 2)
 		hold();
+	if (argc > 4 && strcmp(argv[2], "keep") == 0)
+		keep(argv + 3);
 	if (argc == 3)
 		setup(atoi(argv[2]));
 	if (argc < 9 || getpid() != 1)
