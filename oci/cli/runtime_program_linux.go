@@ -59,7 +59,7 @@ func findProgram(ctx context.Context, name string, patience time.Duration) (prog
 		}
 	}
 	// "crun version 1.8.1", "runc version 1.1.5+ds1", "runsc version release-20240101.0", "youki version: 0.5.0"
-	if f := strings.Fields(text); len(f) > 2 && strings.HasPrefix(f[1], "version") {
+	if f := strings.Fields(text); len(f) > 2 && strings.HasPrefix(f[1], "version") && len(f[2]) < 64 {
 		if _, ok := kinds[f[0]]; ok {
 			p.kind = f[0]
 		}
@@ -87,7 +87,7 @@ func lookPath(name string) (string, error) {
 // old says that the program is older than what was tried.
 func (p program) old() (oldest string, old bool) {
 	oldest = kinds[p.kind]
-	return oldest, oldest != "" && slices.Compare(numbers(p.version), numbers(oldest)) < 0
+	return oldest, oldest != "" && p.version != "" && slices.Compare(numbers(p.version), numbers(oldest)) < 0
 }
 
 // numbers are those that a version begins with.
