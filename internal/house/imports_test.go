@@ -26,6 +26,7 @@ var arrows = map[string][]string{
 	"internal/bench":    {"internal/config", "oci", "seccomp"},
 	"internal/probes":   {},
 	"hack/bench":        {"internal/bench"},
+	"hack/runtimes":     {"oci/ocitest"},
 	"bridge":            {"internal/guest", "internal/pool", "internal/sandbox", "internal/upstream", "oci"},
 	"internal/sandbox":  {"internal/guest", "oci"},
 	"internal/pool":     {},

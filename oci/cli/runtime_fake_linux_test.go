@@ -152,7 +152,7 @@ func TestRuntimeThatDoesNotDelete(t *testing.T) {
 	for name, tt := range map[string]struct {
 		remove   string
 		patience time.Duration
-	}{"fails": {"exit 1", 0}, "hangs": {"sleep 1000", 5 * time.Second}} {
+	}{"fails": {"exit 1", 0}, "hangs": {"sleep 1000", 3 * time.Second}} {
 		t.Run(name, func(t *testing.T) {
 			if exit, err := runFake(t, t.Context(), fake(t, "", start, tt.remove), tt.patience, oci.Streams{}); err != nil || exit.Code != 0 {
 				t.Errorf("%+v, %v", exit, err)

@@ -53,16 +53,18 @@ func (x *run) bundle() error {
 
 // remove removes all that there is of the container.
 func (x *run) remove(ctx context.Context, id string) error {
-	t, err := newTranscript()
-	if err != nil {
-		return err
-	}
-	defer t.end()
 	// What it keeps is in x.dir, and what ran has ended with the lifeline or ends with the cgroup: it is asked for the sake of
 	// runtimes that have more, and after a cancellation too.
-	ctx = context.WithoutCancel(ctx)
-	if err := runProgram(ctx, x.runtime.patience, x.program.command(x.program.remove(x.setting, id), t.w), x.start); err != nil {
-		x.runtime.Logger.Debug("the runtime does not delete a container", "runtime", x.program.String(), "error", said(err, t.end()))
+	t, err := newTranscript()
+	if err == nil {
+		defer t.end()
+		cmd := x.program.command(x.program.remove(x.setting, id), t.w)
+		if err = runProgram(context.WithoutCancel(ctx), x.runtime.patience, cmd, x.start); err != nil {
+			err = said(err, t.end())
+		}
+	}
+	if err != nil {
+		x.runtime.Logger.Debug("the runtime does not delete a container", "runtime", x.program.String(), "error", err)
 	}
 	return errors.Join(x.cgroup.Destroy(), os.RemoveAll(x.dir))
 }
@@ -254,8 +256,11 @@ func openDescriptors(filter []byte, s oci.Streams) (d *descriptors, err error) {
 		d.files = append(d.files, f)
 	}
 	d.files = append(d.files, s.Extra...)
-	d.words, err = newTranscript()
-	return d, err
+	if d.words, err = newTranscript(); err != nil {
+		return d, err
+	}
+	d.child = append(d.child, d.words.w)
+	return d, nil
 }
 
 func (d *descriptors) closeChild() {

@@ -17,6 +17,11 @@ import (
 func suiteOf(program, within string, except map[string]string) ocitest.HostSuite {
 	s := ocitest.OnHost(program, func(o host.Options) host.Launcher { return NewRuntime(program, o) })
 	s.Within, s.Except = within, except
+	// What differs between users is the runtime's part; the rest is tested with the launchers that have nothing else.
+	s.UserTests = []string{
+		"Effects", "EffectsOnFiles", "Descriptors", "Exit", "CommandThatCannotRun", "Cancel", "Orphans", "MemoryLimit", "PidsLimit", "OtherUser",
+		"KilledBridge", "WeakLimitsMustBeAllowed", "NoLimits", "BlindedPid1",
+	}
 	if os.Geteuid() != 0 {
 		// Root has a mount namespace made, and the runtime started in it.
 		s.Except["Effects/who/host_paths_in_mountinfo"] = "a user cannot cover the image before a runtime starts, so the guest can read where it is"

@@ -278,15 +278,6 @@ func entries(t testing.TB, dir string) int {
 	return len(list)
 }
 
-func lines(t testing.TB, file string) int {
-	t.Helper()
-	b, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return bytes.Count(b, []byte("\n"))
-}
-
 // goroutines counts the goroutines when no more of them end by themselves.
 func goroutines(t testing.TB) int {
 	n, same := runtime.NumGoroutine(), 0

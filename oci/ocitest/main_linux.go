@@ -35,6 +35,8 @@ type Suite struct {
 	Within string
 	// Except says of what this launcher cannot do, by the name of a test or an effect, why that is. It is skipped.
 	Except map[string]string
+	// UserTests are those that AsUser runs; nil is all.
+	UserTests []string
 }
 
 // A HostSuite is a Suite for launchers that stand on a [host.Host], with stage0 as a container's pid 1.
@@ -82,12 +84,15 @@ func RunAll(t *testing.T, suite any) {
 	}
 }
 
+// exception begins the reason of a test that is skipped because the launcher does not pass it.
+const exception = "exception: "
+
 // excepted skips a test that the launcher does not pass, for a reason that it gives.
 func (suite Suite) excepted(t *testing.T) {
 	t.Helper()
 	name := strings.TrimPrefix(strings.TrimPrefix(t.Name(), suite.Within+"/"), "Test")
 	if why, ok := suite.Except[name]; ok {
-		t.Skip("exception: " + why)
+		t.Skip(exception + why)
 	}
 }
 
