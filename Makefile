@@ -72,6 +72,11 @@ test-vm: setup-test build
 probes probes-doc: setup-test build
 	CI=true hack/test --packages ./internal/probes -count 1 $(if $(filter probes-doc,$@),-update)
 
+# What each launcher does, by its own tests: docs/runtimes.md. It needs root, crun and runc.
+.PHONY: runtimes-doc
+runtimes-doc: setup-test build
+	CI=true hack/test --packages ./oci/... -count 1 -json | $(GO) run ./hack/runtimes
+
 # Half an hour of runs that end in every way, on one bridge: what it holds must stay what it is.
 .PHONY: soak
 SOAK ?= 30m

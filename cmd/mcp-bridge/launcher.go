@@ -3,8 +3,10 @@ package main
 import (
 	"errors"
 	"log/slog"
+	"path/filepath"
 
 	"github.com/mcp-bridge/mcp-bridge/internal/config"
+	"github.com/mcp-bridge/mcp-bridge/oci/cli"
 	"github.com/mcp-bridge/mcp-bridge/oci/direct"
 	"github.com/mcp-bridge/mcp-bridge/oci/host"
 	"github.com/mcp-bridge/mcp-bridge/oci/libct"
@@ -17,8 +19,13 @@ func launcherFor(runtime string) (func(host.Options) host.Launcher, error) {
 		return func(o host.Options) host.Launcher { return direct.New(o) }, nil
 	case "libcontainer":
 		return func(o host.Options) host.Launcher { return libct.New(o) }, nil
+	case "crun", "runc", "youki", "runsc":
+		return func(o host.Options) host.Launcher { return cli.NewRuntime(runtime, o) }, nil
 	default:
-		return nil, &exitError{exitUsage, errors.New(config.EnvRuntime + "=" + runtime + ": this version has direct and libcontainer only")}
+		if filepath.IsAbs(runtime) {
+			return func(o host.Options) host.Launcher { return cli.NewRuntime(runtime, o) }, nil
+		}
+		return nil, &exitError{exitUsage, errors.New(config.EnvRuntime + "=" + runtime + ": this version has direct, libcontainer and OCI runtimes only")}
 	}
 }
 

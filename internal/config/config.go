@@ -19,7 +19,7 @@ import (
 
 // Config is what the environment says. [Load] returns it only when all of it is good.
 type Config struct {
-	Runtime  string // auto, direct, libcontainer, crun, runc, podman, docker, or an absolute path
+	Runtime  string // auto, direct, libcontainer, crun, runc, youki, runsc, podman, docker, or an absolute path
 	Image    string
 	ImageSet bool // somebody chose Image; otherwise another Python may stand in for the default
 

@@ -34,7 +34,7 @@ func parseRuntime(s string) (string, error) {
 		// A relative one would depend on where the MCP client happens to start its servers.
 		return "", reasonf("not an absolute path")
 	}
-	return parseWord(s, "auto", "direct", "libcontainer", "crun", "runc", "podman", "docker")
+	return parseWord(s, "auto", "direct", "libcontainer", "crun", "runc", "youki", "runsc", "podman", "docker")
 }
 
 // parseImage only keeps out what cannot be a reference and would spoil a log line; the grammar belongs to rootfs.

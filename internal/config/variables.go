@@ -94,7 +94,7 @@ func table() []variable {
 	return []variable{
 		{
 			Variable: Variable{
-				EnvRuntime, "auto", "auto, direct, libcontainer, crun, runc, podman, docker, or the absolute path of an OCI runtime",
+				EnvRuntime, "auto", "auto, direct, libcontainer, crun, runc, youki, runsc, podman, docker, or the absolute path of an OCI runtime",
 				"what runs the sandbox; auto is direct; libcontainer is runc's, in this process",
 			},
 			set: func(c *Config, _ Host, v string) (err error) { c.Runtime, err = parseRuntime(v); return err },

@@ -26,6 +26,7 @@ var arrows = map[string][]string{
 	"internal/bench":    {"internal/config", "oci", "seccomp"},
 	"internal/probes":   {},
 	"hack/bench":        {"internal/bench"},
+	"hack/runtimes":     {"oci/ocitest"},
 	"bridge":            {"internal/guest", "internal/pool", "internal/sandbox", "internal/upstream", "oci"},
 	"internal/sandbox":  {"internal/guest", "oci"},
 	"internal/pool":     {},
@@ -40,7 +41,7 @@ var arrows = map[string][]string{
 	"oci/ocitest":                       {"oci", "oci/host", "rootfs"}, // for tests
 	"oci/host":                          {"oci"},
 	"oci/stage0":                        {"oci"},
-	"oci/cli":                           {"oci"},
+	"oci/cli":                           {"oci", "oci/host", "oci/stage0"},
 	"oci":                               {"seccomp"},
 	"internal/config":                   {},
 	"internal/guest":                    {},
@@ -60,7 +61,7 @@ var fences = []struct {
 	{"github.com/containers/image", []string{"rootfs"}, "its inits are paid by each start"},
 	{"github.com/modelcontextprotocol/go-sdk", []string{"bridge", "internal/upstream", "internal/upstream/oauth", "internal/upstream/wire", "cmd/mcp-bridge"}, "the protocol is the bridge's business"},
 	{"github.com/toon-format/toon-go", []string{"bridge"}, "it is young, and one file is easily rewritten"},
-	{"github.com/opencontainers/runtime-spec", []string{"oci", "oci/direct", "oci/host", "oci/libct", "seccomp"}, "oci.Spec is the only author of a specification"},
+	{"github.com/opencontainers/runtime-spec", []string{"oci", "oci/cli", "oci/direct", "oci/host", "oci/libct", "seccomp"}, "oci.Spec is the only author of a specification"},
 	{"github.com/spf13/cobra", []string{"cmd/mcp-bridge"}, "the command line is wiring"},
 }
 

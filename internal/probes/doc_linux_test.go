@@ -63,6 +63,9 @@ func found() (f findings, err error) {
 		return f, err
 	}
 	for i, l := range launchers {
+		if l.only {
+			continue
+		}
 		found := findings{Scores: slices.DeleteFunc(slices.Clone(all), func(s score) bool { return s.Launcher != i })}
 		for _, m := range mappings {
 			for _, family := range families {

@@ -91,7 +91,7 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 		return oci.Exit{}, err
 	}
 	defer d.close()
-	if err := r.give(s); err != nil {
+	if err := host.Give(s, r.spec.Linux.UIDMappings, r.spec.Linux.GIDMappings, c.User); err != nil {
 		return oci.Exit{}, err
 	}
 	var maker int // who makes the container
@@ -171,40 +171,6 @@ func (r run) explain(err error) error {
 		what = ": " + what
 	}
 	return &oci.StartError{Step: host.StepStart, Err: fmt.Errorf("cannot %s%s: %w", f.Step, what, f.Err)}
-}
-
-// give makes the guest the owner of its pipes, so that it can open them by name (/dev/stdout). Where this process is not
-// root stage0 can do it, as the pipes' owner is root there.
-func (r run) give(s oci.Streams) error {
-	if os.Geteuid() != 0 {
-		return nil
-	}
-	uid, gid := hostID(r.spec.Linux.UIDMappings, r.spec.Process.User.UID), hostID(r.spec.Linux.GIDMappings, r.spec.Process.User.GID)
-	for _, f := range append([]*os.File{s.Stdin, s.Stdout, s.Stderr}, s.Extra...) {
-		if f == nil {
-			continue
-		}
-		st, err := f.Stat()
-		if err == nil && st.Mode()&os.ModeNamedPipe == 0 {
-			return fmt.Errorf("internal error: %s is no pipe, and no other file of the host may change its owner", f.Name())
-		}
-		if err == nil {
-			err = f.Chown(uid, gid)
-		}
-		if err != nil {
-			return fmt.Errorf("cannot give a pipe to the container: %w", err)
-		}
-	}
-	return nil
-}
-
-func hostID(maps []specs.LinuxIDMapping, id uint32) int {
-	for _, m := range maps {
-		if id >= m.ContainerID && id-m.ContainerID < m.Size {
-			return int(m.HostID + id - m.ContainerID)
-		}
-	}
-	return -1
 }
 
 // clone3 says that a process can be born in a cgroup. A kernel before 5.7 cannot do that, and an outer container's filter

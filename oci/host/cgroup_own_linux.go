@@ -17,6 +17,8 @@ import (
 	devices "github.com/opencontainers/cgroups/devices/config"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/mcp-bridge/mcp-bridge/oci"
 )
 
 // init: a thread in a container's cgroup ends with the container's start, but a process's first thread cannot be ended.
@@ -57,34 +59,85 @@ func (o Offer) NewCgroup(r *specs.LinuxResources) Cgroup {
 	return g
 }
 
+// OthersCgroup is the cgroup that somebody else makes of linux.cgroupsPath, for [Cgroup.Paths] and [Cgroup.Destroy]. On
+// cgroup v1 a path that is not absolute is below the own cgroup, in every hierarchy.
+func (o Offer) OthersCgroup() (Cgroup, error) {
+	switch {
+	case o.Limits != oci.ByCgroup:
+		return Cgroup{}, nil
+	case o.cg.v1 == nil:
+		return o.NewCgroup(&specs.LinuxResources{}), nil
+	}
+	hierarchies, err := cgroups.ParseCgroupFile("/proc/self/cgroup")
+	if err != nil {
+		return Cgroup{}, fmt.Errorf("cannot find own cgroup: %w", err)
+	}
+	g := Cgroup{paths: make(map[string]string)}
+	for c := range hierarchies {
+		dir, err := cgroups.GetOwnCgroupPath(c)
+		if err == nil {
+			g.paths[c] = filepath.Join(dir, cgroupPrefix+o.id)
+		}
+	}
+	return g, nil
+}
+
+// Destroy kills what is in the cgroup and removes it.
+func (g Cgroup) Destroy() error { return removeCgroups(maps.Clone(g.paths)) }
+
 // Paths are its directories, by controller: for [Offer.Record].
 func (g Cgroup) Paths() map[string]string { return g.paths }
 
 // Start makes the cgroup and calls f, whose children are born in it: on cgroup v1 because f is called on a thread there,
 // on cgroup v2 if f has them cloned into dir, which is the cgroup's, and nil otherwise.
 func (g Cgroup) Start(f func(dir *os.File) error) error {
-	if g.paths == nil {
-		return f(nil)
-	}
-	for _, dir := range g.paths {
-		if err := os.Mkdir(dir, 0o755); err != nil {
-			return fmt.Errorf("cannot make cgroup: %w", err)
-		}
-	}
 	if dir, ok := g.paths[""]; ok {
+		if err := g.mkdir(); err != nil {
+			return err
+		}
 		return g.startUnified(dir, f)
 	}
-	if err := write(g.paths, g.limitsV1()); err != nil {
+	tasks, err := g.MakeV1()
+	if err != nil {
 		return err
 	}
-	return onThread(func() error {
-		for _, dir := range g.paths {
-			if err := writeFile(filepath.Join(dir, "tasks"), "0"); err != nil {
+	if tasks == nil {
+		return f(nil)
+	}
+	return OnThread(func() error {
+		for _, file := range tasks {
+			if err := writeFile(file, "0"); err != nil {
 				return fmt.Errorf("cannot enter cgroup: %w", err)
 			}
 		}
 		return f(nil)
 	})
+}
+
+// MakeV1 makes a cgroup of version 1, which is entered by writing 0 to each of these files.
+func (g Cgroup) MakeV1() (tasks []string, err error) {
+	if g.paths == nil {
+		return nil, nil
+	}
+	if err := g.mkdir(); err != nil {
+		return nil, err
+	}
+	if err := write(g.paths, g.limitsV1()); err != nil {
+		return nil, err
+	}
+	for _, dir := range g.paths {
+		tasks = append(tasks, filepath.Join(dir, "tasks"))
+	}
+	return tasks, nil
+}
+
+func (g Cgroup) mkdir() error {
+	for _, dir := range g.paths {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			return fmt.Errorf("cannot make cgroup: %w", err)
+		}
+	}
+	return nil
 }
 
 func (g Cgroup) startUnified(dir string, f func(*os.File) error) error {
@@ -104,8 +157,8 @@ func (g Cgroup) startUnified(dir string, f func(*os.File) error) error {
 	return f(d)
 }
 
-// onThread calls f on a thread that is f's alone and ends with it. It is never the process's first: see init.
-func onThread(f func() error) error {
+// OnThread calls f on a thread that is f's alone and ends with it. It is never the process's first: see init.
+func OnThread(f func() error) error {
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread() // and never unlocked, which is what ends the thread

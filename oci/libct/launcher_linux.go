@@ -135,7 +135,7 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 		return oci.Exit{}, fmt.Errorf("cannot make a pipe: %w", err)
 	}
 	defer filter.Close()
-	rootfs, err := openRootfs(c.Rootfs)
+	rootfs, err := host.OpenRootfs(c.Rootfs)
 	if err != nil {
 		return oci.Exit{}, err
 	}

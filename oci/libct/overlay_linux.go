@@ -6,50 +6,14 @@ import (
 	"fmt"
 	"os"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/mcp-bridge/mcp-bridge/oci/host"
 	"github.com/mcp-bridge/mcp-bridge/oci/stage0"
 )
 
-// openRootfs opens what coverRootfs gets.
-func openRootfs(dir string) (*os.File, error) {
-	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("cannot open the image's directory: %w", &os.PathError{Op: "open", Path: dir, Err: err})
-	}
-	return os.NewFile(uintptr(fd), dir), nil
-}
-
-// coverRootfs puts a read-only overlay of the image over the image's own directory, in the mount namespace of the
-// container that this process is the init of, for libcontainer to find there and take for its root. Of a plain
-// directory /proc/self/mountinfo tells the guest the path on the host, and so the name of the user; of an overlay it
-// tells the options as they were given, which are numbers of descriptors here.
-//
-// Where this cannot be done (overlayfs may be mounted in a user namespace since Linux 5.11), the directory itself is the
-// root: a path is no reason to refuse a container.
+// coverRootfs covers the image, in the mount namespace of the container that this process is the init of.
 func coverRootfs() {
 	// The descriptor is good for the path only: it is of a mount in the bridge's namespace.
-	path, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", stage0.Rootfs))
-	if err != nil {
-		return
-	}
-	// overlayfs wants a second directory where nothing can be written, and an empty tmpfs can be had everywhere.
-	const flags = unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV
-	image, err := openRootfs(path)
-	if err != nil {
-		return
-	}
-	defer image.Close()
-	if unix.Mount("none", path, "tmpfs", flags, "size=4k,nr_inodes=2,mode=0755") != nil {
-		return
-	}
-	empty, err := openRootfs(path)
-	if err != nil {
-		return
-	}
-	defer empty.Close()
-	lower := fmt.Sprintf("lowerdir=/proc/self/fd/%d:/proc/self/fd/%d", image.Fd(), empty.Fd())
-	if unix.Mount("none", path, "overlay", flags, lower) != nil {
-		_ = unix.Unmount(path, unix.MNT_DETACH)
+	if path, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", stage0.Rootfs)); err == nil {
+		host.CoverRootfs(path)
 	}
 }

@@ -45,6 +45,12 @@ func python(code string) oci.Container {
 	}
 }
 
+// Python is a container that runs code, for a launcher's own tests.
+func Python(code string) oci.Container { return python(code) }
+
+// Left are the cgroups of this process's containers that are still there.
+func Left(t testing.TB) []string { return ourCgroups(t) }
+
 // launcher makes a launcher that is closed, and whose traces are looked for, when the test ends.
 func (suite Suite) launcher(t testing.TB) Launcher {
 	t.Helper()
@@ -270,15 +276,6 @@ func entries(t testing.TB, dir string) int {
 		t.Fatal(err)
 	}
 	return len(list)
-}
-
-func lines(t testing.TB, file string) int {
-	t.Helper()
-	b, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return bytes.Count(b, []byte("\n"))
 }
 
 // goroutines counts the goroutines when no more of them end by themselves.

@@ -118,7 +118,7 @@ static void read_plan(void)
 	end = plan + st.st_size;
 }
 
-static void write_file(const char *path, const char *text)
+void write_file(const char *path, const char *text)
 {
 	ssize_t n = strlen(text);
 	int fd = open(path, O_WRONLY | O_CLOEXEC);
@@ -279,6 +279,19 @@ static void enter_root(int image, int drop_groups)
 	}
 }
 
+// own_null makes what is /dev/null of the host that of the container.
+void own_null(void)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	struct stat want, st;
+	if (null < 0 || fstat(null, &want))
+		fail();
+	for (int fd = 0; fd < 3; fd++)
+		if (fstat(fd, &st) == 0 && S_ISCHR(st.st_mode) && st.st_rdev == want.st_rdev && dup2(null, fd) < 0)
+			fail();
+	close(null);
+}
+
 static void make_devices(void)
 {
 	static const char *links[][2] = {
@@ -299,15 +312,7 @@ static void make_devices(void)
 	for (size_t i = 0; i < sizeof links / sizeof *links; i++)
 		if ((i != CORE || access("/proc/kcore", F_OK) == 0) && symlink(links[i][0], links[i][1]))
 			fail();
-	// What is /dev/null of the host becomes that of the container.
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	struct stat want, st;
-	if (null < 0 || fstat(null, &want))
-		fail();
-	for (int fd = 0; fd < 3; fd++)
-		if (fstat(fd, &st) == 0 && S_ISCHR(st.st_mode) && st.st_rdev == want.st_rdev && dup2(null, fd) < 0)
-			fail();
-	close(null);
+	own_null();
 }
 
 static void mask(const char *path)
@@ -365,7 +370,7 @@ static void change_directory(const char *path)
 	}
 }
 
-static void become(const char *uid, const char *gid)
+void become(const char *uid, const char *gid)
 {
 	uid_t u = strtoul(uid, NULL, 10);
 	gid_t g = strtoul(gid, NULL, 10);
@@ -377,7 +382,7 @@ static void become(const char *uid, const char *gid)
 }
 
 // The descriptors that a guest opens by /dev/stdout must be its own.
-static void give_streams(const char *uid, const char *gid, int extra)
+void give_streams(const char *uid, const char *gid, int extra)
 {
 	for (int fd = 0; fd < FIRST_EXTRA + extra; fd++) {
 		struct stat st;

@@ -19,15 +19,25 @@
 //
 // The filter binds stage0 as well: it is loaded last before COMMAND is started.
 //
+// An OCI runtime program starts it by a descriptor of this program, as root of the container's user namespace with the
+// capabilities to become somebody else, and with the guest's own streams in descriptors 7, 8 and 9, those of EXTRA after
+// them, because 0, 1 and 2 are the runtime's, who may have something to say:
+//
+//	/proc/self/fd/6 stage0 EXTRA MEMORY PIDS FILTER UID GID NESTED COMMAND [ARG...]
+//
+// It then says that it is there, and goes on when it reads a byte from the lifeline: by then the bridge knows the process.
+// UID is who the command is, if NESTED is not 0 in a user namespace of its own.
+//
 // The launcher that does without libcontainer starts it with an empty environment, and it makes the container first (see
 // setup.c):
 //
 //	/proc/self/exe stage0 EXTRA
 //
-// With no argument it only holds a user namespace.
+// With no argument it only holds a user namespace. It is also what a runtime program is run by: see keep.c.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <linux/capability.h>
 #include <linux/seccomp.h>
 #include <poll.h>
@@ -46,10 +56,10 @@
 #include "stage0.h"
 
 // The kinds of report; the numbers are repeated in stage0_linux.go.
-enum { EXITED = 1, NO_EXEC = 2, FAILED = 3, STARTED = 4 };
+enum { EXITED = 1, NO_EXEC = 2, FAILED = 3, STARTED = 4, RUNTIME = 5 };
 
-int at, nth = NO_OPERATION;
-static int lifeline, status;
+int at, nth = NO_OPERATION, lifeline;
+static int status;
 
 static void report(uint32_t kind, uint32_t value)
 {
@@ -66,6 +76,8 @@ void fail(void)
 }
 
 void started(int pid) { report(STARTED, pid); }
+void runtime_ended(int wstatus) { report(RUNTIME, wstatus); }
+void close_status(void) { close(status); }
 
 static int above(int fd)
 {
@@ -252,13 +264,59 @@ void supervise(struct command *c)
 	}
 }
 
+static void drop_groups(void)
+{
+	char word[8] = { 0 };
+	at = AT_GROUPS;
+	if (setgroups(0, NULL) == 0)
+		return;
+	// Where a user has mapped his own id, without newgidmap, the kernel does not let them go (user_namespaces(7)).
+	int was = errno, fd = open("/proc/self/setgroups", O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || read(fd, word, sizeof word - 1) < 4 || strncmp(word, "deny", 4) != 0) {
+		errno = was;
+		fail();
+	}
+	close(fd);
+}
+
+// from_runtime is stage0 in a container that an OCI runtime program has made.
+static void from_runtime(char **argv, char **env)
+{
+	struct command c = { .extra = atoi(argv[2]), .memory = argv[3], .pids = argv[4], .uid = argv[6], .gid = argv[7], .argv = argv + 9, .env = env };
+	char byte;
+	close_from(FIRST_EXTRA + 3 + c.extra, ~0U); // what the runtime has forgotten
+	keep_descriptors();
+	started(getpid());
+	if (read(lifeline, &byte, 1) != 1)
+		_exit(137);
+	at = AT_DESCRIPTORS;
+	for (int i = 0; i < 3 + c.extra; i++)
+		if (dup2(FIRST_EXTRA + i, i < 3 ? i : FIRST_EXTRA + i - 3) < 0)
+			fail();
+	own_null();
+	read_filter(&c, strtoul(argv[5], NULL, 10));
+	drop_groups();
+	if (strcmp(argv[8], "0") == 0) {
+		give_streams(c.uid, c.gid, c.extra);
+		become(c.uid, c.gid);
+		c.uid = c.gid = "0";
+	}
+	supervise(&c);
+}
+
 // Priority 101 is the first that is not the C library's: before nsenter's constructor, which has none.
 __attribute__((constructor(101))) static void stage0(int argc, char **argv, char **env)
 {
-	if (argc < 2 || strcmp(argv[0], "/proc/self/exe") != 0 || strcmp(argv[1], "stage0") != 0)
+	if (argc < 2 || strcmp(argv[1], "stage0") != 0)
+		return;
+	if (argc > 9 && strcmp(argv[0], "/proc/self/fd/6") == 0 && getpid() == 1)
+		from_runtime(argv, env);
+	if (strcmp(argv[0], "/proc/self/exe") != 0)
 		return;
 	if (argc == 2)
 		hold();
+	if (argc > 4 && strcmp(argv[2], "keep") == 0)
+		keep(argv + 3);
 	if (argc == 3)
 		setup(atoi(argv[2]));
 	if (argc < 9 || getpid() != 1)

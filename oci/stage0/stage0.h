@@ -13,7 +13,7 @@ enum { LIFELINE = 3, STATUS = 4, FILTER = 5, PLAN = 5, BASE = 6, FIRST_EXTRA = 7
 enum {
 	AT_START, AT_READ_FILTER, AT_NESTING, AT_CAPABILITIES, AT_DUMPABLE, AT_FILTER, AT_FORK, AT_DESCRIPTORS, AT_LIMITS,
 	AT_PLAN, AT_SESSION, AT_GROUPS, AT_ROOT_IDS, AT_PRIVATE, AT_IMAGE, AT_PROC, AT_DEVICES, AT_PIVOT, AT_MOUNT, AT_MAKE_DEVICES, AT_MASK,
-	AT_READONLY, AT_SYSCTL, AT_HOSTNAME, AT_LOOPBACK, AT_KEYRING, AT_CGROUP, AT_RLIMIT, AT_DIRECTORY, AT_NO_NEW_PRIVS, AT_IDS, AT_CLONE, AT_MAPS, AT_BASE, AT_ENTER_CGROUP,
+	AT_READONLY, AT_SYSCTL, AT_HOSTNAME, AT_LOOPBACK, AT_KEYRING, AT_CGROUP, AT_RLIMIT, AT_DIRECTORY, AT_NO_NEW_PRIVS, AT_IDS, AT_CLONE, AT_MAPS, AT_BASE, AT_ENTER_CGROUP, AT_RUNTIME,
 };
 
 // A command is what stage0 runs, and how.
@@ -28,16 +28,24 @@ struct command {
 
 enum { NO_OPERATION = 0x7fff };
 extern int at, nth; // what stage0 is at, and which operation of a plan that belongs to
+extern int lifeline;
 
 void fail(void) __attribute__((noreturn));
 void started(int pid);
+void runtime_ended(int wstatus);
+void close_status(void);
 void close_from(unsigned first, unsigned last);
 void keep_descriptors(void);
+void write_file(const char *path, const char *text);
 void write_map(pid_t pid, const char *name, const char *text);
+void own_null(void);
+void give_streams(const char *uid, const char *gid, int extra);
+void become(const char *uid, const char *gid);
 void drop_bounding(void);
 void clear_capabilities(void);
 void supervise(struct command *c) __attribute__((noreturn));
 void hold(void) __attribute__((noreturn));
+void keep(char **argv) __attribute__((noreturn));
 void setup(int extra) __attribute__((noreturn));
 
 #endif

@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"slices"
 	"strconv"
 	"syscall"
 
@@ -39,7 +40,10 @@ const (
 	failed = 3 // value: errno; above the first byte of the kind, an index in stage0Steps, above that one in the plan
 )
 
-const started = 4 // value: the pid of the first process, from who has made it
+const (
+	started      = 4 // value: the pid of the first process, from who has made it
+	runtimeEnded = 5 // value: a wait status
+)
 
 // ReadStarted reads which process is the container's first, from a stage0 that makes one by a plan. ok is false if it
 // could not say anything.
@@ -64,6 +68,7 @@ var stage0Steps = []string{
 	"do a mount (mounting)", "make the devices", "mask by a mount (mounting)", "make read-only (remount)", "set", "set the host name (sethostname)", "bring up loopback", "join a session keyring",
 	"unshare the cgroup namespace", "set a resource limit", "enter the working directory", "set no_new_privs", "become the container's user",
 	"make new namespaces (clone, unshare)", "map ids (uid_map, gid_map)", "enter the user namespace of the subordinate ids (setns)", "enter the cgroup",
+	"execute the runtime",
 }
 
 // A Failure is a step that stage0 did not get through.
@@ -87,6 +92,50 @@ func Args(extra int, weak Limits, filter int, nested oci.User, command []string)
 		strconv.FormatUint(weak.Memory, 10), strconv.FormatUint(weak.Pids, 10), strconv.Itoa(filter),
 		strconv.FormatUint(uint64(nested.UID), 10), strconv.FormatUint(uint64(nested.GID), 10),
 	}, command...)
+}
+
+// Program is the descriptor of this program in a container's first process that an OCI runtime program starts. The
+// guest's streams come after it.
+const Program = 6
+
+// RuntimeArgs is the command line of a pid 1 that an OCI runtime program starts. Who the command is becomes stage0's to see to.
+func RuntimeArgs(extra int, weak Limits, filter int, user oci.User, nested bool, command []string) []string {
+	args := Args(extra, weak, filter, user, nil)
+	args[0] = "/proc/self/fd/" + strconv.Itoa(Program)
+	second := "0"
+	if nested {
+		second = "1"
+	}
+	return append(append(args, second), command...)
+}
+
+// KeepArgs is the command line of a process that runs an OCI runtime program, born in the cgroups whose tasks files these
+// are, until nothing is left of what that has started. It gets the descriptors of stage0.
+func KeepArgs(tasks, command []string) []string {
+	return slices.Concat([]string{"/proc/self/exe", "stage0", "keep"}, tasks, []string{"--"}, command)
+}
+
+// ReadRuntime reads how a runtime program has ended and whether stage0 is there, in whatever order they say it. It returns
+// when both have, or either has failed or will not say anything any more.
+func ReadRuntime(r io.Reader) (ws syscall.WaitStatus, ended, running bool, err error) {
+	for !ended || !running {
+		var words [8]byte
+		if _, err := io.ReadFull(r, words[:]); err != nil {
+			return ws, ended, running, nil //nolint:nilerr // no report is an answer: they were killed
+		}
+		switch value := binary.NativeEndian.Uint32(words[4:]); binary.NativeEndian.Uint32(words[:4]) {
+		case started:
+			running = true
+		case runtimeEnded:
+			if ws, ended = syscall.WaitStatus(value), true; ws != 0 {
+				return ws, ended, running, nil
+			}
+		default:
+			_, _, err := ReadReport(bytes.NewReader(words[:]), "")
+			return ws, ended, running, err
+		}
+	}
+	return ws, ended, running, nil
 }
 
 // HoldArgs is the command line of a process that does nothing until the end of its standard input.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -55,5 +56,47 @@ func TestArgs(t *testing.T) {
 	got := fmt.Sprint(Args(2, Limits{Memory: 1 << 20, Pids: 7}, 3224, oci.User{UID: 5, GID: 6}, []string{"/bin/x", "y"}))
 	if want := "[/proc/self/exe stage0 2 1048576 7 3224 5 6 /bin/x y]"; got != want {
 		t.Errorf("%s, want %s", got, want)
+	}
+}
+
+func TestRuntimeArgs(t *testing.T) {
+	user, command := oci.User{UID: 5, GID: 6}, []string{"/bin/x", "y"}
+	for nested, want := range map[bool]string{
+		false: "[/proc/self/fd/6 stage0 2 1048576 7 3224 5 6 0 /bin/x y]", true: "[/proc/self/fd/6 stage0 2 1048576 7 3224 5 6 1 /bin/x y]",
+	} {
+		if got := fmt.Sprint(RuntimeArgs(2, Limits{Memory: 1 << 20, Pids: 7}, 3224, user, nested, command)); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+	if got, want := fmt.Sprint(KeepArgs([]string{"/a/tasks", "/b/tasks"}, command)), "[/proc/self/exe stage0 keep /a/tasks /b/tasks -- /bin/x y]"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
+func TestReadRuntime(t *testing.T) {
+	here, through, broken := words(started, 1), words(runtimeEnded, 0), words(runtimeEnded, 3<<8)
+	for name, tt := range map[string]struct {
+		say            []byte
+		ws             syscall.WaitStatus
+		ended, running bool
+	}{
+		"nothing":                       {nil, 0, false, false},
+		"half a word":                   {here[:5], 0, false, false},
+		"the runtime first":             {slices.Concat(through, here), 0, true, true},
+		"stage0 first":                  {slices.Concat(here, through), 0, true, true},
+		"the runtime fails":             {broken, 3 << 8, true, false},
+		"it fails when stage0 is there": {slices.Concat(here, broken), 3 << 8, true, true},
+		"only stage0":                   {here, 0, false, true},
+		"only the runtime":              {through, 0, true, false},
+	} {
+		if ws, ended, running, err := ReadRuntime(bytes.NewReader(tt.say)); ws != tt.ws || ended != tt.ended || running != tt.running || err != nil {
+			t.Errorf("%s: %v, %v, %v, %v", name, ws, ended, running, err)
+		}
+	}
+	if _, _, _, err := ReadRuntime(bytes.NewReader(words(failed, uint32(syscall.ENOENT)))); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%v", err)
+	}
+	if _, _, _, err := ReadRuntime(bytes.NewReader(words(99, 0))); err == nil {
+		t.Error("nonsense is no error")
 	}
 }
