@@ -70,14 +70,14 @@ func eachRunner(t *testing.T, test func(t *testing.T, start starter)) {
 	eachPython(t, func(t *testing.T, python string) {
 		t.Run("cold", func(t *testing.T) {
 			test(t, func(t testing.TB, dir string) *process {
-				p := launch(t, python, dir, nil)
+				p := launch(t, python, dir, compileRunner(t, python))
 				p.ready(t)
 				return p
 			})
 		})
 		t.Run("warm", func(t *testing.T) {
 			test(t, func(t testing.TB, dir string) *process {
-				p := launch(t, python, dir, nil)
+				p := launch(t, python, dir, compileRunner(t, python))
 				p.ready(t)
 				p.warm(t)
 				return p
@@ -163,15 +163,22 @@ func (p *process) ready(t testing.TB) Ready {
 	return r
 }
 
-// compileRunner returns all of the runner, which takes two boots.
-func compileRunner(t testing.TB, python string) (compiled []byte) {
+// compiled has what Pythons have made of the runner, by path.
+var compiled sync.Map
+
+// compileRunner returns all of the runner, which takes two boots, once.
+func compileRunner(t testing.TB, python string) (code []byte) {
 	t.Helper()
+	if code, ok := compiled.Load(python); ok {
+		return code.([]byte)
+	}
 	for range 2 {
-		p := launch(t, python, t.TempDir(), compiled)
-		compiled = p.ready(t).Compiled
+		p := launch(t, python, t.TempDir(), code)
+		code = p.ready(t).Compiled
 		p.run(t, Run{}, nil)
 	}
-	return compiled
+	compiled.Store(python, code)
+	return code
 }
 
 func (p *process) warm(t testing.TB) {

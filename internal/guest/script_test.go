@@ -179,7 +179,7 @@ func TestSameAsPython(t *testing.T) {
 
 				for _, warm := range []bool{false, true} {
 					guestDir := t.TempDir()
-					p := launch(t, python, guestDir, nil)
+					p := launch(t, python, guestDir, compileRunner(t, python))
 					p.ready(t)
 					if warm {
 						p.warm(t)
