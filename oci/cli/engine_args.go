@@ -87,7 +87,10 @@ func (p enginePlan) args(c oci.Container) ([]string, error) {
 	for _, l := range spec.Process.Rlimits {
 		soft[strings.ToLower(strings.TrimPrefix(l.Type, "RLIMIT_"))] = strconv.FormatUint(l.Hard, 10)
 	}
-	delete(soft, "as") // podman and docker know no name for it
+	if as, ok := soft["as"]; ok { // for which engines have no name; this is what a Python takes of it
+		soft["data"] = as
+		delete(soft, "as")
+	}
 	if hard, ok := p.hardLimits["RLIMIT_NPROC"]; ok && soft["nproc"] == "" {
 		// Else podman raises it, to more than a root without CAP_SYS_RESOURCE may. The limit of the cgroup is the one that counts.
 		soft["nproc"] = strconv.FormatUint(min(hard, max(4096, uint64(c.Limits.Pids))), 10)
@@ -108,8 +111,6 @@ func (p enginePlan) args(c oci.Container) ([]string, error) {
 			pids = -1 // an engine has a default
 		}
 		args = append(args, "--pids-limit", strconv.FormatInt(pids, 10))
-	} else {
-		args = append(args, "--cgroups", "disabled")
 	}
 	for _, kv := range c.Env {
 		args = append(args, "--env", kv)
@@ -126,18 +127,18 @@ func (p enginePlan) args(c oci.Container) ([]string, error) {
 // The ids that root's containers of podman are mapped to: nobody's, as those of our own launchers.
 const engineFirstID, engineIDs = 500_000, 65_536
 
-// engineTmpfs is what an engine can be told of a tmpfs. podman has no words for its owner and number of inodes, so there it
-// is everybody's, as /tmp is anywhere.
+// engineTmpfs is what an engine can be told of a tmpfs. podman has no words for its number of inodes, and one of its own for
+// its owner, who is the container's user.
 func engineTmpfs(options []string, podman bool) string {
-	var out []string
+	out := []string{"rw"}
 	for _, o := range strings.Split(strings.Join(options, ","), ",") {
-		switch name, _, _ := strings.Cut(o, "="); {
-		case podman && (name == "uid" || name == "gid" || name == "nr_inodes"):
-		case podman && name == "mode":
-			out = append(out, "mode=1777")
-		default:
+		name, _, _ := strings.Cut(o, "=")
+		if !podman || name != "uid" && name != "gid" && name != "nr_inodes" {
 			out = append(out, o)
 		}
 	}
-	return strings.Join(append([]string{"rw"}, out...), ",")
+	if podman {
+		out = append(out, "U")
+	}
+	return strings.Join(out, ",")
 }

@@ -105,7 +105,9 @@ type engineError struct {
 	words string
 }
 
-func (e *engineError) Error() string { return fmt.Sprintf("%s: %v; it printed last: %s", e.what, e.err, said(e.words)) }
+func (e *engineError) Error() string {
+	return fmt.Sprintf("%s: %v; it printed last: %s", e.what, e.err, said(e.words))
+}
 func (e *engineError) Unwrap() error { return e.err }
 
 // cannotStart is for a client that could not be started at all.
@@ -159,8 +161,8 @@ var engineTroubles = []struct {
 	{[]string{"no subuid ranges found"}, "has no ids for this user's containers", "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER && podman system migrate"},
 	{[]string{"not enough ids"}, "has too few ids for this user's containers", "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER && podman system migrate"},
 	{[]string{"newuidmap"}, "cannot map the ids of this user's containers", "install uidmap (newuidmap, newgidmap) and give the user a line in /etc/subuid and /etc/subgid"},
+	{[]string{"file name too long", "scmp_act"}, "talks to podman, which takes docker's filter for the name of a file", "set MCP_BRIDGE_RUNTIME=podman"},
 	{[]string{"opening seccomp profile failed"}, "does not see the state directory", "set MCP_BRIDGE_STATE_DIR to a directory below your home, which a podman machine shares"},
-	{[]string{"seccomp", "no such file or directory"}, "does not see the state directory", "set MCP_BRIDGE_STATE_DIR to a directory below your home, which a podman machine shares"},
 	{[]string{"error mounting", "permission denied"}, "cannot make its mounts in this image", "an older mcp-bridge has cached it: mcp-bridge prune --days 0, and run it again"},
 	{[]string{"controller", "not available"}, "has no cgroup controller for a limit", "have it delegated: mcp-bridge doctor says how"},
 }

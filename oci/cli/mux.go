@@ -94,6 +94,7 @@ type muxHost struct {
 
 	mu      sync.Mutex // guards the channels
 	changed sync.Cond  // some channel, or that it is over
+	greeted bool
 	over    bool
 	pumps   sync.WaitGroup
 }
@@ -247,6 +248,10 @@ func (m *muxHost) read(from io.Reader) error {
 		case kind == muxHello:
 			greeted = true
 			m.hello()
+			m.mu.Lock()
+			m.greeted = true
+			m.changed.Broadcast()
+			m.mu.Unlock()
 		case kind == muxExit:
 			if len(data) != 4 {
 				return fmt.Errorf("a wait status of %d bytes", len(data))
@@ -364,12 +369,12 @@ func (m *muxHost) drain(n byte, c *muxChannel) {
 	}
 }
 
-// feed sends to the container what there is for it.
+// feed sends to the container what there is for it, once it runs: with one that does not start nothing is lost.
 func (m *muxHost) feed(n byte, c *muxChannel) {
 	buf := make([]byte, muxChunk)
 	for {
 		m.mu.Lock()
-		for c.room == 0 && !c.broken && !m.over {
+		for (c.room == 0 || !m.greeted) && !c.broken && !m.over {
 			m.changed.Wait()
 		}
 		room := min(c.room, len(buf))

@@ -115,52 +115,64 @@ def take(n):
     del readers[n]
 
 
-frame(104, 0, 0)
-while True:
-    reap()
-    for n in list(writers):
-        feed(n)
-    if alone and not readers and not said:
-        said = True
-        frame(120, 0, 4, status.to_bytes(4, "big"))
-    if released and not out:
-        leave()
-    poll = select.poll()
-    if not dying:
-        poll.register(0, select.POLLIN)
-    poll.register(wake, select.POLLIN)
-    if out:
-        poll.register(1, select.POLLOUT)
-    what = {}
-    if len(out) < 2 * CHUNK:
-        for n, (fd, credit) in readers.items():
-            if credit:
-                what[fd] = n
-                poll.register(fd, select.POLLIN)
-    for n, (fd, data, last) in writers.items():
-        what[fd] = n
-        poll.register(fd, select.POLLOUT if data else 0)
-    events = poll.poll(200 if dying else None)
-    if dying and (not events or alone and not readers and not out):
-        leave()
-    for fd, event in events:
-        if fd == 0:
-            data = posix.read(0, CHUNK)
-            dying = not data
-            inside += data
-            hear()
-        elif fd == 1:
-            try:
-                del out[: posix.write(1, out[:CHUNK])]
-            except BlockingIOError:
-                pass
-            except OSError:
-                leave()
-        elif fd == wake:
-            posix.read(wake, 512)
-        elif what[fd] in readers:
-            take(what[fd])
-        elif what[fd] in writers and event & select.POLLERR:
-            frame(101, what[fd], 0)
-            posix.close(fd)
-            del writers[what[fd]]
+def serve():
+    global said, dying
+    frame(104, 0, 0)
+    while True:
+        reap()
+        for n in list(writers):
+            feed(n)
+        if alone and writers:
+            for fd, _, _ in writers.values():
+                posix.close(fd)
+            writers.clear()
+        if alone and not readers and not said:
+            said = True
+            frame(120, 0, 4, status.to_bytes(4, "big"))
+        if released and not out:
+            leave()
+        poll = select.poll()
+        if not dying:
+            poll.register(0, select.POLLIN)
+        poll.register(wake, select.POLLIN)
+        if out:
+            poll.register(1, select.POLLOUT)
+        what = {}
+        if len(out) < 2 * CHUNK:
+            for n, (fd, credit) in readers.items():
+                if credit:
+                    what[fd] = n
+                    poll.register(fd, select.POLLIN)
+        for n, (fd, data, last) in writers.items():
+            what[fd] = n
+            poll.register(fd, select.POLLOUT if data else 0)
+        events = poll.poll(200 if dying else None)
+        if dying and (not events or alone and not readers and not out):
+            leave()
+        for fd, event in events:
+            if fd == 0:
+                data = posix.read(0, CHUNK)
+                dying = not data
+                inside.extend(data)
+                hear()
+            elif fd == 1:
+                try:
+                    del out[: posix.write(1, out[:CHUNK])]
+                except BlockingIOError:
+                    pass
+                except OSError:
+                    leave()
+            elif fd == wake:
+                posix.read(wake, 512)
+            elif what[fd] in readers:
+                take(what[fd])
+            elif what[fd] in writers and event & select.POLLERR:
+                frame(101, what[fd], 0)
+                posix.close(fd)
+                del writers[what[fd]]
+
+
+try:
+    serve()
+finally:
+    posix._exit(137)  # whatever went wrong, nothing of the container is to live on

@@ -75,6 +75,7 @@ func deny(nr, arg uint32) error {
 // DeniedSteps: whatever a host does not allow, the start fails with an error that says so, which is the host's and not
 // a bug of ours, and nothing is left.
 func (suite HostSuite) DeniedSteps(t *testing.T) {
+	suite.excepted(t)
 	if os.Geteuid() != 0 {
 		t.Skip("as a user the first of these make the host look like another")
 	}
@@ -86,14 +87,14 @@ func (suite HostSuite) DeniedSteps(t *testing.T) {
 		"mount":             {unix.SYS_MOUNT, 0, "mount"},
 		"pivot":             {unix.SYS_PIVOT_ROOT, 0, "pivot_root"},
 		"host name":         {unix.SYS_SETHOSTNAME, 0, "sethostname"},
-		"capabilities":      {unix.SYS_CAPSET, 0, "capabilit"},
+		"capabilities":      {unix.SYS_CAPSET, 0, "cap"},
 		"no new privileges": {unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, "no_new_privs"},
 		"filter":            {unix.SYS_PRCTL, unix.PR_SET_SECCOMP, "seccomp"},
 		"groups":            {unix.SYS_SETGROUPS, 0, "setgroups"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cmd := exec.Command("/proc/self/exe")
-			cmd.Env = selfEnv("denied", stateEnv+"="+t.TempDir(), denyEnv+"="+strconv.Itoa(int(tt.nr))+" "+strconv.Itoa(int(tt.arg)))
+			cmd.Env = suite.selfEnv("denied", stateEnv+"="+t.TempDir(), denyEnv+"="+strconv.Itoa(int(tt.nr))+" "+strconv.Itoa(int(tt.arg)))
 			var stdout, stderr bytes.Buffer
 			cmd.Stdout, cmd.Stderr = &stdout, &stderr
 			err := cmd.Run()

@@ -25,7 +25,7 @@ var prisoner string
 type effect struct{ name, code, want string }
 
 // observe runs all operations in one container of l and compares.
-func observe(t *testing.T, l oci.Launcher, c oci.Container, effects []effect, extra ...*os.File) {
+func (suite Suite) observe(t *testing.T, l oci.Launcher, c oci.Container, effects []effect, extra ...*os.File) {
 	t.Helper()
 	list := make([][2]string, len(effects))
 	for i, e := range effects {
@@ -45,6 +45,7 @@ func observe(t *testing.T, l oci.Launcher, c oci.Container, effects []effect, ex
 	}
 	for _, e := range effects {
 		t.Run(e.name, func(t *testing.T) {
+			suite.excepted(t)
 			if answer, ok := got[e.name]; !ok || !slices.Contains(strings.Split(e.want, "|"), answer) {
 				t.Errorf("the prisoner sees %q, want %q", answer, e.want)
 			}
@@ -53,10 +54,16 @@ func observe(t *testing.T, l oci.Launcher, c oci.Container, effects []effect, ex
 }
 
 // Effects is the sandbox by what a prisoner can observe. A new privilege, mount or system call needs a line here.
-func (suite Suite) Effects(t *testing.T) { suite.effects(t, nil) }
+func (suite Suite) Effects(t *testing.T) {
+	suite.excepted(t)
+	suite.effects(t, nil)
+}
 
 // Effects are also those of pid 1.
-func (suite HostSuite) Effects(t *testing.T) { suite.effects(t, stage0Effects()) }
+func (suite HostSuite) Effects(t *testing.T) {
+	suite.excepted(t)
+	suite.effects(t, stage0Effects())
+}
 
 // stage0Effects are what a prisoner sees of stage0, which is pid 1.
 func stage0Effects() []effect {
@@ -116,7 +123,7 @@ func (suite Suite) effects(t *testing.T, processes []effect) {
 			{"host name", "r = os.uname().nodename", "sandbox"},
 			{"set host name", "r = call('sethostname', 'x', 1)", "EPERM"},
 			{"environment", "r = sorted(os.environ)", "['HOME', 'PATH']|['HOME', 'LC_CTYPE', 'PATH']"},
-			{"environment of the process", "r = read('/proc/self/environ').decode().split(chr(0))[:2]", "['HOME=/workspace', 'PATH=/usr/bin:/bin']"},
+			{"environment of the process", "r = sorted(read('/proc/self/environ').decode().split(chr(0))[:2])", "['HOME=/workspace', 'PATH=/usr/bin:/bin']"},
 			{"working directory", "r = os.getcwd()", "/workspace"},
 			{"session", "r = os.ttyname(0)", "ENOTTY"},
 			{"terminal", "r = os.open('/dev/tty', os.O_RDWR)", "ENXIO|ENOENT"},
@@ -127,7 +134,7 @@ func (suite Suite) effects(t *testing.T, processes []effect) {
 			{"real-time priority", "os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1)); r = 'set'", "EPERM|ENOSYS"},
 			{"higher priority", "os.setpriority(os.PRIO_PROCESS, 0, -5); r = 'set'", "EACCES|EPERM|ENOSYS"},
 			{"hard limit", "resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096)); r = 'set'", "ValueError: not allowed to raise maximum limit"},
-			{"limits of pid 1", "resource.prlimit(1, resource.RLIMIT_NOFILE, (0, 0)); r = 'set'", "EPERM"},
+			{"limits of pid 1", "resource.prlimit(1, resource.RLIMIT_NOFILE, (0, 0)); r = 'set'", "EPERM|ENOSYS"},
 			{"score of the OOM killer", "r = write('/proc/self/oom_score_adj', '-1000')", "EACCES"},
 		},
 		"kernel": {
@@ -162,17 +169,17 @@ func (suite Suite) effects(t *testing.T, processes []effect) {
 			{"keyring of the host", "r = call('syscall', {'x86_64': 250}.get(os.uname().machine, 219), 11, -3, 0, 0) ; r = 'own' if r < 64 else r", "own|EACCES|ENOKEY|ENOSYS|EPERM"},
 		},
 		"network": {
-			{"interfaces", "r = [n for i, n in socket.if_nameindex()]", "['lo']|EAFNOSUPPORT|EPERM"},
+			{"interfaces", "r = [n for i, n in socket.if_nameindex()]", "['lo']|EAFNOSUPPORT|ENOSYS|EPERM"},
 			{"interfaces in /proc", "r = [l.split(':')[0].strip() for l in open('/proc/net/dev') if ':' in l]", "['lo']"},
-			{"outside", "socket.create_connection(('1.1.1.1', 53), 5); r = 'connected'", "ENETUNREACH|EAFNOSUPPORT|EPERM"},
-			{"outside, IPv6", "s = socket.socket(socket.AF_INET6); s.connect(('2606:4700:4700::1111', 53)); r = 'connected'", "ENETUNREACH|EADDRNOTAVAIL|EAFNOSUPPORT|EPERM"},
-			{"metadata service", "socket.create_connection(('169.254.169.254', 80), 5); r = 'connected'", "ENETUNREACH|EAFNOSUPPORT|EPERM"},
-			{"datagram", "r = socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('8.8.8.8', 53))", "ENETUNREACH|EAFNOSUPPORT|EPERM"},
-			{"loopback is down", "socket.create_connection(('127.0.0.1', 22), 5); r = 'connected'", "ENETUNREACH|ECONNREFUSED|EAFNOSUPPORT|EPERM"},
-			{"raw socket", "r = socket.socket(socket.AF_INET, socket.SOCK_RAW, 1)", "EPERM|EAFNOSUPPORT"},
-			{"packet socket", "r = socket.socket(17, socket.SOCK_RAW, 3)", "EPERM|EAFNOSUPPORT"},
+			{"outside", "socket.create_connection(('1.1.1.1', 53), 5); r = 'connected'", "ENETUNREACH|EAFNOSUPPORT|ENOSYS|EPERM"},
+			{"outside, IPv6", "s = socket.socket(socket.AF_INET6); s.connect(('2606:4700:4700::1111', 53)); r = 'connected'", "ENETUNREACH|EADDRNOTAVAIL|EAFNOSUPPORT|ENOSYS|EPERM"},
+			{"metadata service", "socket.create_connection(('169.254.169.254', 80), 5); r = 'connected'", "ENETUNREACH|EAFNOSUPPORT|ENOSYS|EPERM"},
+			{"datagram", "r = socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('8.8.8.8', 53))", "ENETUNREACH|EAFNOSUPPORT|ENOSYS|EPERM"},
+			{"loopback is down", "socket.create_connection(('127.0.0.1', 22), 5); r = 'connected'", "ENETUNREACH|ECONNREFUSED|EAFNOSUPPORT|ENOSYS|EPERM"},
+			{"raw socket", "r = socket.socket(socket.AF_INET, socket.SOCK_RAW, 1)", "EPERM|EAFNOSUPPORT|ENOSYS"},
+			{"packet socket", "r = socket.socket(17, socket.SOCK_RAW, 3)", "EPERM|EAFNOSUPPORT|ENOSYS"},
 			{"abstract sockets of the host", "r = [l for l in open('/proc/net/unix') if '@' in l]", "[]"},
-			{"bring up loopback", "s = socket.socket(); r = fcntl.ioctl(s, 0x8914, b'lo' + b'\\0' * 14 + b'\\1\\0' + b'\\0' * 22)", "EPERM|EAFNOSUPPORT|ENOTTY"},
+			{"bring up loopback", "s = socket.socket(); r = fcntl.ioctl(s, 0x8914, b'lo' + b'\\0' * 14 + b'\\1\\0' + b'\\0' * 22)", "EPERM|EAFNOSUPPORT|ENOSYS|ENOTTY"},
 		},
 	} {
 		if name == "processes" {
@@ -180,7 +187,7 @@ func (suite Suite) effects(t *testing.T, processes []effect) {
 		}
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("OCITEST_SECRET", "must not be seen inside") // Env is all there is
-			observe(t, l, python(prisoner), effects)
+			suite.observe(t, l, python(prisoner), effects)
 		})
 	}
 }
@@ -197,6 +204,7 @@ func mounts(condition, field string, all ...string) string {
 
 // EffectsOnFiles: what can be read, written and executed.
 func (suite Suite) EffectsOnFiles(t *testing.T) {
+	suite.excepted(t)
 	effects := []effect{
 		{"write to /", "r = create('/x')", "EROFS"},
 		{"write to /etc", "r = create('/etc/x')", "EROFS"},
@@ -225,8 +233,8 @@ func (suite Suite) EffectsOnFiles(t *testing.T) {
 		{"fill the inodes of /dev/shm", "os.unlink('/dev/shm/fill')\nfor i in range(1025): create('/dev/shm/%d' % i)\nr = 'made'", "ENOSPC"},
 		{"owner and mode of /tmp and /workspace", "r = [(s.st_uid, s.st_gid, oct(s.st_mode)) for s in map(os.stat, ('/tmp', '/workspace'))]", "[(65534, 65534, '0o40700'), (65534, 65534, '0o40700')]"},
 		{"devices", "r = sorted(os.listdir('/dev'))", withCore("['fd', 'full', 'null', 'ptmx', 'random', 'shm', 'stderr', 'stdin', 'stdout', 'tty', 'urandom', 'zero']")},
-		{"make a device", "r = create('/dev/x')", "EROFS"},
-		{"remove a device", "os.unlink('/dev/null'); r = 'done'", "EROFS|EBUSY"},
+		{"make a device", "r = create('/dev/x')", "EROFS|EACCES"},
+		{"remove a device", "os.unlink('/dev/null'); r = 'done'", "EROFS|EBUSY|EACCES"},
 		// The devices are the host's own, bound: who owned one in here could close it to the whole host. (Its mode stays
 		// as it is, so that this test does no harm where it fails.)
 		{"change a device", "r = []\nfor n in ('null', 'zero', 'full', 'random', 'urandom', 'tty'):\n  try: os.chmod('/dev/' + n, 0o666); r.append(n)\n  except PermissionError: pass", "[]"},
@@ -258,11 +266,12 @@ func (suite Suite) EffectsOnFiles(t *testing.T) {
 			"read only " + p, fmt.Sprintf("p = %q; r = os.statvfs(p).f_flag & os.ST_RDONLY", p), "1|ENOENT",
 		})
 	}
-	observe(t, suite.launcher(t), python(prisoner), effects)
+	suite.observe(t, suite.launcher(t), python(prisoner), effects)
 }
 
 // Descriptors: a descriptor of the host that got in could be a way out.
 func (suite Suite) Descriptors(t *testing.T) {
+	suite.excepted(t)
 	const code = `
 import os
 def is_open(n):

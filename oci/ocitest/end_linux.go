@@ -24,6 +24,7 @@ import (
 )
 
 func (suite Suite) Exit(t *testing.T) {
+	suite.excepted(t)
 	l := suite.launcher(t)
 	limits := run(t, t.Context(), l, python(""), "").Limits
 	// All 256 codes are tested where they are read, in TestReadReport.
@@ -66,6 +67,7 @@ func (suite Suite) Exit(t *testing.T) {
 
 // CommandThatCannotRun: the error is the caller's to show, so it names the command and the reason.
 func (suite Suite) CommandThatCannotRun(t *testing.T) {
+	suite.excepted(t)
 	l := suite.launcher(t)
 	for _, tt := range []struct {
 		name, command string
@@ -113,6 +115,7 @@ func (suite Suite) CommandThatCannotRun(t *testing.T) {
 }
 
 func (suite Suite) Cancel(t *testing.T) {
+	suite.excepted(t)
 	l := suite.launcher(t)
 	cause := errors.New("the client has gone")
 	t.Run("before", func(t *testing.T) {
@@ -153,6 +156,7 @@ func (suite Suite) Cancel(t *testing.T) {
 
 // CancelAtAnyMoment: a start has many steps, and a cancellation in each is to leave nothing.
 func (suite Suite) CancelAtAnyMoment(t *testing.T) {
+	suite.excepted(t)
 	l := suite.launcher(t)
 	cause := errors.New("changed my mind")
 	// The first run also shows how long one takes here, so that the moments spread over all of it.
@@ -161,7 +165,7 @@ func (suite Suite) CancelAtAnyMoment(t *testing.T) {
 	span := time.Since(start)
 	before := takeStock(t)
 	early, late := 0, 0
-	for range 50 {
+	for range suite.often(50) {
 		delay := rand.N(span)
 		ctx, cancel := context.WithCancelCause(t.Context())
 		timer := time.AfterFunc(delay, func() { cancel(cause) })
@@ -187,8 +191,17 @@ func (suite Suite) CancelAtAnyMoment(t *testing.T) {
 	t.Logf("%d cancelled before the command ran, %d after, within %v", early, late, span)
 }
 
+// often is how often a test that counts on chance, or on a sum, does a thing.
+func (suite Suite) often(n int) int {
+	if suite.Slow {
+		return n / 5
+	}
+	return n
+}
+
 // Orphans: what the command leaves behind ends with it, and does not hold its output.
 func (suite Suite) Orphans(t *testing.T) {
+	suite.excepted(t)
 	l := suite.launcher(t)
 	t.Run("daemons die with the command", func(t *testing.T) {
 		c := python(`
@@ -248,6 +261,7 @@ print('reaped')
 
 // Concurrent: containers know nothing of each other.
 func (suite Suite) Concurrent(t *testing.T) {
+	suite.excepted(t)
 	l := suite.launcher(t)
 	for _, n := range []int{2, 20} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
@@ -272,12 +286,13 @@ func (suite Suite) Concurrent(t *testing.T) {
 
 // NothingIsLeft: what a run leaks, a server that runs for weeks does not survive.
 func (suite Suite) NothingIsLeft(t *testing.T) {
+	suite.excepted(t)
 	l := suite.launcher(t)
 	mustRun(t, l, "print(1)", "") // what is made once
 	before := takeStock(t)
 	missing := python("")
 	missing.Args = []string{"/no/such/command"}
-	for i := range 60 {
+	for i := range suite.often(60) {
 		switch i % 6 {
 		case 0:
 			missing.ID = newID()
@@ -325,6 +340,7 @@ func (before stock) compare(t testing.TB) {
 // BlindedPid1: what keeps pid 1 from seeing that the bridge is gone ends the container. The filter does not let a script do
 // that, so there is none here.
 func (suite Suite) BlindedPid1(t *testing.T) {
+	suite.excepted(t)
 	l := suite.New(host.Options{StateDir: filepath.Join(t.TempDir(), "state"), AllowWeakLimits: os.Geteuid() != 0, Unfiltered: true})
 	defer l.Close()
 	// An orphan that dies wakes pid 1, which then waits anew.
@@ -337,6 +353,7 @@ func (suite Suite) BlindedPid1(t *testing.T) {
 
 // Exited: the end of the command is told before the rest is removed, in the words of Run, and then nothing is left.
 func (suite Suite) Exited(t *testing.T) {
+	suite.excepted(t)
 	l := suite.launcher(t)
 	told := make(chan oci.Exit, 2)
 	tell := func(e oci.Exit) { told <- e }

@@ -24,6 +24,7 @@ const fallbackEnv = "OCITEST_FALLBACK"
 // NestedInstead runs as a user whose newuidmap does not work, in TestHelpersWithoutEffect: twice, because what the
 // first container found out is for all.
 func (suite HostSuite) NestedInstead(t *testing.T) {
+	suite.excepted(t)
 	if os.Getenv(fallbackEnv) == "" {
 		t.Skip("only with the user that TestHelpersWithoutEffect makes")
 	}
@@ -44,6 +45,7 @@ func (suite HostSuite) NestedInstead(t *testing.T) {
 // HelpersWithoutEffect: there is a line in /etc/subuid and a newuidmap, and no use in either. A container has one id
 // then, as where there is neither.
 func (suite HostSuite) HelpersWithoutEffect(t *testing.T) {
+	suite.excepted(t)
 	uid, gid, name := subordinate()
 	if os.Geteuid() != 0 || name == "" {
 		t.Skip("only root can make a user's newuidmap fail")
@@ -85,7 +87,8 @@ func (suite HostSuite) HelpersWithoutEffect(t *testing.T) {
 	if err := os.Chmod(tmp, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	test := []string{filepath.Join(tmp, suite.Name+".test"), "-test.v", "-test.run=^TestNestedInstead$"}
+	pattern, prefix := suite.pattern([]string{"NestedInstead"})
+	test := []string{filepath.Join(tmp, suite.Name+".test"), "-test.v", "-test.run=" + pattern}
 	for how, tt := range map[string]struct {
 		args []string
 		path string
@@ -96,11 +99,11 @@ func (suite HostSuite) HelpersWithoutEffect(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			cmd := exec.Command(tt.args[0], tt.args[1:]...)
 			cmd.Dir = home
-			cmd.Env = selfEnv("", "TMPDIR="+home, "HOME="+home, "USER="+name, "PATH="+tt.path, fallbackEnv+"=1", "GOCOVERDIR=")
+			cmd.Env = suite.selfEnv("", "TMPDIR="+home, "HOME="+home, "USER="+name, "PATH="+tt.path, fallbackEnv+"=1", "GOCOVERDIR=")
 			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: gid, Groups: []uint32{gid}}}
 			var out bytes.Buffer
 			cmd.Stdout, cmd.Stderr = &out, &out
-			if err := cmd.Run(); err != nil || !strings.Contains(out.String(), "--- PASS: TestNestedInstead") {
+			if err := cmd.Run(); err != nil || !strings.Contains(out.String(), "--- PASS: "+prefix+"NestedInstead") {
 				t.Errorf("%v\n%s", err, out.String())
 			}
 		})
@@ -109,6 +112,7 @@ func (suite HostSuite) HelpersWithoutEffect(t *testing.T) {
 
 // CgroupThatVanishes: what the first container was put below is no longer there for the second.
 func (suite HostSuite) CgroupThatVanishes(t *testing.T) {
+	suite.excepted(t)
 	if os.Geteuid() != 0 || cgroups.IsCgroup2UnifiedMode() {
 		t.Skip("it is done on cgroup v1 only, where root can move this process")
 	}
@@ -150,6 +154,7 @@ func (suite HostSuite) CgroupThatVanishes(t *testing.T) {
 
 // DiagnoseWithoutImage: the steps are the same whatever there is.
 func (suite HostSuite) DiagnoseWithoutImage(t *testing.T) {
+	suite.excepted(t)
 	want := []string{"kernel", "user", "program", "user namespace", "mount namespace", "id maps", "cgroup", "cgroup memory", "cgroup pids", "cgroup cpu", "fresh proc", "mounts", "pivot", "container", "seccomp filter"}
 	var got []string
 	for _, c := range host.Diagnose(t.Context(), suite.NewHost, "", oci.Limits{Memory: 1 << 29, Pids: 64}) {

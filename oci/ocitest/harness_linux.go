@@ -45,6 +45,12 @@ func python(code string) oci.Container {
 	}
 }
 
+// Python is a container that runs code, for a launcher's own tests.
+func Python(code string) oci.Container { return python(code) }
+
+// Left are the cgroups of this process's containers that are still there.
+func Left(t testing.TB) []string { return ourCgroups(t) }
+
 // launcher makes a launcher that is closed, and whose traces are looked for, when the test ends.
 func (suite Suite) launcher(t testing.TB) Launcher {
 	t.Helper()

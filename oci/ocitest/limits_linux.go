@@ -36,6 +36,7 @@ except MemoryError:
 `
 
 func (suite Suite) MemoryLimit(t *testing.T) {
+	suite.excepted(t)
 	c := python(eat)
 	c.Limits.Memory = 64 << 20
 	o := run(t, t.Context(), suite.launcher(t), c, "")
@@ -58,6 +59,7 @@ func (suite Suite) MemoryLimit(t *testing.T) {
 // MemoryIsOfTheWholeContainer: no process is over the limit, and none of these is a process's own; whatever
 // enforces the limit has to see their sum. The script would wait for ever.
 func (suite Suite) MemoryIsOfTheWholeContainer(t *testing.T) {
+	suite.excepted(t)
 	l := suite.launcher(t)
 	for name, code := range map[string]string{
 		"processes": "import os\nfor i in range(4):\n    if os.fork() == 0:\n        kept = b'x' * (30 << 20)\n        sys.stdin.read()\nos.wait()\nos._exit(0)  # before cgroup v2 the kernel ends one of them only\n",
@@ -79,6 +81,7 @@ func (suite Suite) MemoryIsOfTheWholeContainer(t *testing.T) {
 
 // SharedMemoryCountsOnce: what children share with their parent is there once, however long they have it.
 func (suite Suite) SharedMemoryCountsOnce(t *testing.T) {
+	suite.excepted(t)
 	c := python(`
 import os, sys, time
 kept = bytearray(40 << 20)
@@ -97,6 +100,7 @@ print('done')`)
 // ChildOutOfMemory: on cgroup v2 all processes go with the one that was over the limit. Before, a child may be killed
 // and its parent not, and both are told.
 func (suite Suite) ChildOutOfMemory(t *testing.T) {
+	suite.excepted(t)
 	c := python("import os\npid = os.fork()\nif pid == 0:\n    " + strings.ReplaceAll(eat, "\n", "\n    ") +
 		"\n    os._exit(0)\nprint(os.waitpid(pid, 0)[1])")
 	c.Limits.Memory = 64 << 20
@@ -126,6 +130,7 @@ except OSError as e:
 `
 
 func (suite HostSuite) PidsLimit(t *testing.T) {
+	suite.excepted(t)
 	l := suite.launcher(t)
 	c := python(forkUntilRefused + "os.kill(-1, 9)\n") // all but itself and pid 1
 	c.Limits.Pids = 20
@@ -148,6 +153,7 @@ func (suite HostSuite) PidsLimit(t *testing.T) {
 }
 
 func (suite Suite) ForkBomb(t *testing.T) {
+	suite.excepted(t)
 	l := suite.launcher(t)
 	c := python("import os\npid = os.getpid()\nwhile True:\n    try: os.fork()\n    except OSError:\n        if os.getpid() == pid: os._exit(7)\n")
 	c.Limits.Pids = 64
@@ -170,6 +176,7 @@ func runWithStdin(t *testing.T, l oci.Launcher, c oci.Container, stdin *os.File)
 
 // Cgroup looks at a running container from outside: the limits are the kernel's, and its own directory has them.
 func (suite HostSuite) Cgroup(t *testing.T) {
+	suite.excepted(t)
 	l := suite.launcher(t)
 	c := python(untilEOF)
 	c.Limits = oci.Limits{Memory: 100 << 20, Pids: 33, CPUs: 0.5}
@@ -214,6 +221,7 @@ func (suite HostSuite) Cgroup(t *testing.T) {
 
 // NoLimits: none were asked for, which no host refuses.
 func (suite Suite) NoLimits(t *testing.T) {
+	suite.excepted(t)
 	c := python("print(1)")
 	c.Limits = oci.Limits{}
 	if o := run(t, t.Context(), suite.launcher(t), c, ""); o.err != nil || o.stdout != "1\n" {
@@ -223,6 +231,7 @@ func (suite Suite) NoLimits(t *testing.T) {
 
 // OtherUser: the user may be any that the host can map; for a user with single ids the map follows.
 func (suite Suite) OtherUser(t *testing.T) {
+	suite.excepted(t)
 	l := suite.launcher(t)
 	c := python("import os; print(os.getuid(), os.getgid()); open('/tmp/x', 'w'); open('/workspace/x', 'w')")
 	c.User = oci.User{UID: 1234, GID: 4321}
@@ -233,6 +242,7 @@ func (suite Suite) OtherUser(t *testing.T) {
 
 // WeakLimitsMustBeAllowed: a host that cannot enforce limits says so, with what to do, instead of running without.
 func (suite HostSuite) WeakLimitsMustBeAllowed(t *testing.T) {
+	suite.excepted(t)
 	l := suite.New(host.Options{StateDir: filepath.Join(t.TempDir(), "state")})
 	defer l.Close()
 	o := run(t, t.Context(), l, python("print(1)"), "")
@@ -248,6 +258,7 @@ func (suite HostSuite) WeakLimitsMustBeAllowed(t *testing.T) {
 // ClosedDirectory: root's containers run as users that have no name. Either that does not matter, or the error is to say
 // which directory does not let them through.
 func (suite HostSuite) ClosedDirectory(t *testing.T) {
+	suite.excepted(t)
 	if os.Geteuid() != 0 {
 		t.Skip("a user's own directories are open to the user's containers while they start")
 	}
@@ -283,6 +294,7 @@ func (suite HostSuite) ClosedDirectory(t *testing.T) {
 }
 
 func (suite Suite) MissingRootfs(t *testing.T) {
+	suite.excepted(t)
 	c := python("")
 	c.Rootfs = filepath.Join(t.TempDir(), "missing")
 	if o := run(t, t.Context(), suite.launcher(t), c, ""); o.err == nil || !strings.Contains(o.err.Error(), c.Rootfs) {

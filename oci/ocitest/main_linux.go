@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -30,6 +31,12 @@ type Suite struct {
 	Name string
 	// New makes a launcher, from as much of the options as it has a use for.
 	New func(host.Options) Launcher
+	// Within is the test whose subtests these are, where a package has more than one suite; see [RunAll].
+	Within string
+	// Except says of what this launcher cannot do, by the name of a test or an effect, why that is. It is skipped.
+	Except map[string]string
+	// Slow says that a container takes so long to start that where others have fifty, some ten have to do.
+	Slow bool
 }
 
 // A HostSuite is a Suite for launchers that stand on a [host.Host], with stage0 as a container's pid 1.
@@ -43,19 +50,56 @@ type HostSuite struct {
 
 // OnHost makes a HostSuite.
 func OnHost(name string, newHost func(host.Options) host.Launcher) HostSuite {
-	return HostSuite{Suite: Suite{name, func(o host.Options) Launcher { return newHost(o) }}, NewHost: newHost}
+	return HostSuite{Suite: Suite{Name: name, New: func(o host.Options) Launcher { return newHost(o) }}, NewHost: newHost}
 }
 
 // The test binary plays other processes: a bridge that is killed, one on a host that denies it something, and, started by
 // root, the same tests under a user's credential. (What it may play before, its TestMain sees to.)
 const (
 	roleEnv  = "OCITEST_ROLE"
-	treeEnv  = "OCITEST_TREE" // a rootfs.Tree, made by whoever started this
+	suiteEnv = "OCITEST_SUITE" // the name of the one that plays it
+	treeEnv  = "OCITEST_TREE"  // a rootfs.Tree, made by whoever started this
 	stateEnv = "OCITEST_STATE"
 )
 
 // tree is what every test's containers run from. It is the host's own Python, so no download is needed.
 var tree rootfs.Tree
+
+// Main is [Suite.Main] for a package with more than one suite.
+func Main(ctx context.Context, m *testing.M, suites ...Suite) int {
+	for _, s := range suites {
+		if s.Name == os.Getenv(suiteEnv) {
+			return s.Main(ctx, m)
+		}
+	}
+	return suites[0].Main(ctx, m)
+}
+
+// RunAll runs the tests of a suite as subtests of t.
+func RunAll(t *testing.T, suite any) {
+	t.Helper()
+	v := reflect.ValueOf(suite)
+	for _, name := range testsOf(suite) {
+		t.Run(name, func(t *testing.T) { v.MethodByName(name).Call([]reflect.Value{reflect.ValueOf(t)}) })
+	}
+}
+
+// excepted skips a test that the launcher does not pass, for a reason that it gives.
+func (suite Suite) excepted(t *testing.T) {
+	t.Helper()
+	name := strings.TrimPrefix(strings.TrimPrefix(t.Name(), suite.Within+"/"), "Test")
+	if why, ok := suite.Except[name]; ok {
+		t.Skip("exception: " + why)
+	}
+}
+
+// pattern is a regular expression for some of the tests, as the test binary gets it, and the beginning of their names.
+func (suite Suite) pattern(tests []string) (run, prefix string) {
+	if suite.Within != "" {
+		return "^" + suite.Within + "$/^(" + strings.Join(tests, "|") + ")$", suite.Within + "/"
+	}
+	return "^Test(" + strings.Join(tests, "|") + ")$", "Test"
+}
 
 // Main runs the tests, or plays a role of theirs, and returns the exit code.
 func (suite Suite) Main(ctx context.Context, m *testing.M) int {
@@ -101,11 +145,11 @@ func (suite Suite) Main(ctx context.Context, m *testing.M) int {
 	}
 }
 
-// testsOf are the names of a suite's tests, as a launcher's package has to have them.
+// testsOf are the names of a suite's tests.
 func testsOf(suite any) (names []string) {
 	for m := range reflect.TypeOf(suite).Methods() {
 		if m.Type.NumIn() == 2 && m.Type.In(1) == reflect.TypeFor[*testing.T]() {
-			names = append(names, "Test"+m.Name)
+			names = append(names, m.Name)
 		}
 	}
 	return names
@@ -122,12 +166,12 @@ func skip(t testing.TB, reason string) {
 }
 
 // self starts the test binary again, in a role.
-func selfEnv(role string, more ...string) []string {
+func (suite Suite) selfEnv(role string, more ...string) []string {
 	b, err := json.Marshal(tree)
 	if err != nil {
 		panic(err) // a struct of strings
 	}
-	env := append(os.Environ(), treeEnv+"="+string(b))
+	env := append(os.Environ(), treeEnv+"="+string(b), suiteEnv+"="+suite.Name)
 	if role != "" {
 		env = append(env, roleEnv+"="+role)
 	}

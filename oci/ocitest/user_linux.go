@@ -48,10 +48,16 @@ func ifNested(effect, otherwise string) string {
 
 // AsUser runs the other tests again as users without privileges: one with subordinate ids, and one without, or even
 // a name, for whom stage0 nests a second user namespace. Unless systemd has delegated a cgroup, their limits are weak.
-func (suite Suite) AsUser(t *testing.T) { suite.asUsers(t, testsOf(suite)) }
+func (suite Suite) AsUser(t *testing.T) {
+	suite.excepted(t)
+	suite.asUsers(t, testsOf(suite))
+}
 
 // AsUser runs these tests too.
-func (suite HostSuite) AsUser(t *testing.T) { suite.asUsers(t, testsOf(suite)) }
+func (suite HostSuite) AsUser(t *testing.T) {
+	suite.excepted(t)
+	suite.asUsers(t, testsOf(suite))
+}
 
 func (suite Suite) asUsers(t *testing.T, tests []string) {
 	t.Helper()
@@ -94,9 +100,10 @@ func (suite Suite) asUser(t *testing.T, tests []string, uid, gid uint32, name st
 	if err := os.WriteFile(program, b, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(program, "-test.v", "-test.timeout=5m", "-test.run=^("+strings.Join(tests, "|")+")$")
+	pattern, prefix := suite.pattern(tests)
+	cmd := exec.Command(program, "-test.v", "-test.timeout=5m", "-test.run="+pattern)
 	cmd.Dir = tmp
-	cmd.Env = selfEnv("", "TMPDIR="+tmp, "HOME="+tmp, "USER="+name, "GOCOVERDIR=")
+	cmd.Env = suite.selfEnv("", "TMPDIR="+tmp, "HOME="+tmp, "USER="+name, "GOCOVERDIR=")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: gid, Groups: groups}}
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -104,7 +111,7 @@ func (suite Suite) asUser(t *testing.T, tests []string, uid, gid uint32, name st
 		t.Errorf("%v\n%s", err, out.String())
 	}
 	for _, name := range tests {
-		if !strings.Contains(out.String(), "=== RUN   "+name+"\n") {
+		if !strings.Contains(out.String(), "=== RUN   "+prefix+name+"\n") {
 			t.Errorf("there is no %s", name)
 		}
 	}
