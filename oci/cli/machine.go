@@ -119,7 +119,7 @@ func (m *machine) close() error {
 
 // up has the machine running.
 func (m *machine) up(ctx context.Context) error {
-	if err := shared(m.e.opts.StateDir, os.Getenv("HOME")); err != nil {
+	if err := shared(m.e.opts.StateDir, home()); err != nil {
 		return err
 	}
 	list, err := m.e.Machines(ctx)
@@ -228,6 +228,8 @@ type machineFailure struct {
 }
 
 func (f *machineFailure) Unwrap() []error { return []error{&f.HostError, f.cause} }
+
+func home() string { return os.Getenv("HOME") }
 
 // shared checks that a machine sees the state directory: the client hands it the name of a file there.
 func shared(dir, home string) error {
