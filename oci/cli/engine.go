@@ -43,13 +43,15 @@ type EngineOptions struct {
 const (
 	// engineStart bounds the time from the start of the client to the first word of a container.
 	engineStart = 60 * time.Second
-	// engineKill is how long the client may take to see that its container was killed, before it is killed itself.
-	engineKill = 10 * time.Second
 	// engineFlush is how long a reader may take for the last words of a container that was killed.
 	engineFlush = time.Second
 	// maxEngineWords is how much of what the client prints on its standard error is kept: the last of it.
 	maxEngineWords = 8 << 10
 )
+
+// engineKill is how long the client may take to see that its container was killed, before it is killed itself. A test is
+// less patient.
+var engineKill = 10 * time.Second
 
 // An Engine runs each container by a client of podman or docker. It is safe for concurrent use.
 //
@@ -369,6 +371,8 @@ func (r *engineRun) end(ctx context.Context, ps *os.ProcessState, werr, frames e
 	fits := !r.settled || r.status&127 != 0 && code == 128+int(r.status&127) || r.status&127 == 0 && code == int(r.status>>8)
 	var err error
 	switch {
+	case frames != nil && !r.greeted:
+		exit, err = oci.Exit{}, r.e.explain(cleanup, r.c, frames, words)
 	case frames != nil:
 		err = fmt.Errorf("%w: %w", errEngineFrames, frames)
 	case !r.greeted && ctx.Err() != nil && !errors.Is(context.Cause(ctx), errEngineSlow):
@@ -409,9 +413,11 @@ func (e *Engine) command(args ...string) *exec.Cmd {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.WaitDelay = engineFlush
 	if e.local() {
+		// Its monitor refuses arguments beyond ASCII, such as paths, where the locale knows no more.
 		cmd.Env = slices.DeleteFunc(os.Environ(), func(kv string) bool {
-			return strings.HasPrefix(kv, "CONTAINER_HOST=") || strings.HasPrefix(kv, "CONTAINER_CONNECTION=")
+			return strings.HasPrefix(kv, "CONTAINER_HOST=") || strings.HasPrefix(kv, "CONTAINER_CONNECTION=") || strings.HasPrefix(kv, "LC_ALL=")
 		})
+		cmd.Env = append(cmd.Env, "LC_ALL=C.UTF-8")
 	}
 	return cmd
 }
@@ -443,5 +449,5 @@ func (e *Engine) outputTo(ctx context.Context, say func(string), args ...string)
 	case out.over:
 		return "", &engineError{what: args[0], err: fmt.Errorf("it printed more than %d bytes", maxEngineOutput)}
 	}
-	return out.String(), nil
+	return string(out.text), nil
 }

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -66,17 +65,18 @@ func printableLine(s string) string {
 
 // boundedWords keeps the beginning.
 type boundedWords struct {
-	bytes.Buffer
+	text []byte
 	most int
 	over bool
 }
 
 func (w *boundedWords) Write(b []byte) (int, error) {
-	if w.Len()+len(b) > w.most {
+	if len(w.text)+len(b) > w.most {
 		w.over = true
-		return len(b), nil
+	} else {
+		w.text = append(w.text, b...)
 	}
-	return w.Buffer.Write(b)
+	return len(b), nil
 }
 
 // said is the last lines of a client's words, on one.

@@ -229,6 +229,10 @@ func (m *muxHost) read(from io.Reader) error {
 		} else if err != nil {
 			return muxCut(err)
 		}
+		if !greeted && header[0] != muxHello {
+			rest, _ := r.Peek(min(r.Buffered(), 200))
+			return fmt.Errorf("it begins in the wrong place, with %q", append(header[:], rest...))
+		}
 		kind, n, size := header[0], int(header[1]), binary.BigEndian.Uint32(header[2:])
 		var data []byte
 		if kind == muxData || kind == muxExit {
@@ -243,7 +247,7 @@ func (m *muxHost) read(from io.Reader) error {
 		switch {
 		case done:
 			return errors.New("a frame behind the last one")
-		case greeted == (kind == muxHello):
+		case greeted && kind == muxHello:
 			return fmt.Errorf("a frame %q in the wrong place", kind)
 		case kind == muxHello:
 			greeted = true
