@@ -301,7 +301,6 @@ func (r *engineRun) run(ctx context.Context, args []string) (oci.Exit, error) {
 	}
 	r.mux.settled = func(status uint32) {
 		r.settled, r.status = true, status
-		r.oom.look() // before pid 1 goes, and the cgroup with it
 	}
 	lost := make(chan error, 1)
 	go func() {

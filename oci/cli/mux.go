@@ -28,7 +28,6 @@ import (
 //	c  room for size more bytes, no payload
 //	e  the end of a channel, or that nobody takes what is sent to it
 //	x  the wait status of the command, in four bytes    from the container, last: no other process is left, and nothing unsaid
-//	x  the answer, without payload: pid 1 may end
 //
 // A channel is the number that the stream has as a descriptor of the command. Each begins with room for muxWindow bytes, so
 // that one whose reader is slow holds up no other, and nobody keeps more than that of it. The end of its standard input ends
@@ -87,7 +86,7 @@ type muxHost struct {
 	channels []*muxChannel
 
 	hello   func()              // called once, with the first frame
-	settled func(status uint32) // called once, when all that came out has been handed on, before pid 1 is let go
+	settled func(status uint32) // called once, with the last frame
 
 	sending sync.Mutex
 	to      *os.File
@@ -195,7 +194,7 @@ func (m *muxHost) run(to io.Closer, from io.Reader) error {
 	}
 	err := m.read(from)
 	if err == nil {
-		m.settle() // what came before pid 1 was killed
+		m.settle()
 	}
 	m.abandon()
 	to.Close() // the lifeline, and what a pump may hang on
@@ -260,11 +259,8 @@ func (m *muxHost) read(from io.Reader) error {
 			if len(data) != 4 {
 				return fmt.Errorf("a wait status of %d bytes", len(data))
 			}
-			if done = true; !m.settle() {
-				continue // given up; from will end
-			}
+			done = true
 			m.settled(binary.BigEndian.Uint32(data))
-			m.send(muxExit, 0, 0, nil)
 		case n >= len(m.channels):
 			return fmt.Errorf("a frame for channel %d", n)
 		default:
@@ -311,8 +307,8 @@ func (m *muxHost) take(kind byte, n, size int, data []byte) error {
 	return nil
 }
 
-// settle waits until everything that came out has been handed on; false if that was given up.
-func (m *muxHost) settle() bool {
+// settle waits until everything that came out has been handed on, or that is given up.
+func (m *muxHost) settle() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for {
@@ -322,7 +318,7 @@ func (m *muxHost) settle() bool {
 			rest += len(c.pending) + c.handed
 		}
 		if m.over || rest == 0 {
-			return !m.over
+			return
 		}
 		m.changed.Wait()
 	}

@@ -28,7 +28,7 @@ posix.set_blocking(1, False)
 out, inside = bytearray(), bytearray()
 status = None  # of the command
 alone = False  # no process but this one
-said = released = False
+said = False
 dying = False  # the host is gone, or wants an end: what there is goes out as long as it is taken
 
 
@@ -61,7 +61,6 @@ def reap():
 
 
 def hear():
-    global released
     while len(inside) >= 6:
         kind, n, size = inside[0], inside[1], int.from_bytes(inside[2:6], "big")
         used = 6
@@ -76,11 +75,8 @@ def hear():
                 writers[n][2] = True
             elif n in readers:
                 posix.close(readers.pop(n)[0])
-        elif kind == 99:  # c
-            if n in readers:
-                readers[n][1] += size
-        else:  # x
-            released = True
+        elif n in readers:  # c
+            readers[n][1] += size
         del inside[:used]
 
 
@@ -130,7 +126,7 @@ def serve():
         if alone and not readers and not said:
             said = True
             frame(120, 0, 4, status.to_bytes(4, "big"))
-        if released and not out:
+        if said and not out:
             leave()
         poll = select.poll()
         if not dying:
@@ -148,7 +144,7 @@ def serve():
             what[fd] = n
             poll.register(fd, select.POLLOUT if data else 0)
         events = poll.poll(200 if dying else None)
-        if dying and (not events or alone and not readers and not out):
+        if dying and not events:
             leave()
         for fd, event in events:
             if fd == 0:
