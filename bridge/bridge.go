@@ -36,6 +36,8 @@ type Options struct {
 	// CachedImage is Image without anything that takes time or leaves traces, so that a sandbox can be warm before the
 	// first run; it may be nil.
 	CachedImage func() (Image, bool)
+	// Runtime names what runs the sandboxes when it is not what is expected of this system; it may be nil.
+	Runtime func() string
 	OutputMode  Mode
 
 	Servers Servers     // MCP servers that scripts may use; may be nil
@@ -47,6 +49,7 @@ type Options struct {
 // Image is a directory tree with a Python in it.
 type Image struct {
 	Root   string   // absolute path on the host
+	Ref    string   // what the launcher's engine calls it, if that keeps it; Root is empty then
 	Python string   // absolute path in the tree
 	Env    []string // the image's own environment
 	// Note is shown in every result when the image is not the one to be expected.

@@ -51,7 +51,7 @@ func (b *Bridge) keepWarm(ctx context.Context, s *session) {
 func (b *Bridge) recipe(image Image) sandbox.Recipe {
 	r := sandbox.Recipe{
 		Launcher: b.opts.Launcher, Python: image.Python, Runner: image.Runner, SaveRunner: image.SaveRunner,
-		Container: oci.Container{Rootfs: image.Root, Env: environment(image.Env), User: b.opts.User, Limits: b.opts.Limits},
+		Container: oci.Container{Rootfs: image.Root, Image: image.Ref, Env: environment(image.Env), User: b.opts.User, Limits: b.opts.Limits},
 	}
 	if b.opts.Pool > 0 {
 		r.Pin()

@@ -43,6 +43,7 @@ type Result struct {
 	Truncated      bool   `json:"truncated,omitempty"`      // stdout or stderr is not complete
 	Image          string `json:"image,omitempty"`          // what Python ran, when it is not the one to be expected
 	Limits         string `json:"limits,omitempty"`         // what enforced the limits, when it was not a cgroup
+	Runtime        string `json:"runtime,omitempty"`        // what ran the sandbox, when it is not the one to be expected
 
 	content []mcp.Content // what the script has shown besides
 	note    string        // a sentence on what else the caller should know; a part of the summary
@@ -71,7 +72,8 @@ const outputSchema = `{"type":"object","properties":{` +
 	`"timeoutSeconds":{"type":"integer"},` +
 	`"truncated":{"type":"boolean"},` +
 	`"image":{"type":"string"},` +
-	`"limits":{"type":"string"}},` +
+	`"limits":{"type":"string"},` +
+	`"runtime":{"type":"string"}},` +
 	`"required":["status","summary"],"additionalProperties":false}`
 
 // OutputSchema is the JSON Schema of the structured content that [Result.Render] gives.

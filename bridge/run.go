@@ -107,6 +107,9 @@ func (b *Bridge) run(ctx context.Context, req Request, out Output) (result Resul
 		}()
 	}
 	result.Servers, result.Image = req.Servers, image.Note
+	if b.opts.Runtime != nil {
+		result.Runtime = b.opts.Runtime()
+	}
 	result.content = r.broker.display.blocks
 	result.note = strings.TrimSpace(note + " " + r.broker.display.note())
 	return result, left, err

@@ -24,6 +24,8 @@ type Container struct {
 	ID string
 	// Rootfs is the absolute path of the directory that becomes the read-only root.
 	Rootfs string
+	// Image stands in for Rootfs with a launcher whose engine keeps the images itself: what that engine calls it.
+	Image string
 	// Args is the command with its arguments; the first is an absolute path in Rootfs.
 	Args []string
 	// Env is the whole environment ("NAME=value"); nothing of the host's is added.
@@ -120,6 +122,8 @@ func (c Container) validate() error {
 	switch {
 	case c.ID == "" || len(c.ID) > 64 || strings.Trim(c.ID, "abcdefghijklmnopqrstuvwxyz0123456789-") != "":
 		return fmt.Errorf("invalid container id %q", c.ID)
+	case c.Image != "":
+		return fmt.Errorf("image %q: only an engine has images of its own", c.Image)
 	case !path.IsAbs(c.Rootfs) || path.Clean(c.Rootfs) != c.Rootfs || c.Rootfs == "/":
 		return fmt.Errorf("invalid root directory %q: want a clean absolute path", c.Rootfs)
 	case len(c.Args) == 0 || !path.IsAbs(c.Args[0]):

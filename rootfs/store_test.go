@@ -63,7 +63,7 @@ func TestEnsureLayout(t *testing.T) {
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("(-want +got)\n%s", diff)
 			}
-			if diff := cmp.Diff([]string{"dev", "etc", "proc", "tmp", "usr", "workspace"}, names(t, got.Path)); diff != "" {
+			if diff := cmp.Diff([]string{"dev", "etc", "proc", "run", "sys", "tmp", "usr", "workspace"}, names(t, got.Path)); diff != "" {
 				t.Errorf("root: (-want +got)\n%s", diff)
 			}
 			checkClean(t, s, 1)

@@ -317,22 +317,50 @@ func (t *tree) mark(dir uint64, name string) {
 // root. One that is a link or a file would let an image choose where the mounts go.
 func (t *tree) mountPoints() error {
 	defer t.closeStale()
-	for _, name := range []string{"dev", "etc", "proc", "tmp", "workspace"} {
+	for _, name := range []string{"dev", "etc", "proc", "run", "sys", "tmp", "workspace"} {
 		st, err := lstat(t.root, name)
 		switch {
 		case errors.Is(err, unix.ENOENT):
 			err = t.mkdir(t.root, name, 0o755)
 		case err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR:
 			err = fmt.Errorf("it is a %s, and has to be a directory", fileType(uint32(st.Mode))) //nolint:unconvert // differs by OS
-			if name == "etc" {
-				err = nil // not mounted on
+			if name == "etc" || name == "run" || name == "sys" {
+				err = nil // mounted on by podman only, which has its own care for links
 			}
 		}
 		if err != nil {
 			return fmt.Errorf("cannot use /%s of the image: %w", name, err)
 		}
 	}
+	// podman mounts a file on each of these, and the root of its user namespace may not make them.
+	for _, file := range [][2]string{{"etc", "hostname"}, {"run", ".containerenv"}} {
+		if err := t.touch(file[0], file[1]); err != nil {
+			return fmt.Errorf("cannot make /%s/%s in the image: %w", file[0], file[1], err)
+		}
+	}
 	return nil
+}
+
+// touch makes an empty file, unless there is something of its name, or its directory is none.
+func (t *tree) touch(parent, name string) error {
+	in, err := openRetry(t.root.fd, parent, unix.O_DIRECTORY|unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	switch {
+	case errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP):
+		return nil
+	case err != nil:
+		return err
+	}
+	defer unix.Close(in)
+	fd, err := openRetry(in, name, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o444)
+	switch {
+	case errors.Is(err, unix.EEXIST):
+		return nil
+	case err != nil:
+		return err
+	}
+	err = unix.Close(fd)
+	never := make([]unix.Timespec, 2) // so that two trees of one image are the same
+	return errors.Join(err, unix.UtimesNanoAt(in, name, never, unix.AT_SYMLINK_NOFOLLOW))
 }
 
 func fileType(mode uint32) string {

@@ -20,6 +20,7 @@ import (
 	"github.com/mcp-bridge/mcp-bridge/bridge"
 	"github.com/mcp-bridge/mcp-bridge/internal/config"
 	"github.com/mcp-bridge/mcp-bridge/oci"
+	"github.com/mcp-bridge/mcp-bridge/oci/cli"
 	"github.com/mcp-bridge/mcp-bridge/oci/host"
 	"github.com/mcp-bridge/mcp-bridge/rootfs"
 )
@@ -32,7 +33,8 @@ func doctorCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "doctor", Short: "Say step by step what this host offers for a run, and how to mend what it does not", Args: cobra.NoArgs,
 		Long: "Try each thing that a run needs of this host, a real run at last, and say how to mend what does not work.\n\n" +
-			"Exit code: 0 if runs work at full strength, 1 if only with " + config.EnvAllowWeakLimits + "=1, 2 if not at all,\n" +
+			"Exit code: 0 if runs work at full strength, 1 if only with " + config.EnvAllowWeakLimits + "=1 or\n" +
+			"by another runtime than the first choice, 2 if not at all,\n" +
 			"130 if it was interrupted.",
 		RunE: func(c *cobra.Command, _ []string) error { return doctor(c.Context(), c.OutOrStdout(), asJSON) },
 	}
@@ -52,19 +54,31 @@ func doctor(ctx context.Context, out io.Writer, asJSON bool) error {
 	} else {
 		checks = append(checks, host.Check{Step: "settings", Status: host.OK, Detail: "state in " + cfg.StateDir + ", cache in " + cfg.CacheDir})
 	}
-	launcher, err := launcherFor(cfg.Runtime)
+	engine, err := engineFor(cfg, log)
 	if err != nil {
 		return err
 	}
-	image, tree := checkImage(ctx, p, &cfg)
-	for _, c := range host.Diagnose(ctx, launcher, tree, oci.Limits{Memory: cfg.Memory, Pids: int64(cfg.Pids), CPUs: cfg.CPUs}) {
+	image, tree := checkImage(ctx, p, &cfg, engine)
+	if engine != nil {
+		defer func() {
+			if err := engine.Close(); err != nil {
+				log.Error("cannot clean up", "error", err)
+			}
+		}()
+	}
+	for _, c := range diagnoseRuntime(ctx, cfg, engine, tree) {
 		if c.Fix == "" {
 			c.Fix = p.fix(c)
 		}
 		checks = append(checks, c)
 	}
 	checks = append(checks, image)
-	checks = append(checks, checkRun(ctx, cfg, log, doctorExit(checks)))
+	before := doctorExit(checks)
+	if before == exitSick && engine == nil && (cfg.Runtime == "auto" || cfg.Runtime == "") && len(newAuto(cfg, host.Options{Logger: log}).candidates) > 1 {
+		before = exitWeak // another runtime may do
+	}
+	run := checkRun(ctx, cfg, log, before)
+	checks = append(checks, run)
 	if ctx.Err() != nil {
 		return &exitError{exitInterrupt, errors.New("interrupted")}
 	}
@@ -75,22 +89,59 @@ func doctor(ctx context.Context, out io.Writer, asJSON bool) error {
 	if err := write(out, checks); err != nil {
 		return &exitError{exitBridge, fmt.Errorf("cannot write the diagnosis: %w", err)}
 	}
-	if code := doctorExit(checks); code != 0 {
+	code := doctorExit(checks)
+	if code == exitSick && (run.Status == host.OK || run.Status == host.Weak) {
+		code = exitWeak // not by the best means, but it works
+	}
+	if code != 0 {
 		return &exitError{code: code}
 	}
 	return nil
 }
 
+// engineFor is the engine that keeps the images for the runtime that cfg asks for; nil if it is none that does.
+func engineFor(cfg config.Config, log *slog.Logger) (*cli.Engine, error) {
+	l, err := newLauncher(cfg, log)
+	if err != nil {
+		return nil, err
+	}
+	return engineOf(l), nil
+}
+
+// diagnoseRuntime is what the host offers to the runtime that cfg asks for; of auto, to the first that it would try.
+func diagnoseRuntime(ctx context.Context, cfg config.Config, engine *cli.Engine, tree string) []host.Check {
+	silent := slog.New(slog.DiscardHandler)
+	if engine == nil && cfg.Runtime == "podman" {
+		engine = newEngine(cfg, host.Options{StateDir: cfg.StateDir, Logger: silent}, "podman")
+	}
+	if engine != nil {
+		return engine.Diagnose(ctx)
+	}
+	if cfg.Runtime == "auto" {
+		cfg.Runtime = "direct"
+	}
+	launcher, err := launcherFor(cfg)
+	if err != nil {
+		return []host.Check{{Step: "runtime", Status: host.Failed, Detail: err.Error()}}
+	}
+	return host.Diagnose(ctx, launcher, tree, oci.Limits{Memory: cfg.Memory, Pids: int64(cfg.Pids), CPUs: cfg.CPUs})
+}
+
 // checkImage makes the image ready, as a run does.
-func checkImage(ctx context.Context, p place, cfg *config.Config) (c host.Check, tree string) {
+func checkImage(ctx context.Context, p place, cfg *config.Config, engine *cli.Engine) (c host.Check, tree string) {
 	c = host.Check{Step: "image"}
 	if cfg.Image == "" {
 		c.Status, c.Detail = host.Skipped, "needs the settings"
 		return c, ""
 	}
-	got, err := newImages(*cfg, slog.New(slog.DiscardHandler)).image(ctx)
+	i := newImages(*cfg, slog.New(slog.DiscardHandler))
+	i.engine = func() *cli.Engine { return engine }
+	got, err := i.image(ctx)
 	if err != nil {
 		c.Status, c.Detail, c.Fix = host.Failed, strings.ReplaceAll(err.Error(), "\n", "; "), p.fixImage(err)
+		if h := (*oci.HostError)(nil); errors.As(err, &h) {
+			c.Detail, c.Fix = h.Missing, h.Fix
+		}
 		return c, ""
 	}
 	c.Status, c.Detail = host.OK, cfg.Image+" with "+got.Python
@@ -132,6 +183,9 @@ func tryRun(ctx context.Context, cfg config.Config, log *slog.Logger) (s host.St
 	var version string
 	_ = json.Unmarshal(r.Result, &version) // what is not a string is not said
 	detail = "print(1) printed 1, with Python " + version
+	if r.Runtime != "" {
+		detail += ", by " + r.Runtime
+	}
 	if r.Limits == "" {
 		return host.OK, detail, ""
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/mcp-bridge/mcp-bridge/bridge"
 	"github.com/mcp-bridge/mcp-bridge/internal/config"
 	"github.com/mcp-bridge/mcp-bridge/internal/guest"
+	"github.com/mcp-bridge/mcp-bridge/oci/cli"
 	"github.com/mcp-bridge/mcp-bridge/rootfs"
 )
 
@@ -23,6 +24,9 @@ type images struct {
 	fallback string // what stands in when ref cannot be had; empty if nothing may
 	log      *slog.Logger
 	bar      *bar // where run shows a pull; nil if nobody looks
+
+	dir    string             // of the cache
+	engine func() *cli.Engine // the engine that keeps the images instead of store; nil, or it returns nil, if none does
 
 	// compile compiles an image's modules, in the background; nil where nobody would wait for it.
 	compile func(rootfs.Tree)
@@ -38,7 +42,7 @@ type images struct {
 
 func newImages(cfg config.Config, log *slog.Logger) *images {
 	i := &images{
-		store: &rootfs.Store{Dir: cfg.CacheDir, Logger: log}, ref: cfg.Image, log: log, runners: make(map[string][]byte), warmed: make(map[string]bool),
+		dir: cfg.CacheDir, store: &rootfs.Store{Dir: cfg.CacheDir, Logger: log}, ref: cfg.Image, log: log, runners: make(map[string][]byte), warmed: make(map[string]bool),
 	}
 	if !cfg.ImageSet {
 		i.fallback = "host"
@@ -47,6 +51,9 @@ func newImages(cfg config.Config, log *slog.Logger) *images {
 }
 
 func (i *images) image(ctx context.Context) (bridge.Image, error) {
+	if e := i.keeper(); e != nil {
+		return i.kept(ctx, e)
+	}
 	note := ""
 	tree, err := rootfs.Tree{}, i.lately()
 	if err == nil {
@@ -69,11 +76,40 @@ func (i *images) image(ctx context.Context) (bridge.Image, error) {
 
 // cached is the image if it is in the cache. What stands in for it is only used by a run, which says so.
 func (i *images) cached() (bridge.Image, bool) {
+	if i.keeper() != nil {
+		return bridge.Image{}, false // asking costs as much as a run
+	}
 	tree, ok := i.store.Cached(i.ref)
 	if !ok {
 		return bridge.Image{}, false
 	}
 	return i.of(tree, ""), true
+}
+
+func (i *images) keeper() *cli.Engine {
+	if i.engine == nil {
+		return nil
+	}
+	return i.engine()
+}
+
+// kept is the image as the engine has it. What is remembered of it is beside the images of ours.
+func (i *images) kept(ctx context.Context, e *cli.Engine) (bridge.Image, error) {
+	image, err := e.Image(ctx, i.ref, false, func(phase string) {
+		bridge.Phase(ctx, phase)
+		i.bar.show(phase, 0, 0)
+	})
+	i.bar.clear()
+	if err != nil {
+		return bridge.Image{}, err
+	}
+	aux := filepath.Join(i.dir, "engine", image.ID)
+	if err := os.MkdirAll(aux, 0o700); err != nil {
+		i.log.Debug("cannot keep the compiled runner", "error", err)
+	}
+	out := i.of(rootfs.Tree{Digest: image.ID, Python: image.Python, Env: image.Env, Aux: aux}, "")
+	out.Ref = image.ID
+	return out, nil
 }
 
 func (i *images) of(tree rootfs.Tree, note string) bridge.Image {

@@ -1,11 +1,18 @@
 package main
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
 
 	"github.com/mcp-bridge/mcp-bridge/internal/config"
+	"github.com/mcp-bridge/mcp-bridge/oci"
 	"github.com/mcp-bridge/mcp-bridge/oci/cli"
 	"github.com/mcp-bridge/mcp-bridge/oci/direct"
 	"github.com/mcp-bridge/mcp-bridge/oci/host"
@@ -13,20 +20,28 @@ import (
 )
 
 // launcherFor makes launchers of the kind that MCP_BRIDGE_RUNTIME asks for.
-func launcherFor(runtime string) (func(host.Options) host.Launcher, error) {
-	switch runtime {
-	case "", "auto", "direct": // "" if the settings could not be read
+func launcherFor(cfg config.Config) (func(host.Options) host.Launcher, error) {
+	switch name := cfg.Runtime; name {
+	case "", "auto": // "" if the settings could not be read
+		return func(o host.Options) host.Launcher { return newAuto(cfg, o) }, nil
+	case "direct":
 		return func(o host.Options) host.Launcher { return direct.New(o) }, nil
 	case "libcontainer":
 		return func(o host.Options) host.Launcher { return libct.New(o) }, nil
 	case "crun", "runc", "youki", "runsc":
-		return func(o host.Options) host.Launcher { return cli.NewRuntime(runtime, o) }, nil
+		return func(o host.Options) host.Launcher { return cli.NewRuntime(name, o) }, nil
+	case "podman", "docker":
+		return func(o host.Options) host.Launcher { return newEngine(cfg, o, name) }, nil
 	default:
-		if filepath.IsAbs(runtime) {
-			return func(o host.Options) host.Launcher { return cli.NewRuntime(runtime, o) }, nil
+		if filepath.IsAbs(name) {
+			return func(o host.Options) host.Launcher { return cli.NewRuntime(name, o) }, nil
 		}
-		return nil, &exitError{exitUsage, errors.New(config.EnvRuntime + "=" + runtime + ": this version has direct, libcontainer and OCI runtimes only")}
+		return nil, &exitError{exitUsage, errors.New(config.EnvRuntime + "=" + name + " is no runtime that is known; allowed are those of mcp-bridge --help")}
 	}
+}
+
+func newEngine(cfg config.Config, o host.Options, name string) *cli.Engine {
+	return cli.NewEngine(cli.EngineOptions{Options: o, Kind: cli.EngineKind(name), IdleTimeout: cfg.IdleTimeout})
 }
 
 // seal starts the program again from a sealed copy, where a launcher needs one: libcontainer would make one for each
@@ -40,9 +55,202 @@ func seal(runtime string) error {
 
 // newLauncher is the one that cfg asks for.
 func newLauncher(cfg config.Config, log *slog.Logger) (host.Launcher, error) {
-	launcher, err := launcherFor(cfg.Runtime)
+	launcher, err := launcherFor(cfg)
 	if err != nil {
 		return nil, err
 	}
 	return launcher(host.Options{StateDir: cfg.StateDir, AllowWeakLimits: cfg.AllowWeakLimits, Logger: log}), nil
+}
+
+// engineOf is the engine that keeps the images of a launcher's containers, if there is one.
+func engineOf(l host.Launcher) *cli.Engine {
+	if a, ok := l.(*auto); ok {
+		l = a.first()
+	}
+	if e, ok := l.(*cli.Engine); ok && e.KeepsImages() {
+		return e
+	}
+	return nil
+}
+
+// runtimeOf names what runs the containers of a launcher, if it is not what is expected here.
+func runtimeOf(cfg config.Config, l host.Launcher) string {
+	if a, ok := l.(*auto); ok {
+		return a.other()
+	}
+	if cfg.Runtime == "direct" {
+		return ""
+	}
+	return filepath.Base(cfg.Runtime)
+}
+
+// A candidate is a runtime that auto may choose.
+type candidate struct {
+	name string
+	make func() host.Launcher
+}
+
+// An auto is the first runtime that this host can use. What it can use shows when the first container is to run, so that
+// nothing is tried before, and never again after one has run.
+type auto struct {
+	log *slog.Logger
+
+	mu         sync.Mutex
+	candidates []candidate // those that are left; the first is in use
+	launcher   host.Launcher
+	given      []host.Launcher // up, which Close closes: others may be about to fail with them too
+	used       bool            // a container has run
+	fallen     bool            // the first of all could not be used
+}
+
+func newAuto(cfg config.Config, o host.Options) *auto {
+	return &auto{log: o.Logger, candidates: candidates(cfg, o, runtime.GOOS, exec.LookPath)}
+}
+
+// candidates are the runtimes for a system, best first.
+func candidates(cfg config.Config, o host.Options, goos string, look func(string) (string, error)) []candidate {
+	var list []candidate
+	if goos == "linux" {
+		list = append(list, candidate{"direct", func() host.Launcher { return direct.New(o) }})
+		for _, name := range []string{"crun", "runc"} {
+			if _, err := look(name); err == nil {
+				list = append(list, candidate{name, func() host.Launcher { return cli.NewRuntime(name, o) }})
+			}
+		}
+	}
+	for _, name := range []string{"podman", "docker"} {
+		if _, err := look(name); err == nil {
+			list = append(list, candidate{name, func() host.Launcher {
+				e := newEngine(cfg, o, name)
+				if goos == "linux" && e.KeepsImages() {
+					return &imported{e, cfg.Image}
+				}
+				return e
+			}})
+		}
+	}
+	if len(list) == 0 {
+		list = append(list, candidate{"podman", func() host.Launcher { return newEngine(cfg, o, "podman") }}) // to say that it is missing
+	}
+	return list
+}
+
+// first is the launcher in use.
+func (a *auto) first() host.Launcher {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.current()
+}
+
+func (a *auto) current() host.Launcher {
+	if a.launcher == nil {
+		a.launcher = a.candidates[0].make()
+	}
+	return a.launcher
+}
+
+// other names the runtime in use, if it is not the one that this system is meant for.
+func (a *auto) other() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.fallen && a.candidates[0].name == "direct" {
+		return ""
+	}
+	return a.candidates[0].name
+}
+
+// Run implements [oci.Launcher].
+func (a *auto) Run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit, error) {
+	var first error
+	for {
+		l := a.first()
+		exit, err := l.Run(ctx, c, s)
+		var missing *oci.HostError
+		if !errors.As(err, &missing) {
+			if err == nil {
+				a.mu.Lock()
+				a.used = true
+				a.mu.Unlock()
+			}
+			return exit, err
+		}
+		if first == nil {
+			first = err // what would be best to mend
+		}
+		if !a.next(l, err) {
+			return exit, first
+		}
+	}
+}
+
+// next gives up a launcher that this host cannot use, if there is another one.
+func (a *auto) next(l host.Launcher, err error) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case a.launcher != l:
+		return true // somebody else has gone on meanwhile
+	case a.used || len(a.candidates) == 1:
+		return false
+	}
+	a.log.Warn("this host cannot run containers with "+a.candidates[0].name+", so "+a.candidates[1].name+" does; \"mcp-bridge doctor\" says what to mend", "error", err)
+	a.given = append(a.given, l)
+	a.candidates, a.launcher, a.fallen = a.candidates[1:], nil, true
+	return true
+}
+
+// Close implements [host.Launcher].
+func (a *auto) Close() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var errs []error
+	for _, l := range a.given {
+		errs = append(errs, l.Close())
+	}
+	if a.launcher != nil {
+		errs = append(errs, a.launcher.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Nested implements [host.Launcher].
+func (a *auto) Nested() bool { return a.first().Nested() }
+
+// An imported runs containers of docker on Linux, in place of those of a tree of ours, which docker cannot use: of the image
+// of the same name that docker keeps.
+type imported struct {
+	*cli.Engine
+	ref string
+}
+
+func (i *imported) Run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit, error) {
+	image, err := i.Image(ctx, i.ref, false, nil)
+	if err != nil {
+		return oci.Exit{}, err
+	}
+	c.Rootfs, c.Image = "", image.ID
+	c.Args = append([]string{image.Python}, c.Args[1:]...)
+	return i.Engine.Run(ctx, c, s)
+}
+
+// runtimesHere are the programs on this machine that could run containers.
+func runtimesHere() string {
+	var found []string
+	for _, name := range []string{"crun", "runc", "podman", "docker"} {
+		if _, err := exec.LookPath(name); err == nil {
+			found = append(found, name)
+		}
+	}
+	if len(found) == 0 {
+		return "none"
+	}
+	return strings.Join(found, ", ")
+}
+
+// compiledIn are the runtimes that need no program.
+func compiledIn() string {
+	if runtime.GOOS != "linux" {
+		return "none for " + runtime.GOOS
+	}
+	return fmt.Sprintf("direct, libcontainer (runc %s)", moduleVersion("github.com/opencontainers/runc"))
 }

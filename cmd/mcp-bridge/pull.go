@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mcp-bridge/mcp-bridge/oci"
+	"github.com/mcp-bridge/mcp-bridge/oci/cli"
 	"github.com/mcp-bridge/mcp-bridge/rootfs"
 )
 
@@ -28,6 +29,23 @@ func pullCommand() *cobra.Command {
 	}
 }
 
+// pullByEngine is pull for an engine that keeps its images itself.
+func pullByEngine(ctx context.Context, e *cli.Engine, ref string, out io.Writer) error {
+	began := time.Now()
+	bar := newBar(os.Stderr)
+	image, err := e.Image(ctx, ref, true, func(phase string) { bar.show(phase, 0, 0) })
+	bar.clear()
+	err = errors.Join(err, e.Close())
+	switch {
+	case ctx.Err() != nil:
+		return &exitError{exitInterrupt, errors.New("interrupted")}
+	case err != nil:
+		return &exitError{exitBridge, err}
+	}
+	_, err = fmt.Fprintf(out, "%s\t%s\t%.1f s\n", ref, image.ID, time.Since(began).Seconds())
+	return err
+}
+
 func pull(ctx context.Context, args []string, out io.Writer) error {
 	cfg, log, err := load(os.Stderr)
 	if err != nil {
@@ -40,6 +58,13 @@ func pull(ctx context.Context, args []string, out io.Writer) error {
 	if err := rootfs.Supported(ref); err != nil {
 		return &exitError{exitUsage, fmt.Errorf("%q: %w", ref, err)}
 	}
+	l, err := newLauncher(cfg, log)
+	if err != nil {
+		return err
+	}
+	if e := engineOf(l); e != nil {
+		return pullByEngine(ctx, e, ref, out)
+	}
 	store := &rootfs.Store{Dir: cfg.CacheDir, Logger: log}
 	began := time.Now()
 	bar := newBar(os.Stderr)
@@ -47,10 +72,6 @@ func pull(ctx context.Context, args []string, out io.Writer) error {
 	bar.clear()
 	if err == nil && ref != "host" {
 		bar.show("compiling its modules", 0, 0)
-		l, lerr := newLauncher(cfg, log)
-		if lerr != nil {
-			return lerr
-		}
 		_, werr := warm(ctx, l, store, tree, oci.User(cfg.User), log)
 		bar.clear()
 		if werr = errors.Join(werr, l.Close()); werr != nil && ctx.Err() == nil {

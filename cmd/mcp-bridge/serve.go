@@ -10,6 +10,7 @@ import (
 	"github.com/mcp-bridge/mcp-bridge/bridge"
 	"github.com/mcp-bridge/mcp-bridge/internal/config"
 	"github.com/mcp-bridge/mcp-bridge/oci"
+	"github.com/mcp-bridge/mcp-bridge/oci/cli"
 	"github.com/mcp-bridge/mcp-bridge/rootfs"
 )
 
@@ -68,6 +69,7 @@ func wire(cfg config.Config, log *slog.Logger, i *images, s *mcpServers) (b *bri
 	if err != nil {
 		return nil, nil, err
 	}
+	i.engine = func() *cli.Engine { return engineOf(launcher) }
 	if err := rootfs.Supported(cfg.Image); err != nil && cfg.ImageSet {
 		return nil, nil, &exitError{exitUsage, fmt.Errorf("%s=%q: %w", config.EnvImage, cfg.Image, err)}
 	}
@@ -75,6 +77,7 @@ func wire(cfg config.Config, log *slog.Logger, i *images, s *mcpServers) (b *bri
 		Version:  version,
 		Launcher: launcher,
 		Image:    i.image, CachedImage: i.cached,
+		Runtime: func() string { return runtimeOf(cfg, launcher) },
 		Limits:  oci.Limits{Memory: cfg.Memory, Pids: int64(cfg.Pids), CPUs: cfg.CPUs},
 		User:    oci.User{UID: cfg.User.UID, GID: cfg.User.GID},
 		Timeout: cfg.Timeout, MaxTimeout: cfg.MaxTimeout,

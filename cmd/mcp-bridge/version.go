@@ -23,7 +23,7 @@ func versionCommand() *cobra.Command {
 				fmt.Fprintf(c.OutOrStdout(), "commit %s\n", commit)
 			}
 			fmt.Fprintf(c.OutOrStdout(), "%s %s/%s\n", runtime.Version(), runtime.GOOS, runtime.GOARCH)
-			fmt.Fprintf(c.OutOrStdout(), "runtimes: direct, libcontainer (runc %s)\n", moduleVersion("github.com/opencontainers/runc"))
+			fmt.Fprintf(c.OutOrStdout(), "runtimes: %s; programs here: %s\n", compiledIn(), runtimesHere())
 		},
 	}
 }

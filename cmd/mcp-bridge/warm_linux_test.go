@@ -51,7 +51,7 @@ func TestWarm(t *testing.T) {
 		return found
 	}
 	compiled(true)
-	launcher, err := launcherFor(os.Getenv(config.EnvRuntime))
+	launcher, err := launcherFor(config.Config{Runtime: os.Getenv(config.EnvRuntime)})
 	if err != nil {
 		t.Fatal(err)
 	}

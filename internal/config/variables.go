@@ -95,7 +95,7 @@ func table() []variable {
 		{
 			Variable: Variable{
 				EnvRuntime, "auto", "auto, direct, libcontainer, crun, runc, youki, runsc, podman, docker, or the absolute path of an OCI runtime",
-				"what runs the sandbox; auto is direct; libcontainer is runc's, in this process",
+				"what runs the sandbox; auto is direct, or what else there is where that cannot be used (on macOS podman, then docker); libcontainer is runc's, in this process",
 			},
 			set: func(c *Config, _ Host, v string) (err error) { c.Runtime, err = parseRuntime(v); return err },
 		},

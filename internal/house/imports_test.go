@@ -41,7 +41,7 @@ var arrows = map[string][]string{
 	"oci/ocitest":                       {"oci", "oci/host", "rootfs"}, // for tests
 	"oci/host":                          {"oci"},
 	"oci/stage0":                        {"oci"},
-	"oci/cli":                           {"oci", "oci/host", "oci/stage0"},
+	"oci/cli":                           {"oci", "oci/host", "oci/stage0", "seccomp"},
 	"oci":                               {"seccomp"},
 	"internal/config":                   {},
 	"internal/guest":                    {},

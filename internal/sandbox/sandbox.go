@@ -44,7 +44,7 @@ func (r *Recipe) Pin() { r.root, _ = os.Stat(r.Container.Rootfs) }
 // Same says whether sandboxes of two recipes can stand in for each other.
 func (r Recipe) Same(o Recipe) bool {
 	a, b := r.Container, o.Container
-	return r.Python == o.Python && a.Rootfs == b.Rootfs && slices.Equal(a.Env, b.Env) && a.User == b.User && a.Limits == b.Limits &&
+	return r.Python == o.Python && a.Rootfs == b.Rootfs && a.Image == b.Image && slices.Equal(a.Env, b.Env) && a.User == b.User && a.Limits == b.Limits &&
 		(r.root == nil) == (o.root == nil) && (r.root == nil || os.SameFile(r.root, o.root))
 }
 

@@ -21,7 +21,7 @@ import (
 
 // fake makes a runtime of a shell script, which finds its directory in $dir and the real runtime in $real. Its words for run and
 // delete are given; what it says of its version is that of runc, if there is nothing else.
-func fake(t *testing.T, version, run, remove string) (path string) {
+func fakeRuntime(t *testing.T, version, run, remove string) (path string) {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "a directory with spaces")
 	if err := os.Mkdir(dir, 0o755); err != nil {
@@ -109,7 +109,7 @@ func TestRuntimeThatFails(t *testing.T) {
 			if tt.remove == "" {
 				tt.remove = noRemove
 			}
-			program := fake(t, tt.version, tt.run, tt.remove)
+			program := fakeRuntime(t, tt.version, tt.run, tt.remove)
 			exit, err := runFake(t, t.Context(), program, tt.patience, oci.Streams{})
 			var missing *oci.HostError
 			var failed *oci.StartError
@@ -154,7 +154,7 @@ func TestRuntimeThatDoesNotDelete(t *testing.T) {
 		patience time.Duration
 	}{"fails": {"exit 1", 0}, "hangs": {"sleep 1000", 3 * time.Second}} {
 		t.Run(name, func(t *testing.T) {
-			if exit, err := runFake(t, t.Context(), fake(t, "", start, tt.remove), tt.patience, oci.Streams{}); err != nil || exit.Code != 0 {
+			if exit, err := runFake(t, t.Context(), fakeRuntime(t, "", start, tt.remove), tt.patience, oci.Streams{}); err != nil || exit.Code != 0 {
 				t.Errorf("%+v, %v", exit, err)
 			}
 		})
@@ -167,7 +167,7 @@ func TestCancelOfARuntimeThatHangs(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeoutCause(t.Context(), 300*time.Millisecond, errors.New("changed my mind"))
 			defer cancel()
-			_, err := runFake(t, ctx, fake(t, script[0], script[1], noRemove), time.Hour, oci.Streams{})
+			_, err := runFake(t, ctx, fakeRuntime(t, script[0], script[1], noRemove), time.Hour, oci.Streams{})
 			if err == nil || err.Error() != "changed my mind" {
 				t.Errorf("%v, want the cause of the cancellation", err)
 			}
@@ -182,7 +182,7 @@ func TestFindProgram(t *testing.T) {
 		"runsc version release-20240101.0": {"runsc", "release-20240101.0"}, "youki version: 0.5.0": {"youki", "0.5.0"},
 		"something version 9": {"runc", "9"}, "hello": {"runc", ""},
 	} {
-		p, err := findProgram(t.Context(), fake(t, "printf '"+says+"'", "", ""), time.Minute)
+		p, err := findProgram(t.Context(), fakeRuntime(t, "printf '"+says+"'", "", ""), time.Minute)
 		if err != nil || p.kind != want[0] || p.version != want[1] {
 			t.Errorf("%q: %+v, %v", says, p, err)
 		}

@@ -165,7 +165,7 @@ func (suite Suite) CancelAtAnyMoment(t *testing.T) {
 	span := time.Since(start)
 	before := takeStock(t)
 	early, late := 0, 0
-	for range 50 {
+	for range suite.often(50) {
 		delay := rand.N(span)
 		ctx, cancel := context.WithCancelCause(t.Context())
 		timer := time.AfterFunc(delay, func() { cancel(cause) })
@@ -189,6 +189,14 @@ func (suite Suite) CancelAtAnyMoment(t *testing.T) {
 	}
 	before.compare(t)
 	t.Logf("%d cancelled before the command ran, %d after, within %v", early, late, span)
+}
+
+// often is how often a test that counts on chance, or on a sum, does a thing.
+func (suite Suite) often(n int) int {
+	if suite.Slow {
+		return n / 5
+	}
+	return n
 }
 
 // Orphans: what the command leaves behind ends with it, and does not hold its output.
@@ -284,7 +292,7 @@ func (suite Suite) NothingIsLeft(t *testing.T) {
 	before := takeStock(t)
 	missing := python("")
 	missing.Args = []string{"/no/such/command"}
-	for i := range 60 {
+	for i := range suite.often(60) {
 		switch i % 6 {
 		case 0:
 			missing.ID = newID()

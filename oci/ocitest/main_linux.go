@@ -37,6 +37,8 @@ type Suite struct {
 	Except map[string]string
 	// UserTests are those that AsUser runs; nil is all.
 	UserTests []string
+	// Slow says that a container takes so long to start that where others have fifty, some ten have to do.
+	Slow bool
 }
 
 // A HostSuite is a Suite for launchers that stand on a [host.Host], with stage0 as a container's pid 1.

@@ -1,0 +1,69 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/mcp-bridge/mcp-bridge/oci"
+	"github.com/mcp-bridge/mcp-bridge/oci/ocitest"
+)
+
+// BenchmarkPodman runs the same Python with the same options by podman alone and by an Engine, in turn, and has the ratio of
+// the medians.
+func BenchmarkPodman(b *testing.B) {
+	needs(b, "podman")
+	e := newPodman(b, filepath.Join(b.TempDir(), "state"))
+	defer e.Close()
+	c := ocitest.Python("pass")
+	c.ID = "first"
+	if _, err := e.Run(b.Context(), c, oci.Streams{}); err != nil {
+		b.Fatal(err)
+	}
+	var alone, ours []time.Duration
+	for i := 0; b.Loop(); i++ {
+		began := time.Now()
+		c.ID = fmt.Sprintf("alone-%d", i)
+		p := enginePlan{
+			kind: Podman, system: "linux", owner: e.state.name, limits: oci.ByCgroup, root: os.Geteuid() == 0, profile: e.state.profile(),
+			hardLimits: engineHardLimits(), runtime: hybridRuntime(),
+		}
+		args, err := p.args(c)
+		if err != nil {
+			b.Fatal(err)
+		}
+		args = append(args[:slices.Index(args, "--rootfs")+2], c.Args...)
+		if out, err := exec.Command("podman", args...).CombinedOutput(); err != nil {
+			b.Fatalf("%v: %s", err, out)
+		}
+		alone = append(alone, time.Since(began))
+
+		r, w, err := os.Pipe()
+		if err != nil {
+			b.Fatal(err)
+		}
+		drained := make(chan struct{})
+		go func() { _, _ = io.Copy(io.Discard, r); close(drained) }()
+		began = time.Now()
+		c.ID = fmt.Sprintf("ours-%d", i)
+		if exit, err := e.Run(b.Context(), c, oci.Streams{Stdout: w, Stderr: w}); err != nil || exit.Code != 0 {
+			b.Fatalf("%+v, %v", exit, err)
+		}
+		ours = append(ours, time.Since(began))
+		w.Close()
+		<-drained
+		r.Close()
+	}
+	median := func(list []time.Duration) float64 {
+		slices.Sort(list)
+		return float64(list[len(list)/2]) / float64(time.Millisecond)
+	}
+	b.ReportMetric(median(alone), "alone-ms")
+	b.ReportMetric(median(ours), "ours-ms")
+	b.ReportMetric(median(ours)/median(alone), "ours/alone")
+}

@@ -1,0 +1,141 @@
+package cli
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+// engineHardLimits are this process's own hard limits, which a client may not be able to raise.
+func engineHardLimits() map[string]uint64 {
+	limits := make(map[string]uint64)
+	for name, number := range map[string]int{
+		"RLIMIT_CORE": unix.RLIMIT_CORE, "RLIMIT_FSIZE": unix.RLIMIT_FSIZE, "RLIMIT_NOFILE": unix.RLIMIT_NOFILE, "RLIMIT_NPROC": unix.RLIMIT_NPROC,
+	} {
+		var l unix.Rlimit
+		if err := unix.Getrlimit(number, &l); err == nil {
+			limits[name] = l.Max
+		}
+	}
+	return limits
+}
+
+// hybridRuntime is the runtime to name where podman's own choice, crun, refuses the host: with the controllers of cgroup v1
+// and a cgroup2 beside them. Empty is podman's own.
+func hybridRuntime() string {
+	var fs unix.Statfs_t
+	if unix.Statfs("/sys/fs/cgroup/unified", &fs) != nil || fs.Type != unix.CGROUP2_SUPER_MAGIC {
+		return ""
+	}
+	if p, err := exec.LookPath("runc"); err == nil {
+		return p
+	}
+	const p = "/usr/sbin/runc" // where a user's PATH does not lead
+	if _, err := os.Stat(p); err == nil {
+		return p
+	}
+	return ""
+}
+
+func unifiedCgroups() bool {
+	var fs unix.Statfs_t
+	return unix.Statfs("/sys/fs/cgroup", &fs) == nil && fs.Type == unix.CGROUP2_SUPER_MAGIC
+}
+
+// An oomWatch counts the processes of one container that the kernel has killed for want of memory. The cgroup that says
+// so goes soon after the container, so it is looked at when pid 1 ends, too.
+type oomWatch struct {
+	events, pid1 *os.File
+	most         atomic.Int64
+	watcher      sync.WaitGroup
+}
+
+// watchOOM finds the container by the file in which its monitor has written the number of its first process. What cannot be
+// found is not watched.
+func watchOOM(pidFile string) *oomWatch {
+	w := &oomWatch{}
+	text, err := os.ReadFile(pidFile)
+	if err != nil {
+		return w
+	}
+	pid, err := strconv.Atoi(string(bytes.TrimSpace(text)))
+	if err != nil || pid <= 1 {
+		return w
+	}
+	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
+	if err != nil {
+		return w
+	}
+	w.pid1 = os.NewFile(uintptr(fd), "pidfd")
+	text, err = os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	if err != nil {
+		return w
+	}
+	for line := range strings.Lines(string(text)) {
+		f := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		name := ""
+		switch {
+		case len(f) == 3 && f[1] == "memory":
+			name = filepath.Join("/sys/fs/cgroup/memory", f[2], "memory.oom_control")
+		case len(f) == 3 && f[0] == "0" && unifiedCgroups():
+			name = filepath.Join("/sys/fs/cgroup", f[2], "memory.events")
+		}
+		if name != "" && w.events == nil {
+			w.events, _ = os.Open(name)
+		}
+	}
+	raw, err := w.pid1.SyscallConn()
+	if err != nil || w.events == nil {
+		return w
+	}
+	w.watcher.Go(func() {
+		_ = raw.Read(func(fd uintptr) bool {
+			n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+			return n > 0 || err != nil && err != unix.EINTR
+		})
+		w.look()
+	})
+	return w
+}
+
+// look reads the count. One that cannot be read is that of a cgroup which is gone, and was looked at before.
+func (w *oomWatch) look() {
+	if w == nil || w.events == nil {
+		return
+	}
+	b := make([]byte, 1024)
+	n, err := unix.Pread(int(w.events.Fd()), b, 0)
+	if err != nil {
+		return
+	}
+	for line := range strings.Lines(string(b[:n])) {
+		if count, ok := strings.CutPrefix(line, "oom_kill "); ok {
+			if kills, err := strconv.ParseInt(strings.TrimSpace(count), 10, 64); err == nil && kills > w.most.Load() {
+				w.most.Store(kills)
+			}
+		}
+	}
+}
+
+// close ends the watch and says whether there was a kill.
+func (w *oomWatch) close() bool {
+	if w == nil {
+		return false
+	}
+	if w.pid1 != nil {
+		w.pid1.Close()
+	}
+	w.watcher.Wait()
+	if w.events != nil {
+		w.events.Close()
+	}
+	return w.most.Load() > 0
+}

@@ -1,0 +1,264 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/mcp-bridge/mcp-bridge/oci"
+	"github.com/mcp-bridge/mcp-bridge/oci/host"
+	"github.com/mcp-bridge/mcp-bridge/oci/ocitest"
+)
+
+func newPodman(t testing.TB, stateDir string) *Engine {
+	t.Helper()
+	return NewEngine(EngineOptions{Options: host.Options{StateDir: stateDir, AllowWeakLimits: os.Geteuid() != 0}, Kind: Podman})
+}
+
+// containersOf are podman's containers, with their monitors, that have to do with a state directory's owner.
+func containersOf(t testing.TB, owner string) (found []string) {
+	t.Helper()
+	out, err := exec.Command("podman", "ps", "--all", "--quiet", "--filter", "label="+engineLabel+"="+owner).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	found = strings.Fields(string(out))
+	files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, f := range files {
+		if b, err := os.ReadFile(f); err == nil && strings.Contains(string(b), owner) {
+			found = append(found, strings.ReplaceAll(string(b[:min(len(b), 200)]), "\x00", " "))
+		}
+	}
+	return found
+}
+
+// TestEngineLeavesNothing: no container, monitor, descriptor or goroutine, however it ends.
+func TestEngineLeavesNothing(t *testing.T) {
+	needs(t, "podman")
+	e := newPodman(t, filepath.Join(t.TempDir(), "state"))
+	run := func(ctx context.Context, code, id string) {
+		c := ocitest.Python(code)
+		c.ID = id
+		_, _ = e.Run(ctx, c, oci.Streams{})
+	}
+	run(t.Context(), "pass", "first") // what is made once
+	descriptors := func() int {
+		list, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(list)
+	}
+	files, routines, owner := descriptors(), runtime.NumGoroutine(), e.state.name
+	run(t.Context(), "import os; os.kill(os.getpid(), 11)", "crash")
+	run(t.Context(), "import os; os._exit(3)", "exit")
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	run(ctx, "while True: pass", "timeout")
+	early, cancelEarly := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancelEarly()
+	run(early, "while True: pass", "early")
+	if left := containersOf(t, owner); len(left) > 0 {
+		t.Errorf("left: %q", left)
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	for descriptors() > files || runtime.NumGoroutine() > routines {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d descriptors and %d goroutines, before there were %d and %d", descriptors(), runtime.NumGoroutine(), files, routines)
+		}
+		runtime.Gosched()
+	}
+	if err := e.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestEngineStreams: what is large arrives whole, a stream that nobody reads holds up no other, and one whose reader has gone
+// ends its writer.
+func TestEngineStreams(t *testing.T) {
+	needs(t, "podman")
+	e := newPodman(t, filepath.Join(t.TempDir(), "state"))
+	defer e.Close()
+	files := make([]*os.File, 10)
+	for i := 0; i < len(files); i += 2 {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[i], files[i+1] = r, w
+		defer r.Close()
+		defer w.Close()
+	}
+	in, out, errs, extraIn, extraOut := files[0:2], files[2:4], files[4:6], files[6:8], files[8:10]
+	in[1].Close()
+	errs[0].Close() // nobody will read it
+	c := ocitest.Python(`
+import os, threading
+def say():
+    try:
+        while True: os.write(2, b"x" * 65536)
+    except BrokenPipeError:
+        pass
+thread = threading.Thread(target=say)
+thread.start()
+talk = threading.Thread(target=lambda: [os.write(1, b"y" * (1 << 20)) for i in range(10)])
+talk.start()
+thread.join()
+while True:  # although nobody reads standard output yet
+    b = os.read(3, 65536)
+    if not b: break
+    while b: b = b[os.write(4, b):]
+os.close(4)
+talk.join()
+`)
+	type outcome struct {
+		exit oci.Exit
+		err  error
+	}
+	ended := make(chan outcome, 1)
+	go func() {
+		exit, err := e.Run(t.Context(), c, oci.Streams{Stdin: in[0], Stdout: out[1], Stderr: errs[1], Extra: []*os.File{extraIn[0], extraOut[1]}})
+		out[1].Close()
+		extraOut[1].Close()
+		ended <- outcome{exit, err}
+	}()
+	go func() {
+		for range 32 {
+			_, _ = extraIn[1].Write(make([]byte, 1<<17))
+		}
+		extraIn[1].Close()
+	}()
+	back, err := io.ReadAll(io.LimitReader(extraOut[0], 4<<20))
+	if err != nil || len(back) != 4<<20 {
+		t.Fatalf("%d bytes came back, %v", len(back), err)
+	}
+	sum := sha256.New()
+	n, err := io.Copy(sum, out[0])
+	if err != nil || n != 10<<20 {
+		t.Errorf("%d bytes were printed, %v", n, err)
+	}
+	if o := <-ended; o.err != nil || o.exit.Code != 0 {
+		t.Errorf("%+v", o)
+	}
+}
+
+// TestEngineOddNames: a path may have spaces and what has a meaning to podman, or else it is said.
+func TestEngineOddNames(t *testing.T) {
+	needs(t, "podman")
+	for name, ok := range map[string]bool{"with space": true, "it's \"quoted\"": true, "ümläut": true, "co:lon": true, "com,ma": false, "-dash": true} {
+		t.Run(name, func(t *testing.T) {
+			dir, err := os.MkdirTemp("/var/tmp", "mcp-bridge-odd-")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer os.RemoveAll(dir)
+			c := ocitest.Python("print('runs')")
+			rootfs := filepath.Join(dir, name)
+			if err := os.Mkdir(rootfs, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if out, err := exec.Command("cp", "-al", "--", c.Rootfs+"/.", rootfs).CombinedOutput(); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			if err := os.Chmod(dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			c.Rootfs, c.Env = rootfs, append(c.Env, "ODD=a b\n$(c)", "EMPTY=")
+			e := newPodman(t, filepath.Join(dir, "state of "+name))
+			defer e.Close()
+			exit, err := e.Run(t.Context(), c, oci.Streams{})
+			switch {
+			case ok && (err != nil || exit.Code != 0):
+				t.Errorf("%+v, %v", exit, err)
+			case !ok && (err == nil || !strings.Contains(err.Error(), "podman")):
+				t.Errorf("%+v, %v; want an error that says why", exit, err)
+			}
+		})
+	}
+}
+
+const victimEnv = "CLI_TEST_VICTIM"
+
+// TestEngineVictim is a bridge that is killed, in a process of its own.
+func TestEngineVictim(t *testing.T) {
+	dir := os.Getenv(victimEnv)
+	if dir == "" {
+		t.Skip("TestEngineKilledBridge starts it")
+	}
+	_, err := newPodman(t, dir).Run(t.Context(), ocitest.Python("import time\nprint('ready', flush=True)\ntime.sleep(3600)"), oci.Streams{Stdout: os.Stdout})
+	t.Fatalf("not killed: %v", err)
+}
+
+// TestEngineKilledBridge: with the bridge goes the container; and one that does not, because its pid 1 is stopped, goes with
+// the next start.
+func TestEngineKilledBridge(t *testing.T) {
+	needs(t, "podman")
+	for name, stopped := range map[string]bool{"lifeline": false, "sweep": true} {
+		t.Run(name, func(t *testing.T) {
+			stateDir := filepath.Join(t.TempDir(), "state")
+			cmd := exec.Command("/proc/self/exe", "-test.run=^TestEngineVictim$")
+			cmd.Env = append(os.Environ(), victimEnv+"="+stateDir, "GOCOVERDIR=")
+			stdout, err := cmd.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			if line, err := bufio.NewReader(stdout).ReadString('\n'); err != nil || line != "ready\n" {
+				t.Fatalf("the bridge to be killed says %q, %v", line, err)
+			}
+			pids, err := filepath.Glob(filepath.Join(stateDir, "engine", "*", "*.pid"))
+			if err != nil || len(pids) != 1 {
+				t.Fatalf("%v %v", pids, err)
+			}
+			owner := filepath.Base(filepath.Dir(pids[0]))
+			var first int
+			if b, err := os.ReadFile(pids[0]); err != nil {
+				t.Fatal(err)
+			} else if _, err := fmt.Sscan(string(b), &first); err != nil {
+				t.Fatal(err)
+			}
+			if stopped {
+				if err := syscall.Kill(first, syscall.SIGSTOP); err != nil {
+					t.Fatal(err)
+				}
+			}
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+			if !stopped {
+				for deadline := time.Now().Add(20 * time.Second); syscall.Kill(first, 0) == nil || len(containersOf(t, owner)) > 0; {
+					if time.Now().After(deadline) {
+						t.Fatalf("left: %q", containersOf(t, owner))
+					}
+				}
+			} else if len(containersOf(t, owner)) == 0 {
+				t.Fatal("nothing is left, so this tests nothing")
+			}
+			e := newPodman(t, stateDir)
+			if exit, err := e.Run(t.Context(), ocitest.Python("pass"), oci.Streams{}); err != nil || exit.Code != 0 {
+				t.Errorf("%+v, %v", exit, err)
+			}
+			if left := containersOf(t, owner); len(left) > 0 {
+				t.Errorf("the next start has left %q", left)
+			}
+			if err := e.Close(); err != nil {
+				t.Error(err)
+			}
+			if _, err := os.Stat(stateDir); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("the state directory is left: %v", err)
+			}
+		})
+	}
+}
