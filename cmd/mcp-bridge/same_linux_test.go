@@ -22,7 +22,8 @@ var sameLaunchers = []struct{ runtime, program string }{
 	{"direct", ""}, {"libcontainer", ""}, {"crun", "crun"}, {"runc", "runc"}, {"podman", "podman"},
 }
 
-// sameScripts are more than ten that do what scripts do, and end as they end.
+// sameScripts are more than ten that do what scripts do, and end as they end. None asks for numbers of inodes, which podman has
+// no words for, or whether the own group is named twice (see docs/runtimes.md).
 var sameScripts = []struct {
 	name, code, status string
 	more               []string // environment
@@ -32,12 +33,12 @@ var sameScripts = []struct {
 	{"exception", "def f(n): return 1 / n\nprint('before')\nf(0)", "error", nil},
 	{"exit code", "import sys\nprint('bye')\nsys.exit(3)", "error", nil},
 	{"end of input", "try:\n    input('name? ')\nexcept EOFError as e:\n    print(repr(e))", "success", nil},
-	{"child", "import os, subprocess, sys\nprint(subprocess.run([sys.executable, '-c', 'import os; print(os.getuid(), os.getgid(), os.getgroups()); raise SystemExit(7)'], capture_output=True, text=True))\nif os.fork() == 0:\n    print('from a fork', flush=True)\n    os._exit(0)\nos.wait()[1]", "success", nil},
+	{"child", "import os, subprocess, sys\nprint(subprocess.run([sys.executable, '-c', 'import os; print(os.getuid(), os.getgid(), set(os.getgroups()) - {os.getgid()}); raise SystemExit(7)'], capture_output=True, text=True))\nif os.fork() == 0:\n    print('from a fork', flush=True)\n    os._exit(0)\nos.wait()[1]", "success", nil},
 	{"files", `
 import os
 for d in '/tmp', '/workspace', '/dev/shm':
     with open(d + '/f', 'w') as f: f.write('x' * 1000)
-    print(d, os.listdir(d), os.stat(d + '/f').st_size, os.statvfs(d).f_blocks, os.statvfs(d).f_files)
+    print(d, os.listdir(d), os.stat(d + '/f').st_size, os.statvfs(d).f_blocks)
 for p in '/x', '/etc/x', '/usr/x', '/proc/sys/kernel/hostname':
     try: open(p, 'w')
     except OSError as e: print(p, type(e).__name__)
