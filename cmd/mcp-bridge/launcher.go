@@ -96,7 +96,7 @@ type auto struct {
 	launcher   host.Launcher
 	given      []host.Launcher // up, which Close closes: others may be about to fail with them too
 	used       bool            // a container has run
-	fallen     bool // the first of all could not be used
+	fallen     bool            // the first of all could not be used
 }
 
 func newAuto(cfg config.Config, o host.Options) *auto {
