@@ -37,8 +37,8 @@ type Options struct {
 	// first run; it may be nil.
 	CachedImage func() (Image, bool)
 	// Runtime names what runs the sandboxes when it is not what is expected of this system; it may be nil.
-	Runtime func() string
-	OutputMode  Mode
+	Runtime    func() string
+	OutputMode Mode
 
 	Servers Servers     // MCP servers that scripts may use; may be nil
 	Tools   *SavedTools // functions that scripts have saved; may be nil

@@ -66,7 +66,7 @@ const outputSchema = `{"type":"object","properties":{` +
 	`"exitCode":{"type":"integer"},` +
 	`"stdout":{"type":"array","items":{"type":"string"}},` +
 	`"stderr":{"type":"array","items":{"type":"string"}},` +
-	`"result":{"description":"value of the last expression"},` +
+	`"result":{"description":"value of last expression"},` +
 	`"servers":{"type":"array","items":{"type":"string"}},` +
 	`"error":{"type":"string"},` +
 	`"timeoutSeconds":{"type":"integer"},` +

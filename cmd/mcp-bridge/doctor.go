@@ -74,7 +74,7 @@ func doctor(ctx context.Context, out io.Writer, asJSON bool) error {
 	}
 	checks = append(checks, image)
 	before := doctorExit(checks)
-	if before == exitSick && engine == nil && (cfg.Runtime == "auto" || cfg.Runtime == "") && len(newAuto(cfg, host.Options{Logger: log}).candidates) > 1 {
+	if before == exitSick && image.Status == host.OK && engine == nil && (cfg.Runtime == "auto" || cfg.Runtime == "") && len(newAuto(cfg, host.Options{Logger: log}).candidates) > 1 {
 		before = exitWeak // another runtime may do
 	}
 	run := checkRun(ctx, cfg, log, before)
@@ -97,34 +97,6 @@ func doctor(ctx context.Context, out io.Writer, asJSON bool) error {
 		return &exitError{code: code}
 	}
 	return nil
-}
-
-// engineFor is the engine that keeps the images for the runtime that cfg asks for; nil if it is none that does.
-func engineFor(cfg config.Config, log *slog.Logger) (*cli.Engine, error) {
-	l, err := newLauncher(cfg, log)
-	if err != nil {
-		return nil, err
-	}
-	return engineOf(l), nil
-}
-
-// diagnoseRuntime is what the host offers to the runtime that cfg asks for; of auto, to the first that it would try.
-func diagnoseRuntime(ctx context.Context, cfg config.Config, engine *cli.Engine, tree string) []host.Check {
-	silent := slog.New(slog.DiscardHandler)
-	if engine == nil && cfg.Runtime == "podman" {
-		engine = newEngine(cfg, host.Options{StateDir: cfg.StateDir, Logger: silent}, "podman")
-	}
-	if engine != nil {
-		return engine.Diagnose(ctx)
-	}
-	if cfg.Runtime == "auto" {
-		cfg.Runtime = "direct"
-	}
-	launcher, err := launcherFor(cfg)
-	if err != nil {
-		return []host.Check{{Step: "runtime", Status: host.Failed, Detail: err.Error()}}
-	}
-	return host.Diagnose(ctx, launcher, tree, oci.Limits{Memory: cfg.Memory, Pids: int64(cfg.Pids), CPUs: cfg.CPUs})
 }
 
 // checkImage makes the image ready, as a run does.

@@ -149,7 +149,7 @@ func TestDoctorAsUser(t *testing.T) {
 func TestDoctorWithoutUserNamespaces(t *testing.T) {
 	needSandbox(t)
 	dir := openTemp(t)
-	cmd := bridgeCommand(t, environment(filepath.Join(dir, "state"), "TMPDIR="+dir))
+	cmd := bridgeCommand(t, environment(filepath.Join(dir, "state"), "TMPDIR="+dir, "PATH=/nowhere")) // no podman to run it instead
 	// The setting is of each user namespace.
 	cmd.Args = []string{"sh", "-c", `echo 0 >/proc/sys/user/max_user_namespaces && exec "$0" doctor --json`, cmd.Path}
 	cmd.Path = "/bin/sh"

@@ -30,6 +30,11 @@ var launchers = []struct {
 	{"libcontainer", func(o host.Options) host.Launcher { return libct.New(o) }, false},
 	{"crun", func(o host.Options) host.Launcher { return cli.NewRuntime("crun", o) }, true},
 	{"runc", func(o host.Options) host.Launcher { return cli.NewRuntime("runc", o) }, true},
+	// podman has a /dev, a /sys and an overlay of its own. MCP_BRIDGE_RUNTIME=podman go test ./internal/probes -run TestInproc -v
+	// says what that comes to.
+	{"podman", func(o host.Options) host.Launcher {
+		return cli.NewEngine(cli.EngineOptions{Options: o, Kind: cli.Podman})
+	}, true},
 }
 
 // launcher is the index in launchers of this process's own.

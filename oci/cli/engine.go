@@ -391,7 +391,9 @@ func (r *engineRun) end(ctx context.Context, ps *os.ProcessState, werr, frames e
 	if !gone {
 		if rerr := r.e.remove(cleanup, r.name); rerr != nil && !strings.Contains(strings.ToLower(rerr.Error()), "no such container") {
 			r.e.opts.Logger.Error("cannot remove container; the next start will try again", "name", r.name, "error", rerr)
-			r.e.keepState()
+			if r.greeted || code < 0 { // else the client has not come so far
+				r.e.keepState()
+			}
 		}
 	}
 	return exit, err

@@ -15,6 +15,4 @@ type oomWatch struct{}
 
 func watchOOM(string) *oomWatch { return nil }
 
-func (*oomWatch) look() {}
-
 func (*oomWatch) close() bool { return false }

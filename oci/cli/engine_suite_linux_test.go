@@ -83,7 +83,8 @@ func TestPodmanAsUser(t *testing.T) {
 	if who == nil {
 		missing(t, "no user has a line in /etc/subuid")
 	}
-	home, err := os.MkdirTemp("/var/tmp", "mcp-bridge-podman-user-")
+	// Short, because podman has sockets below it: where their paths are too long each container takes 20 s more.
+	home, err := os.MkdirTemp("/var/tmp", "pm")
 	if err != nil {
 		t.Fatal(err)
 	}

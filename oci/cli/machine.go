@@ -30,9 +30,9 @@ type machine struct {
 	mu      sync.Mutex // guards the rest, and is held while the machine is being started or stopped
 	ready   bool
 	started string // the name of the machine that we have started
+	stop    func() error
 	holders int
 	idle    *time.Timer
-	stops   sync.WaitGroup
 }
 
 func newMachine(e *Engine) *machine { return &machine{e: e} }
@@ -79,6 +79,7 @@ func (m *machine) hold(ctx context.Context) error {
 			return err
 		}
 		m.ready = true
+		m.stop = func() error { return m.down(context.WithoutCancel(ctx)) } // who holds it is done by then
 	}
 	m.holders++
 	return nil
@@ -99,7 +100,7 @@ func (m *machine) release() {
 			return
 		}
 		m.idle = nil
-		if err := m.down(); err != nil {
+		if err := m.stop(); err != nil {
 			m.e.opts.Logger.Warn("cannot stop the podman machine", "error", err)
 		}
 	})
@@ -114,7 +115,10 @@ func (m *machine) close() error {
 		m.idle.Stop()
 		m.idle = nil
 	}
-	return m.down()
+	if m.stop == nil {
+		return nil
+	}
+	return m.stop()
 }
 
 // up has the machine running.
@@ -161,13 +165,13 @@ func (m *machine) up(ctx context.Context) error {
 }
 
 // down stops the machine, if it was we who started it and nobody else uses it.
-func (m *machine) down() error {
+func (m *machine) down(ctx context.Context) error {
 	name := m.started
 	if name == "" {
 		return nil
 	}
 	m.ready, m.started = false, ""
-	ctx, cancel := context.WithTimeoutCause(context.Background(), machineStop, fmt.Errorf("no end within %v", machineStop)) // the caller's is over
+	ctx, cancel := context.WithTimeoutCause(ctx, machineStop, fmt.Errorf("no end within %v", machineStop))
 	defer cancel()
 	if list, err := m.e.output(ctx, "ps", "--quiet"); err == nil && strings.TrimSpace(list) != "" {
 		m.e.opts.Logger.Info("the podman machine is left running: it has other containers", "name", name)

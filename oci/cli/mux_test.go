@@ -93,7 +93,8 @@ func TestMuxHost(t *testing.T) {
 		"nothing": {},
 		"all channels": {
 			slices.Concat(hello, muxDataFrame(1, "out"), muxDataFrame(4, "frame"), muxDataFrame(2, "err"), muxDataFrame(1, "put"), muxFrame(muxEnd, 1, 0), exit),
-			muxPeer{stdout: "output", stderr: "err", frames: "frame", greeted: 1, settled: 1, status: 7 << 8}, "",
+			muxPeer{stdout: "output", stderr: "err", frames: "frame", greeted: 1, settled: 1, status: 7 << 8},
+			"",
 		},
 		"a window in full":          {slices.Concat(hello, window, exit), muxPeer{stdout: strings.Repeat("x", muxWindow), greeted: 1, settled: 1, status: 7 << 8}, ""},
 		"killed":                    {slices.Concat(hello, muxDataFrame(1, "last words")), muxPeer{stdout: "last words", greeted: 1}, ""},
