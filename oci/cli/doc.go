@@ -5,4 +5,7 @@
 // rights are left, loads the filter, holds the lifeline and tells how the command ended. So a runtime makes namespaces and
 // mounts, and nothing else is left to it. youki and runsc are told what their own documentation asks for, but have not
 // been tried.
+//
+// An [Engine] runs podman or docker. Of what those do for a container nothing is done again; the streams that they cannot
+// carry go through a multiplexer, which is pid 1 there.
 package cli
