@@ -113,7 +113,7 @@ func (e *Engine) prepare(ctx context.Context) (*engineState, error) {
 	if e.state != nil {
 		return e.state, nil
 	}
-	st, err := openEngineState(e.opts.StateDir)
+	st, err := openEngineState(e.opts.StateDir, e.opts.Kind)
 	if err != nil {
 		return nil, err
 	}

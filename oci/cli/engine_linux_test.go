@@ -219,7 +219,7 @@ func TestEngineKilledBridge(t *testing.T) {
 			if line, err := bufio.NewReader(stdout).ReadString('\n'); err != nil || line != "ready\n" {
 				t.Fatalf("the bridge to be killed says %q, %v", line, err)
 			}
-			pids, err := filepath.Glob(filepath.Join(stateDir, "engine", "*", "*.pid"))
+			pids, err := filepath.Glob(filepath.Join(stateDir, "podman", "*", "*.pid"))
 			if err != nil || len(pids) != 1 {
 				t.Fatalf("%v %v", pids, err)
 			}

@@ -18,17 +18,17 @@ import (
 // An engineState is an Engine's directory in the state directory. It is locked while the Engine lives; one whose lock is
 // free is what a crash left, and its name is the label of the containers that may be left with it.
 //
-//	STATE_DIR/engine/<random>.lock           flock
-//	STATE_DIR/engine/<random>/seccomp.json   the filter, for the client
-//	STATE_DIR/engine/<random>/<id>.pid       a container's first process
+//	STATE_DIR/<kind>/<random>.lock           flock; each engine removes its own only
+//	STATE_DIR/<kind>/<random>/seccomp.json   the filter, for the client
+//	STATE_DIR/<kind>/<random>/<id>.pid       a container's first process
 type engineState struct {
 	top, parent, name string
 	lock              *os.File
 	keep              bool // for the next start
 }
 
-func openEngineState(top string) (*engineState, error) {
-	s := &engineState{top: top, parent: filepath.Join(top, "engine"), name: strings.ToLower(rand.Text())}
+func openEngineState(top string, kind EngineKind) (*engineState, error) {
+	s := &engineState{top: top, parent: filepath.Join(top, string(kind)), name: strings.ToLower(rand.Text())}
 	var err error
 	unlocked := filepath.Join(s.parent, "new-"+s.name) // it gets its name when no other start can take it for a dead one's
 	for range 3 {                                      // another one that ends removes the parent
