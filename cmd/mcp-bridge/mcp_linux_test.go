@@ -70,7 +70,7 @@ func TestHandshake(t *testing.T) {
 	if p, req := schema(tool.InputSchema); len(p) != 3 || !cmp.Equal(req, []any{"code"}) {
 		t.Errorf("input schema: properties %v, required %v", p, req)
 	}
-	if p, req := schema(tool.OutputSchema); len(p) != 12 || !cmp.Equal(req, []any{"status", "summary"}) {
+	if p, req := schema(tool.OutputSchema); len(p) != 13 || !cmp.Equal(req, []any{"status", "summary"}) {
 		t.Errorf("output schema: properties %v, required %v", p, req)
 	}
 
