@@ -15,8 +15,12 @@ import (
 
 // initBudget is what the init functions of all packages may take: mcp-bridge run pays them, and so does each container of
 // libcontainer's, whose init is this program; those of the direct launcher do not. Half of it are the regular expressions of
-// the registry client. The runtime's own is not counted, for no program escapes it.
-const initBudget = 3 * time.Millisecond
+// the registry client. The runtime's own is not counted, for no program escapes it. It is a number of times what one of
+// them takes, which compiles a dozen regular expressions: 0.38 ms where all may take 3, and more on a slower machine.
+const (
+	initBudget = 8
+	yardstick  = "github.com/distribution/reference"
+)
 
 // TestInitBudget builds the program as it ships and lets the Go runtime say what its inits take. Of several runs the
 // quickest counts, for each package by itself: other work on the machine can only make it slower.
@@ -56,7 +60,7 @@ func TestInitBudget(t *testing.T) {
 		for _, took := range quickest {
 			total += took
 		}
-		if total <= initBudget && runs >= 5 {
+		if total <= initBudget*quickest[yardstick] && runs >= 5 {
 			break
 		}
 	}
@@ -69,8 +73,8 @@ func TestInitBudget(t *testing.T) {
 	}
 	slices.SortFunc(best, func(a, b initTime) int { return int(b.took - a.took) })
 	t.Logf("%d inits take %v; the longest: %v", len(best), sum(best), best[:8])
-	if sum(best) > initBudget {
-		t.Errorf("the inits take %v, the budget is %v: %v", sum(best), initBudget, best[:20])
+	if budget := initBudget * quickest[yardstick]; sum(best) > budget {
+		t.Errorf("the inits take %v, the budget is %v: %v", sum(best), budget, best[:20])
 	}
 }
 
