@@ -42,7 +42,9 @@ func crunExceptions() map[string]string {
 	return map[string]string{}
 }
 
-func TestMain(m *testing.M) { os.Exit(ocitest.Main(context.Background(), m, crun.Suite, runc.Suite, podman)) }
+func TestMain(m *testing.M) {
+	os.Exit(ocitest.Main(context.Background(), m, crun.Suite, runc.Suite, podman))
+}
 
 // has skips a test of a runtime that is not there.
 func has(t *testing.T, program string) {

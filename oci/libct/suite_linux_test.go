@@ -21,6 +21,11 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "cannot seal the test binary:", err)
 		os.Exit(1)
 	}
+	// What differs between users; hack/test-vm runs all of them as users.
+	suite.UserTests = []string{
+		"Effects", "EffectsOnFiles", "Descriptors", "Exit", "CommandThatCannotRun", "Cancel", "Orphans", "MemoryLimit", "PidsLimit", "OtherUser",
+		"KilledBridge", "WeakLimitsMustBeAllowed", "NoLimits", "BlindedPid1", "NestedInstead", "HelpersWithoutEffect", "DeniedSteps",
+	}
 	os.Exit(suite.Main(context.Background(), m))
 }
 

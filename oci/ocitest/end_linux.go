@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -36,6 +37,9 @@ func (suite Suite) Exit(t *testing.T) {
 			}
 		})
 	}
+	// As nohup does. A script has the signals that it would have anywhere.
+	signal.Ignore(syscall.SIGHUP)
+	defer signal.Reset(syscall.SIGHUP)
 	for _, sig := range []syscall.Signal{syscall.SIGHUP, syscall.SIGABRT, syscall.SIGKILL, syscall.SIGSEGV, syscall.SIGTERM, syscall.SIGSYS} {
 		t.Run(sig.String(), func(t *testing.T) {
 			o := run(t, t.Context(), l, python(fmt.Sprintf("import os\nos.kill(os.getpid(), %d)\nimport time\ntime.sleep(60)", sig)), "")

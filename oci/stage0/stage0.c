@@ -232,8 +232,10 @@ void supervise(struct command *c)
 		at = AT_LIMITS;
 		limit(RLIMIT_AS, c->memory);
 		limit(RLIMIT_NPROC, c->pids);
+		// Ours, and what nohup and the like have the bridge, and so everybody, ignore.
 		act.sa_handler = SIG_DFL;
-		sigaction(SIGCHLD, &act, NULL);
+		for (int sig = 1; sig < NSIG; sig++)
+			sigaction(sig, &act, NULL); // of some it may not
 		sigprocmask(SIG_SETMASK, &none, NULL);
 		execve(c->argv[0], c->argv, c->env);
 		report(NO_EXEC, errno);
