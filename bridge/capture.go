@@ -13,6 +13,9 @@ import (
 // and what it says last are what matters. The rest is counted and named.
 const maxStream = 1 << 20
 
+// maxRead is how much is read at once: what a pipe holds.
+const maxRead = 64 << 10
+
 // capture keeps the output of one stream. The zero value is ready to use; it is not safe for concurrent use.
 type capture struct {
 	head, tail []byte
@@ -56,7 +59,7 @@ func (c *capture) lines() []string {
 // and passed on to w, if that is not nil; when w fails (a closed pipe of "| head"), stop is called once. When r gets a
 // deadline, what is in it is all there will be.
 func copyStream(r *os.File, c *capture, w io.Writer, stop func(error)) error {
-	buf := make([]byte, 64<<10)
+	buf := make([]byte, 1<<10) // which is enough for most; a large one costs them the clearing of its pages
 	read := r.Read
 	for {
 		n, err := read(buf)
@@ -72,6 +75,9 @@ func copyStream(r *os.File, c *capture, w io.Writer, stop func(error)) error {
 					stop(werr)
 					w = nil
 				}
+			}
+			if n == len(buf) && n < maxRead {
+				buf = make([]byte, min(8*n, maxRead))
 			}
 		}
 		if err != nil {

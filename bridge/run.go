@@ -166,7 +166,7 @@ func (r *run) in(ctx context.Context, s *sandbox.Sandbox, kept bool) (Result, er
 	readers.Go(func() { _ = copyStream(s.Stderr, &r.stderr, r.out.Stderr, stop) })
 	var timeout, lost *time.Timer
 	readers.Go(func() {
-		r.protocol = r.converse(ctx, s, func() {
+		r.protocol = r.converse(ctx, s, kept, func() {
 			r.broker.say.phase("running")
 			timeout = time.AfterFunc(r.req.Timeout, func() { cancel(errTimeout) })
 			if kept {
@@ -298,10 +298,11 @@ func (r *run) reason(exit oci.Exit) string {
 	return text
 }
 
-// converse is the host's half of the frame protocol, until the guest's end closes. sent is called when the script is
+// converse is the host's half of the frame protocol, until the guest's end closes. kept says that the guest waits for its
+// script. sent is called when the script is
 // sent, which may have to wait for servers, and began when the runner has it. A nil error means that nothing was wrong
 // with the frames; that they ended early is for the exit to judge.
-func (r *run) converse(ctx context.Context, s *sandbox.Sandbox, sent, began func()) error {
+func (r *run) converse(ctx context.Context, s *sandbox.Sandbox, kept bool, sent, began func()) error {
 	outer := ctx
 	ctx, cancel := context.WithCancel(ctx)
 	// A guest that does not read must not hold the bridge: the end of the run closes what a write hangs on, after all
@@ -316,9 +317,13 @@ func (r *run) converse(ctx context.Context, s *sandbox.Sandbox, sent, began func
 	defer cancel()
 
 	slots, queue := make(chan struct{}, maxInFlight), semaphore.NewWeighted(maxQueued)
-	// Servers start while the sandbox does.
 	servers := make(chan []guest.Server, 1)
-	calls.Go(func() { servers <- r.broker.run(ctx, r.req.Servers) })
+	find := func() { servers <- r.broker.run(ctx, r.req.Servers) }
+	if kept {
+		find()
+	} else {
+		calls.Go(find) // servers start while the sandbox does
+	}
 	if err := s.Ready(); err != nil {
 		return err
 	}
