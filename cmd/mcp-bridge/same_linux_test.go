@@ -53,14 +53,18 @@ except OSError as e: print(type(e).__name__)
 try: print(socket.if_nameindex())
 except OSError as e: print(e)`, "success", nil},
 	{"segmentation fault", "import os\nprint('last words', flush=True)\nos.kill(os.getpid(), 11)", "error", nil},
+	{"os._exit", "import os\nprint('last words', flush=True)\nos._exit(9)", "error", nil},
+	{"syntax", "def", "error", nil},
+	{"await", "import asyncio\nawait asyncio.sleep(0)\n'awaited'", "success", nil},
+	{"much", "print('x' * 1000000)", "success", nil},
+	{"orphan", "import os, time\nif os.fork() == 0:\n    os.setsid()\n    time.sleep(1000)\nprint('done')", "success", nil},
 	{"timeout", "import time\nprint('waiting', flush=True)\ntime.sleep(1000)", "timeout", []string{"MCP_BRIDGE_TIMEOUT=1"}},
 	{"out of memory", "print('eating', flush=True)\nkept = []\nwhile True: kept.append(b'x' * (8 << 20))", "oom", []string{"MCP_BRIDGE_MEMORY=96m"}},
 }
 
 // TestSameOnEveryLauncher: a script and whoever reads its result cannot tell what has run it.
 func TestSameOnEveryLauncher(t *testing.T) {
-	needCgroup(t)
-	t.Parallel()
+	needCgroup(t) // and not beside other tests, which would take podman's mounts for something that they have left
 	answers := make([]map[string]string, len(sameLaunchers))
 	var group sync.WaitGroup
 	for i, l := range sameLaunchers {
@@ -70,7 +74,8 @@ func TestSameOnEveryLauncher(t *testing.T) {
 		answers[i] = make(map[string]string)
 		group.Go(func() {
 			for _, s := range sameScripts {
-				env := append(environment(filepath.Join(t.TempDir(), "state"), s.more...), config.EnvRuntime+"="+l.runtime)
+				state := filepath.Join(t.TempDir(), "state with space")
+				env := append(environment(state, s.more...), config.EnvRuntime+"="+l.runtime)
 				cmd := bridgeCommand(t, env, "run", "--format", "json", "-c", s.code)
 				var stdout, stderr bytes.Buffer
 				cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -83,6 +88,9 @@ func TestSameOnEveryLauncher(t *testing.T) {
 				var r result
 				if err != nil || json.Unmarshal(stdout.Bytes(), &r) != nil || r.Status != s.status {
 					t.Errorf("%s with %s: %v\n%s\n%s", s.name, l.runtime, err, stdout.String(), stderr.String())
+				}
+				if exists(state) {
+					t.Errorf("%s with %s: the state directory is left", s.name, l.runtime)
 				}
 				out := stdout.String()
 				if i > 0 { // who is not the usual one says so, and that is all that may differ
