@@ -52,7 +52,7 @@ bench: setup-bench build
 .PHONY: bench-images
 bench-images: setup-bench build
 	$(GO) build -o bin/bench ./hack/bench
-	bin/bench
+	hack/bench/fresh bin/bench
 
 .PHONY: setup-build setup-test setup-bench setup-release
 setup-build setup-test setup-bench setup-release:
