@@ -299,9 +299,8 @@ func (r *run) reason(exit oci.Exit) string {
 }
 
 // converse is the host's half of the frame protocol, until the guest's end closes. kept says that the guest waits for its
-// script. sent is called when the script is
-// sent, which may have to wait for servers, and began when the runner has it. A nil error means that nothing was wrong
-// with the frames; that they ended early is for the exit to judge.
+// script already. sent is called when the script is sent, which may have to wait for servers, and began when the runner has
+// it. A nil error means that nothing was wrong with the frames; that they ended early is for the exit to judge.
 func (r *run) converse(ctx context.Context, s *sandbox.Sandbox, kept bool, sent, began func()) error {
 	outer := ctx
 	ctx, cancel := context.WithCancel(ctx)

@@ -215,6 +215,22 @@ func rlimits(l Limits, host Host) []specs.POSIXRlimit {
 	return r
 }
 
+// CommandLimits are the hard RLIMIT_AS and RLIMIT_NPROC of a specification, 0 for none. They bind the command only: whoever
+// starts it, and is in Go, could not with them. rest are the other limits.
+func CommandLimits(s *specs.Spec) (space, tasks uint64, rest []specs.POSIXRlimit) {
+	for _, l := range s.Process.Rlimits {
+		switch l.Type {
+		case "RLIMIT_AS":
+			space = l.Hard
+		case "RLIMIT_NPROC":
+			tasks = l.Hard
+		default:
+			rest = append(rest, l)
+		}
+	}
+	return space, tasks, rest
+}
+
 func resources(l Limits, host Host) *specs.LinuxResources {
 	r := &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}}
 	if l.Memory > 0 {

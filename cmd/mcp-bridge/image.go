@@ -25,7 +25,6 @@ type images struct {
 	log      *slog.Logger
 	bar      *bar // where run shows a pull; nil if nobody looks
 
-	dir    string             // of the cache
 	engine func() *cli.Engine // the engine that keeps the images instead of store; nil, or it returns nil, if none does
 
 	// compile compiles an image's modules, in the background; nil where nobody would wait for it.
@@ -42,7 +41,7 @@ type images struct {
 
 func newImages(cfg config.Config, log *slog.Logger) *images {
 	i := &images{
-		dir: cfg.CacheDir, store: &rootfs.Store{Dir: cfg.CacheDir, Logger: log}, ref: cfg.Image, log: log, runners: make(map[string][]byte), warmed: make(map[string]bool),
+		store: &rootfs.Store{Dir: cfg.CacheDir, Logger: log}, ref: cfg.Image, log: log, runners: make(map[string][]byte), warmed: make(map[string]bool),
 	}
 	if !cfg.ImageSet {
 		i.fallback = "host"
@@ -103,7 +102,7 @@ func (i *images) kept(ctx context.Context, e *cli.Engine) (bridge.Image, error) 
 	if err != nil {
 		return bridge.Image{}, err
 	}
-	aux := filepath.Join(i.dir, "engine", image.ID)
+	aux := filepath.Join(i.store.Dir, "engine", image.ID)
 	if err := os.MkdirAll(aux, 0o700); err != nil {
 		i.log.Debug("cannot keep the compiled runner", "error", err)
 	}

@@ -44,7 +44,7 @@ const (
 	// behind is how long after a hand-over the place is filled, if the answer has not been given before.
 	behind = 50 * time.Millisecond
 	// breath is how long after an answer that is. A start is a row of long system calls, for which a client that has just
-	// been woken would wait: 1.3 ms of a warm call's 3.
+	// been woken would wait.
 	breath = 3 * time.Millisecond
 	// settle is how long more than were needed are kept.
 	settle = time.Minute

@@ -17,9 +17,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/mcp-bridge/mcp-bridge/bridge"
+	"github.com/mcp-bridge/mcp-bridge/oci/ocitest"
 )
 
 // traces are what a run must not change on the host.
@@ -34,7 +34,7 @@ func (h *house) traces(t testing.TB) traces {
 	t.Helper()
 	if h.before.goroutines == 0 {
 		h.before = traces{
-			fds: entries(t, "/proc/self/fd"), goroutines: goroutines(t), children: children(t), files: filesBelow(h.state),
+			fds: ocitest.Entries(t, "/proc/self/fd"), goroutines: ocitest.Goroutines(t), children: ocitest.Children(t), files: filesBelow(h.state),
 		}
 	}
 	h.before.held = held(t)
@@ -52,7 +52,7 @@ func (h *house) nothingLeft(t testing.TB, before traces) {
 	h.launcher.ids = nil
 	h.launcher.mu.Unlock()
 	debug.FreeOSMemory()
-	eventually(t, patience, func() string { return h.left(t, before, ids) })
+	ocitest.Eventually(t, patience, func() string { return h.left(t, before, ids) })
 }
 
 // left says what of the containers with these ids is still there, if anything is.
@@ -61,7 +61,7 @@ func (h *house) left(t testing.TB, before traces, ids []string) string {
 	if ps := processesOf(t, h.mark); len(ps) > 0 {
 		return fmt.Sprintf("processes are left: %v", ps)
 	}
-	if n := children(t); n > before.children {
+	if n := ocitest.Children(t); n > before.children {
 		return fmt.Sprintf("%d child processes, %d before", n, before.children)
 	}
 	if list := cgroupsOf(ids); len(list) > 0 {
@@ -73,7 +73,7 @@ func (h *house) left(t testing.TB, before traces, ids []string) string {
 	if n := filesBelow(h.state); n > before.files {
 		return fmt.Sprintf("%d files and directories of state, %d before", n, before.files)
 	}
-	if n := entries(t, "/proc/self/fd"); n > before.fds {
+	if n := ocitest.Entries(t, "/proc/self/fd"); n > before.fds {
 		return fmt.Sprintf("%d descriptors, %d before", n, before.fds)
 	}
 	if n := runtime.NumGoroutine(); n > before.goroutines {
@@ -108,9 +108,9 @@ func TestTracesAreSeen(t *testing.T) {
 	ids := slices.Clone(h.launcher.ids)
 	h.launcher.mu.Unlock()
 	for what, seen := range map[string]bool{
-		"processes": len(processesOf(t, h.mark)) > 0, "children": children(t) > before.children,
+		"processes": len(processesOf(t, h.mark)) > 0, "children": ocitest.Children(t) > before.children,
 		"cgroups": weak || len(cgroupsOf(ids)) > 0, "files": filesBelow(h.state) > before.files,
-		"descriptors": entries(t, "/proc/self/fd") > before.fds, "goroutines": runtime.NumGoroutine() > before.goroutines,
+		"descriptors": ocitest.Entries(t, "/proc/self/fd") > before.fds, "goroutines": runtime.NumGoroutine() > before.goroutines,
 	} {
 		if !seen {
 			t.Errorf("a running script has no %s", what)
@@ -144,76 +144,12 @@ func (w onWrite) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// eventually waits until ok says nothing is wrong any more.
-func eventually(t testing.TB, within time.Duration, wrong func() string) {
-	t.Helper()
-	start := time.Now()
-	deadline := time.After(within)
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	last := ""
-	for {
-		what := wrong()
-		if what == "" {
-			if waited := time.Since(start); waited > time.Second {
-				t.Logf("waited %v: %s", waited.Round(time.Millisecond), last) // or nobody knows where the time goes
-			}
-			return
-		}
-		last = what
-		select {
-		case <-deadline:
-			t.Fatalf("after %v: %s", within, what)
-		case <-tick.C:
-		}
-	}
-}
-
-func entries(t testing.TB, dir string) int {
-	t.Helper()
-	list, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return len(list)
-}
-
 // filesBelow counts what is in a directory, which may be none yet, and change while it is read.
 func filesBelow(dir string) (n int) {
 	_ = filepath.WalkDir(dir, func(string, fs.DirEntry, error) error {
 		n++
 		return nil
 	})
-	return n
-}
-
-// goroutines counts the goroutines when no more of them end by themselves.
-func goroutines(t testing.TB) int {
-	n, same := runtime.NumGoroutine(), 0
-	eventually(t, patience, func() string {
-		if now := runtime.NumGoroutine(); now != n {
-			n, same = now, 0
-		}
-		if same++; same > 5 {
-			return ""
-		}
-		return "the number of goroutines changes"
-	})
-	return n
-}
-
-// children counts the child processes, zombies included.
-func children(t testing.TB) int {
-	t.Helper()
-	n := 0
-	files, err := filepath.Glob("/proc/self/task/*/children")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range files {
-		b, _ := os.ReadFile(f) // a thread may have ended
-		n += len(strings.Fields(string(b)))
-	}
 	return n
 }
 

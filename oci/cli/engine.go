@@ -351,7 +351,7 @@ func (r *engineRun) kill(alive context.Context, cmd *exec.Cmd) {
 // multiplexer says tells a signal from an exit code, if both fit.
 func (r *engineRun) end(ctx context.Context, ps *os.ProcessState, werr, frames error, words string) (oci.Exit, error) {
 	r.e.opts.Logger.Debug("a container has ended", "name", r.name, "client", ps, "words", words)
-	code, remote, cleanup := ps.ExitCode(), !r.plan.removes(), context.WithoutCancel(ctx)
+	code, remote, cleanup := ps.ExitCode(), !r.plan.local(), context.WithoutCancel(ctx)
 	cleanup, done := context.WithTimeout(cleanup, engineStart)
 	defer done()
 	gone := !remote && code >= 0 && r.greeted && (code != 125 || r.settled)

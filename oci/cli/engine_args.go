@@ -29,12 +29,9 @@ type enginePlan struct {
 
 func (p enginePlan) name(c oci.Container) string { return "mcp-bridge-" + p.owner + "-" + c.ID }
 
-// local says that the client makes the container itself.
+// local says that the client makes the container itself, and removes it. Anywhere else only the engine knows how a container
+// has ended, and it stays until that was asked for.
 func (p enginePlan) local() bool { return p.kind == Podman && p.system == "linux" }
-
-// removes says that the client removes the container itself. Where only the engine knows how it has ended it stays until
-// that was asked for.
-func (p enginePlan) removes() bool { return p.local() }
 
 // args is the command line that runs c. It is pure, and says what [oci.Spec] says as far as the engine has words for it.
 func (p enginePlan) args(c oci.Container) ([]string, error) {
@@ -57,7 +54,7 @@ func (p enginePlan) args(c oci.Container) ([]string, error) {
 		"--network", "none", "--ipc", "private", "--cgroupns", "private", "--hostname", spec.Hostname, "--read-only",
 		"--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--user", fmt.Sprintf("%d:%d", c.User.UID, c.User.GID), "--workdir", spec.Process.Cwd,
 	)
-	if p.removes() {
+	if p.local() {
 		args = append(args, "--rm")
 	}
 	if p.profile != "" {
@@ -74,7 +71,7 @@ func (p enginePlan) args(c oci.Container) ([]string, error) {
 	if p.pidFile != "" {
 		args = append(args, "--pidfile", p.pidFile)
 	}
-	if podman && p.local() && p.root {
+	if p.local() && p.root {
 		m := fmt.Sprintf("0:%d:%d", engineFirstID, engineIDs)
 		args = append(args, "--uidmap", m, "--gidmap", m)
 	}

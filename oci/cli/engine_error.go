@@ -53,16 +53,6 @@ func (w *lastWords) String() string {
 	return string(w.text)
 }
 
-// printableLine is a line without what a terminal would obey.
-func printableLine(s string) string {
-	return strings.TrimSpace(strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(s, "?")))
-}
-
 // boundedWords keeps the beginning.
 type boundedWords struct {
 	text []byte
@@ -79,25 +69,6 @@ func (w *boundedWords) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// said is the last lines of a client's words, on one.
-func saidByEngine(words string) string {
-	const most = 500
-	var lines []string
-	for line := range strings.Lines(words) {
-		if line = printableLine(line); line != "" {
-			lines = append(lines, line)
-		}
-	}
-	text := strings.Join(lines, "; ")
-	if len(text) > most {
-		text = "..." + strings.ToValidUTF8(text[len(text)-most:], "")
-	}
-	if text == "" {
-		return "nothing"
-	}
-	return text
-}
-
 // engineError is a client's failure.
 type engineError struct {
 	what  string
@@ -106,7 +77,7 @@ type engineError struct {
 }
 
 func (e *engineError) Error() string {
-	return fmt.Sprintf("%s: %v; it printed last: %s", e.what, e.err, saidByEngine(e.words))
+	return fmt.Sprintf("%s: %v; it printed last: %s", e.what, e.err, lastLines(e.words))
 }
 func (e *engineError) Unwrap() error { return e.err }
 
@@ -137,8 +108,14 @@ func (e *Engine) version(ctx context.Context) string {
 
 // failed names the engine, its version and its last words.
 func (e *Engine) failed(ctx context.Context, err error, words string) error {
-	return &oci.StartError{Step: e.version(ctx), Err: fmt.Errorf("%w; it printed last: %s", err, saidByEngine(words))}
+	return &oci.StartError{Step: e.version(ctx), Err: fmt.Errorf("%w; it printed last: %s", err, lastLines(words))}
 }
+
+const (
+	oldFix    = "install podman 4.3, docker 24 or newer"
+	lockedFix = "end the other podman that holds it (fuser -v ~/.local/share/containers), then: podman system renumber"
+	idsFix    = "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER && podman system migrate"
+)
 
 // engineTroubles are what clients are known to print when the host is to blame, and what mends it. The first that fits
 // counts.
@@ -147,19 +124,19 @@ var engineTroubles = []struct {
 	what  string
 	fix   string
 }{
-	{[]string{"unknown flag"}, "is too old", "install podman 4.3, docker 24 or newer"},
-	{[]string{"unknown shorthand flag"}, "is too old", "install podman 4.3, docker 24 or newer"},
+	{[]string{"unknown flag"}, "is too old", oldFix},
+	{[]string{"unknown shorthand flag"}, "is too old", oldFix},
 	{[]string{"cannot connect to the docker daemon"}, "has no daemon to talk to", "start it (sudo systemctl start docker; on macOS: Docker Desktop, colima or OrbStack), or set DOCKER_HOST"},
 	{[]string{"permission denied", "docker.sock"}, "may not talk to its daemon", "sudo usermod -aG docker $USER, and log in again"},
 	{[]string{"cannot connect to podman"}, "has no service to talk to", "podman machine start"},
 	{[]string{"no space left on device"}, "is out of disk", "free some space: podman system prune (docker system prune); of a machine: podman machine set --disk-size 100"},
-	{[]string{"database is locked"}, "has its storage locked", "end the other podman that holds it (fuser -v ~/.local/share/containers), then: podman system renumber"},
-	{[]string{"acquiring lock", "timed out"}, "has its storage locked", "end the other podman that holds it (fuser -v ~/.local/share/containers), then: podman system renumber"},
-	{[]string{"error acquiring lock"}, "has its storage locked", "end the other podman that holds it, then: podman system renumber"},
-	{[]string{"storage", "resource temporarily unavailable"}, "has its storage locked", "end the other podman that holds it (fuser -v ~/.local/share/containers), then: podman system renumber"},
+	{[]string{"database is locked"}, "has its storage locked", lockedFix},
+	{[]string{"acquiring lock", "timed out"}, "has its storage locked", lockedFix},
+	{[]string{"error acquiring lock"}, "has its storage locked", lockedFix},
+	{[]string{"storage", "resource temporarily unavailable"}, "has its storage locked", lockedFix},
 	{[]string{"hybrid mode not supported"}, "has crun for its runtime, which refuses this host's cgroups", "install runc, or boot with systemd.unified_cgroup_hierarchy=1"},
-	{[]string{"no subuid ranges found"}, "has no ids for this user's containers", "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER && podman system migrate"},
-	{[]string{"not enough ids"}, "has too few ids for this user's containers", "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER && podman system migrate"},
+	{[]string{"no subuid ranges found"}, "has no ids for this user's containers", idsFix},
+	{[]string{"not enough ids"}, "has too few ids for this user's containers", idsFix},
 	{[]string{"newuidmap"}, "cannot map the ids of this user's containers", "install uidmap (newuidmap, newgidmap) and give the user a line in /etc/subuid and /etc/subgid"},
 	{[]string{"file name too long", "scmp_act"}, "talks to podman, which takes docker's filter for the name of a file", "set MCP_BRIDGE_RUNTIME=podman"},
 	{[]string{"opening seccomp profile failed"}, "does not see the state directory", "set MCP_BRIDGE_STATE_DIR to a directory below your home, which a podman machine shares"},
@@ -176,7 +153,7 @@ func (e *Engine) trouble(ctx context.Context, words string) error {
 			fits = fits && strings.Contains(lower, w)
 		}
 		if fits {
-			return &oci.HostError{Missing: fmt.Sprintf("%s %s; it printed last: %s", e.version(ctx), t.what, saidByEngine(words)), Fix: t.fix}
+			return &oci.HostError{Missing: fmt.Sprintf("%s %s; it printed last: %s", e.version(ctx), t.what, lastLines(words)), Fix: t.fix}
 		}
 	}
 	return nil
@@ -201,7 +178,7 @@ func (e *Engine) explain(ctx context.Context, c oci.Container, err error, words 
 			{"exec format error", syscall.ENOEXEC},
 		} {
 			if strings.Contains(lower, t.words) {
-				return &oci.StartError{Step: "exec " + c.Args[0], Err: fmt.Errorf("%w (%s printed: %s)", t.cause, e.opts.Kind, saidByEngine(words))}
+				return &oci.StartError{Step: "exec " + c.Args[0], Err: fmt.Errorf("%w (%s printed: %s)", t.cause, e.opts.Kind, lastLines(words))}
 			}
 		}
 	}

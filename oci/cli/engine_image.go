@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/mcp-bridge/mcp-bridge/oci"
@@ -26,12 +27,11 @@ func (e *Engine) Image(ctx context.Context, ref string, again bool, tell func(st
 	if tell == nil {
 		tell = func(string) {}
 	}
-	for _, prefix := range []string{"oci:", "oci-archive:", "docker-archive:", "host"} {
-		if ref == "host" || prefix != "host" && strings.HasPrefix(ref, prefix) {
-			return EngineImage{}, &oci.HostError{
-				Missing: fmt.Sprintf("%s keeps its own images here, and cannot be given %s", e.opts.Kind, ref),
-				Fix:     fmt.Sprintf("name an image of a registry, or load it (%s load) and name its tag", e.opts.Kind),
-			}
+	kind, _, _ := strings.Cut(ref, ":")
+	if slices.Contains([]string{"oci", "oci-archive", "docker-archive"}, kind) || ref == "host" {
+		return EngineImage{}, &oci.HostError{
+			Missing: fmt.Sprintf("%s keeps its own images here, and cannot be given %s", e.opts.Kind, ref),
+			Fix:     fmt.Sprintf("name an image of a registry, or load it (%s load) and name its tag", e.opts.Kind),
 		}
 	}
 	e.mu.Lock()

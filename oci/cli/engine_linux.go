@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -12,21 +11,12 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mcp-bridge/mcp-bridge/oci/host"
 )
 
-// engineHardLimits are this process's own hard limits, which a client may not be able to raise.
-func engineHardLimits() map[string]uint64 {
-	limits := make(map[string]uint64)
-	for name, number := range map[string]int{
-		"RLIMIT_CORE": unix.RLIMIT_CORE, "RLIMIT_FSIZE": unix.RLIMIT_FSIZE, "RLIMIT_NOFILE": unix.RLIMIT_NOFILE, "RLIMIT_NPROC": unix.RLIMIT_NPROC,
-	} {
-		var l unix.Rlimit
-		if err := unix.Getrlimit(number, &l); err == nil {
-			limits[name] = l.Max
-		}
-	}
-	return limits
-}
+// engineHardLimits are this process's own, which a client may not be able to raise.
+func engineHardLimits() map[string]uint64 { return host.HardLimits() }
 
 // hybridRuntime is the runtime to name where podman's own choice, crun, refuses the host: with the controllers of cgroup v1
 // and a cgroup2 beside them. Empty is podman's own.
@@ -35,14 +25,8 @@ func hybridRuntime() string {
 	if unix.Statfs("/sys/fs/cgroup/unified", &fs) != nil || fs.Type != unix.CGROUP2_SUPER_MAGIC {
 		return ""
 	}
-	if p, err := exec.LookPath("runc"); err == nil {
-		return p
-	}
-	const p = "/usr/sbin/runc" // where a user's PATH does not lead
-	if _, err := os.Stat(p); err == nil {
-		return p
-	}
-	return ""
+	p, _ := lookPath("runc")
+	return p
 }
 
 func unifiedCgroups() bool {

@@ -3,7 +3,6 @@
 package cli
 
 import (
-	"slices"
 	"strconv"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -22,19 +21,8 @@ func adapt(spec *specs.Spec, c oci.Container, nested bool, extra, filter int) {
 	spec.Version = specVersion
 	// Neither runc nor crun knows a sysctl of the user namespace. It is the second lock of its door: the filter is the first.
 	delete(spec.Linux.Sysctl, "user.max_user_namespaces")
-	// A runtime in Go could not start with these.
 	var weak stage0.Limits
-	spec.Process.Rlimits = slices.DeleteFunc(spec.Process.Rlimits, func(l specs.POSIXRlimit) bool {
-		switch l.Type {
-		case "RLIMIT_AS":
-			weak.Memory = l.Hard
-		case "RLIMIT_NPROC":
-			weak.Pids = l.Hard
-		default:
-			return false
-		}
-		return true
-	})
+	weak.Memory, weak.Pids, spec.Process.Rlimits = oci.CommandLimits(spec)
 	// A runtime that a user starts keeps the user's supplementary groups, and their rights, and makes the guest the owner of
 	// its own streams only. So stage0 starts as root of the namespace and does it all, as it does without a runtime.
 	caps := []string{"CAP_CHOWN", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID"}

@@ -77,13 +77,13 @@ func TestRuntimeThatFails(t *testing.T) {
 		fix                  string // of a HostError; else it is a StartError
 	}{
 		"cannot say its version": {
-			version: "echo it is broken >&2; exit 3", want: []string{"--version", "exit status 3: it is broken"}, fix: "unset MCP_BRIDGE_RUNTIME",
+			version: "echo it is broken >&2; exit 3", want: []string{"--version", "exit status 3; it printed last: it is broken"}, fix: "unset MCP_BRIDGE_RUNTIME",
 		},
-		"says nothing at all":         {version: "exit 1", want: []string{"printed nothing"}, fix: "unset MCP_BRIDGE_RUNTIME"},
+		"says nothing at all":         {version: "exit 1", want: []string{"printed last: nothing"}, fix: "unset MCP_BRIDGE_RUNTIME"},
 		"hangs when asked who it is":  {version: "sleep 1000", patience: soon, want: []string{"does not end"}, fix: "unset MCP_BRIDGE_RUNTIME"},
 		"no script for this machine":  {version: "exec /etc/passwd", want: []string{"exit status 126"}, fix: "unset MCP_BRIDGE_RUNTIME"},
 		"too old":                     {version: "echo runc version 1.0.0-rc8", run: "echo unknown flag >&2; exit 1", want: []string{"runc 1.0.0-rc8", "unknown flag"}, fix: "install runc 1.1 or later"},
-		"garbage for a version":       {version: "head -c 100000 /dev/urandom", run: "echo no >&2; exit 1", want: []string{"exit status 1: no"}},
+		"garbage for a version":       {version: "head -c 100000 /dev/urandom", run: "echo no >&2; exit 1", want: []string{"exit status 1; it printed last: no"}},
 		"goes away after it was seen": {version: `echo runc version 1.1.5; rm "$0"`, want: []string{"cannot execute the runtime", "no such file"}},
 		"fails": {
 			run:  `printf 'time="2026-01-01T00:00:00Z" level=error msg="runc run failed: \\"proc\\" says no"\n' >&2; exit 1`,
@@ -93,9 +93,9 @@ func TestRuntimeThatFails(t *testing.T) {
 		"prints what is no text": {run: `printf '\033[2J\0\377 red\n'; exit 1`, want: []string{"[2J   red"}},
 		"is killed":              {run: "kill -9 $$", want: []string{"signal 9"}},
 		"does nothing":           {run: "exit 0", want: []string{"which is not there"}},
-		"hangs":                  {run: "echo waiting for the moon; sleep 1000 & echo $! >\"$dir/child\"; wait", patience: soon, want: []string{"does not end: waiting for the moon"}, fix: "unset MCP_BRIDGE_RUNTIME"},
+		"hangs":                  {run: "echo waiting for the moon; sleep 1000 & echo $! >\"$dir/child\"; wait", patience: soon, want: []string{"does not end; it printed last: waiting for the moon"}, fix: "unset MCP_BRIDGE_RUNTIME"},
 		"leaves a daemon":        {run: "setsid sleep 1000 & echo $! >\"$dir/child\"; exit 1", want: []string{"exit status 1"}},
-		"fails when all is done": {real: true, run: start + "; echo too late >&2; exit 1", want: []string{"exit status 1: too late"}},
+		"fails when all is done": {real: true, run: start + "; echo too late >&2; exit 1", want: []string{"exit status 1; it printed last: too late"}},
 		"hangs when all is done": {real: true, run: start + "; sleep 1000", patience: soon, want: []string{"does not end"}, fix: "unset MCP_BRIDGE_RUNTIME"},
 		"tells no process id":    {real: true, run: start + `; rm "$(dirname "$2")/pid"`, want: []string{"no process id"}},
 		"tells nonsense":         {real: true, run: start + `; echo nonsense >"$(dirname "$2")/pid"`, want: []string{`"nonsense\n" for a process id`}},

@@ -14,7 +14,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-	"unicode"
 
 	"golang.org/x/sys/unix"
 
@@ -66,22 +65,6 @@ func findProgram(ctx context.Context, name string, patience time.Duration) (prog
 		p.version = f[2]
 	}
 	return p, nil
-}
-
-// lookPath also looks where a user's PATH does not go, and Debian puts runc.
-func lookPath(name string) (string, error) {
-	path, err := exec.LookPath(name)
-	if err != nil && !strings.Contains(name, "/") {
-		for _, dir := range []string{"/usr/local/sbin", "/usr/sbin", "/sbin"} {
-			if path, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
-				return path, nil
-			}
-		}
-	}
-	if err != nil {
-		return "", errors.Unwrap(err)
-	}
-	return filepath.Abs(path)
 }
 
 // old says that the program is older than what was tried.
@@ -212,31 +195,5 @@ func (t *transcript) end() string {
 
 // said adds to what went wrong what the program had to say about it.
 func said(err error, text string) error {
-	const most = 400
-	var kept []string
-	for line := range strings.Lines(text) {
-		// runc: time="..." level=error msg="..."
-		if _, msg, ok := strings.Cut(line, ` msg="`); ok {
-			if s, err := strconv.QuotedPrefix(`"` + msg); err == nil {
-				line, _ = strconv.Unquote(s)
-			}
-		}
-		line = strings.TrimSpace(strings.Map(func(r rune) rune {
-			if !unicode.IsPrint(r) {
-				return ' '
-			}
-			return r
-		}, strings.ToValidUTF8(line, " ")))
-		if line != "" {
-			kept = append(kept, line)
-		}
-	}
-	last := strings.Join(kept[max(0, len(kept)-4):], "; ")
-	if len(last) > most {
-		last = "..." + strings.ToValidUTF8(last[len(last)-most:], "")
-	}
-	if last == "" {
-		return fmt.Errorf("%w, and it printed nothing", err)
-	}
-	return fmt.Errorf("%w: %s", err, last)
+	return fmt.Errorf("%w; it printed last: %s", err, lastLines(text))
 }

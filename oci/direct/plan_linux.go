@@ -128,18 +128,11 @@ func planFor(s *specs.Spec, w way) (*plan, error) {
 
 // command is what is to be run, and as whom.
 func (p *plan) command(s *specs.Spec, filter []byte) {
-	space, tasks := "0", "0"
-	for _, l := range s.Process.Rlimits {
-		switch l.Type {
-		case "RLIMIT_AS": // these bind the command only
-			space = strconv.FormatUint(l.Hard, 10)
-		case "RLIMIT_NPROC":
-			tasks = strconv.FormatUint(l.Hard, 10)
-		default:
-			p.do('l', strconv.Itoa(rlimits[l.Type]), strconv.FormatUint(l.Soft, 10), strconv.FormatUint(l.Hard, 10))
-		}
+	space, tasks, rest := oci.CommandLimits(s)
+	for _, l := range rest {
+		p.do('l', strconv.Itoa(rlimits[l.Type]), strconv.FormatUint(l.Soft, 10), strconv.FormatUint(l.Hard, 10))
 	}
-	p.do('L', space, tasks)
+	p.do('L', strconv.FormatUint(space, 10), strconv.FormatUint(tasks, 10))
 	p.do('z')
 	p.do('f', strconv.Itoa(len(filter)))
 	p.text = append(p.text, filter...)

@@ -27,15 +27,7 @@ func probe(ctx context.Context, allowWeak bool) (host oci.Host, cg cgroupParent,
 	if err != nil {
 		return oci.Host{}, cg, err
 	}
-	host.HardLimits = make(map[string]uint64)
-	for name, number := range map[string]int{
-		"RLIMIT_CORE": unix.RLIMIT_CORE, "RLIMIT_FSIZE": unix.RLIMIT_FSIZE, "RLIMIT_NOFILE": unix.RLIMIT_NOFILE,
-	} {
-		var l unix.Rlimit
-		if err := unix.Getrlimit(number, &l); err == nil {
-			host.HardLimits[name] = l.Max
-		}
-	}
+	host.HardLimits = HardLimits()
 	cg, err = findCgroup(ctx)
 	switch {
 	case err == nil:
@@ -52,6 +44,20 @@ func probe(ctx context.Context, allowWeak bool) (host oci.Host, cg cgroupParent,
 		}
 	}
 	return host, cg, nil
+}
+
+// HardLimits are this process's own hard limits, by name, of those that a container has: it may not be able to raise them.
+func HardLimits() map[string]uint64 {
+	limits := make(map[string]uint64)
+	for name, number := range map[string]int{
+		"RLIMIT_CORE": unix.RLIMIT_CORE, "RLIMIT_FSIZE": unix.RLIMIT_FSIZE, "RLIMIT_NOFILE": unix.RLIMIT_NOFILE, "RLIMIT_NPROC": unix.RLIMIT_NPROC,
+	} {
+		var l unix.Rlimit
+		if err := unix.Getrlimit(number, &l); err == nil {
+			limits[name] = l.Max
+		}
+	}
+	return limits
 }
 
 func weakFix() string {

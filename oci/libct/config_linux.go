@@ -44,15 +44,10 @@ func configFor(c oci.Container, host oci.Host) (config *configs.Config, spec *sp
 		config.Devices[i] = &own
 	}
 	// specconv leaves these to the runc command.
-	for _, l := range spec.Process.Rlimits {
-		switch l.Type {
-		case "RLIMIT_AS":
-			weak.Memory = l.Hard
-		case "RLIMIT_NPROC":
-			weak.Pids = l.Hard
-		default:
-			config.Rlimits = append(config.Rlimits, configs.Rlimit{Type: rlimitNumbers[l.Type], Soft: l.Soft, Hard: l.Hard})
-		}
+	var rest []specs.POSIXRlimit
+	weak.Memory, weak.Pids, rest = oci.CommandLimits(spec)
+	for _, l := range rest {
+		config.Rlimits = append(config.Rlimits, configs.Rlimit{Type: rlimitNumbers[l.Type], Soft: l.Soft, Hard: l.Hard})
 	}
 	config.Labels = nil // "bundle=" and the current directory, which is nobody's business
 	return config, spec, weak, nil

@@ -324,8 +324,8 @@ type stock struct {
 func takeStock(t testing.TB) stock {
 	t.Helper()
 	return stock{
-		Files: entries(t, "/proc/self/fd"), Goroutines: goroutines(t), Mounts: mountsLeft(t),
-		Children: children(t), Cgroups: len(ourCgroups(t)),
+		Files: Entries(t, "/proc/self/fd"), Goroutines: Goroutines(t), Mounts: mountsLeft(t),
+		Children: Children(t), Cgroups: len(ourCgroups(t)),
 	}
 }
 
@@ -347,7 +347,7 @@ func mountsLeft(t testing.TB) int {
 // compare waits until the stock is as before: goroutines and the kernel end things a moment after they say so.
 func (before stock) compare(t testing.TB) {
 	t.Helper()
-	eventually(t, 5*time.Second, func() string {
+	Eventually(t, 5*time.Second, func() string {
 		if diff := cmp.Diff(before, takeStock(t)); diff != "" {
 			stacks := make([]byte, 1<<16)
 			return "something is left (-before +after):\n" + diff + string(stacks[:runtime.Stack(stacks, true)])

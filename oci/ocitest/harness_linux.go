@@ -10,7 +10,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -227,26 +226,6 @@ func cgroupsNamed(t testing.TB, part string) []string {
 
 func ourCgroups(t testing.TB) []string { return cgroupsNamed(t, "mcp-bridge-"+idPrefix) }
 
-// eventually waits until ok says nothing is wrong any more. What it polls are other processes and the kernel, which
-// have no event to wait for.
-func eventually(t testing.TB, within time.Duration, wrong func() string) {
-	t.Helper()
-	deadline := time.After(within)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		what := wrong()
-		if what == "" {
-			return
-		}
-		select {
-		case <-deadline:
-			t.Fatalf("after %v: %s", within, what)
-		case <-tick.C:
-		}
-	}
-}
-
 // processesIn are the processes whose cgroup's name contains part.
 func processesIn(t testing.TB, part string) []string {
 	t.Helper()
@@ -267,43 +246,4 @@ func processesIn(t testing.TB, part string) []string {
 // syscallDupWithoutCloexec makes a copy of fd that a careless child would inherit.
 func syscallDupWithoutCloexec(fd uintptr) (uintptr, uintptr, syscall.Errno) {
 	return syscall.Syscall(syscall.SYS_DUP, fd, 0, 0)
-}
-
-func entries(t testing.TB, dir string) int {
-	t.Helper()
-	list, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return len(list)
-}
-
-// goroutines counts the goroutines when no more of them end by themselves.
-func goroutines(t testing.TB) int {
-	n, same := runtime.NumGoroutine(), 0
-	eventually(t, patience, func() string {
-		if now := runtime.NumGoroutine(); now != n {
-			n, same = now, 0
-		}
-		if same++; same > 20 {
-			return ""
-		}
-		return fmt.Sprintf("the number of goroutines changes, now it is %d", n)
-	})
-	return n
-}
-
-// children counts the child processes, zombies included.
-func children(t testing.TB) int {
-	t.Helper()
-	n := 0
-	files, err := filepath.Glob("/proc/self/task/*/children")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range files {
-		b, _ := os.ReadFile(f) // a thread may have ended
-		n += len(strings.Fields(string(b)))
-	}
-	return n
 }

@@ -60,7 +60,7 @@ func (suite HostSuite) KilledBridge(t *testing.T) {
 	}
 	// Its first process need not be below the bridge, nor in a cgroup.
 	first := 0
-	eventually(t, patience, func() string {
+	Eventually(t, patience, func() string {
 		b, err := os.ReadFile(stateDir + ".pid")
 		if err == nil {
 			first, err = strconv.Atoi(string(b))
@@ -80,7 +80,7 @@ func (suite HostSuite) KilledBridge(t *testing.T) {
 	killed := time.Now()
 	pids := inside()
 	_ = cmd.Wait()
-	eventually(t, 10*time.Second, func() string {
+	Eventually(t, 10*time.Second, func() string {
 		for _, pid := range append(pids, processesIn(t, id)...) {
 			if b, err := os.ReadFile("/proc/" + pid + "/cmdline"); err == nil && strings.Contains(string(b), "time.sleep(3600)") {
 				return fmt.Sprintf("process %s of the container is still there", pid)
@@ -96,14 +96,14 @@ func (suite HostSuite) KilledBridge(t *testing.T) {
 	}
 	l := suite.New(host.Options{StateDir: stateDir, AllowWeakLimits: os.Geteuid() != 0})
 	defer l.Close()
-	if n := entries(t, stateDir); n != 1 {
+	if n := Entries(t, stateDir); n != 1 {
 		t.Errorf("%d entries in the state directory before the next start, want the dead one's", n)
 	}
 	mustRun(t, l, "print(1)", "")
 	if left := cgroupsNamed(t, id); len(left) > 0 {
 		t.Errorf("the next start has not removed %v", left)
 	}
-	if n := entries(t, stateDir); n != 1 {
+	if n := Entries(t, stateDir); n != 1 {
 		t.Errorf("%d entries in the state directory after the next start, want its own", n)
 	}
 }
@@ -280,7 +280,7 @@ func (suite HostSuite) ForgedState(t *testing.T) {
 		if b, err := os.ReadFile(file); err != nil || string(b) != "mine" {
 			t.Errorf("the file is now %q, %v", b, err)
 		}
-		if n := entries(t, precious); n != 2 {
+		if n := Entries(t, precious); n != 2 {
 			t.Errorf("%d entries are left, want 2", n)
 		}
 	})
@@ -334,7 +334,7 @@ func (suite HostSuite) ForgedState(t *testing.T) {
 		l := suite.New(host.Options{StateDir: stateDir, AllowWeakLimits: os.Geteuid() != 0})
 		defer l.Close()
 		mustRun(t, l, "print(1)", "")
-		if n := entries(t, precious); n != 2 {
+		if n := Entries(t, precious); n != 2 {
 			t.Errorf("%d files are left behind the links, want 2", n)
 		}
 	})

@@ -21,8 +21,6 @@
 
 #include "stage0.h"
 
-static void on_child(int sig) { (void)sig; }
-
 // kill_children kills those that there are now. Theirs become ours then.
 static void kill_children(void)
 {
@@ -38,16 +36,14 @@ static void kill_children(void)
 
 void keep(char **argv)
 {
-	sigset_t chld, none;
+	sigset_t none;
 	sigemptyset(&none);
-	sigemptyset(&chld);
-	sigaddset(&chld, SIGCHLD);
-	struct sigaction act = { .sa_handler = on_child };
 
 	at = AT_START;
 	keep_descriptors();
-	if (prctl(PR_SET_CHILD_SUBREAPER, 1) || sigaction(SIGCHLD, &act, NULL) || sigprocmask(SIG_BLOCK, &chld, NULL))
+	if (prctl(PR_SET_CHILD_SUBREAPER, 1))
 		fail();
+	hear_children();
 	at = AT_FORK;
 	pid_t child = fork();
 	if (child < 0)
@@ -56,9 +52,7 @@ void keep(char **argv)
 		at = AT_ENTER_CGROUP;
 		for (; strcmp(*argv, "--") != 0; argv++)
 			write_file(*argv, "0");
-		act.sa_handler = SIG_DFL;
-		sigaction(SIGCHLD, &act, NULL);
-		sigprocmask(SIG_SETMASK, &none, NULL);
+		default_signals();
 		at = AT_RUNTIME;
 		execve(argv[1], argv + 1, environ);
 		fail();

@@ -201,17 +201,36 @@ void keep_descriptors(void)
 	lifeline = above(LIFELINE);
 }
 
-void supervise(struct command *c)
+// hear_children has the end of a child interrupt what waits with no signal blocked, and nothing else.
+void hear_children(void)
 {
-	sigset_t chld, none;
-	sigemptyset(&none);
+	sigset_t chld;
 	sigemptyset(&chld);
 	sigaddset(&chld, SIGCHLD);
 	struct sigaction act = { .sa_handler = on_child };
-
-	at = AT_START;
 	if (sigaction(SIGCHLD, &act, NULL) || sigprocmask(SIG_BLOCK, &chld, NULL))
 		fail();
+}
+
+// default_signals is for what is executed next: it shall have neither what is ours nor what nohup and the like have the bridge,
+// and so everybody, ignore.
+void default_signals(void)
+{
+	sigset_t none;
+	sigemptyset(&none);
+	struct sigaction act = { .sa_handler = SIG_DFL };
+	for (int sig = 1; sig < NSIG; sig++)
+		sigaction(sig, &act, NULL); // of some it may not
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+void supervise(struct command *c)
+{
+	sigset_t none;
+	sigemptyset(&none);
+
+	at = AT_START;
+	hear_children();
 	int nested = strcmp(c->uid, "0") != 0;
 	pid_t child = nested ? fork_nested(c->uid, c->gid) : -1; // whose maps could not be written if it were not dumpable
 	at = AT_DUMPABLE;
@@ -232,11 +251,7 @@ void supervise(struct command *c)
 		at = AT_LIMITS;
 		limit(RLIMIT_AS, c->memory);
 		limit(RLIMIT_NPROC, c->pids);
-		// Ours, and what nohup and the like have the bridge, and so everybody, ignore.
-		act.sa_handler = SIG_DFL;
-		for (int sig = 1; sig < NSIG; sig++)
-			sigaction(sig, &act, NULL); // of some it may not
-		sigprocmask(SIG_SETMASK, &none, NULL);
+		default_signals();
 		execve(c->argv[0], c->argv, c->env);
 		report(NO_EXEC, errno);
 		_exit(127);

@@ -38,6 +38,8 @@ void close_from(unsigned first, unsigned last);
 void keep_descriptors(void);
 void write_file(const char *path, const char *text);
 void write_map(pid_t pid, const char *name, const char *text);
+void hear_children(void);
+void default_signals(void);
 void own_null(void);
 void give_streams(const char *uid, const char *gid, int extra);
 void become(const char *uid, const char *gid);
