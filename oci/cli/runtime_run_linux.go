@@ -112,9 +112,6 @@ func (x *run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit
 	pid, err := x.begin(ctx, c, s, d)
 	defer d.wait()
 	if err != nil {
-		if ctx.Err() != nil {
-			return oci.Exit{}, context.Cause(ctx)
-		}
 		return oci.Exit{}, err
 	}
 	if s.Started != nil {

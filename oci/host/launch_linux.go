@@ -106,12 +106,16 @@ func (h *Host) Run(ctx context.Context, c oci.Container, launch func(Offer) (oci
 	try := func(offer oci.Host, cg cgroupParent) (oci.Exit, error) {
 		offer.UIDMap, offer.GIDMap = mapsFor(offer, c.User)
 		exit, err := launch(Offer{Host: offer, id: c.ID, cg: cg, state: st, log: h.Logger})
+		if err != nil && ctx.Err() != nil {
+			// What a process that starts sees of it, when pid 1 is killed under it, can be any error.
+			return oci.Exit{}, context.Cause(ctx)
+		}
 		exit.Limits = offer.Limits
 		return exit, err
 	}
 	exit, err := try(offer, cg)
 	var start *oci.StartError
-	if !errors.As(err, &start) || ctx.Err() != nil {
+	if !errors.As(err, &start) {
 		return exit, err
 	}
 	if offer, cg, again := h.reconsider(ctx, start, offer); again {

@@ -198,9 +198,6 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 		// When init is through but for the exec, or died in it, libcontainer leaves it to us.
 		_ = r.container.Signal(unix.SIGKILL)
 		_, _ = p.Wait()
-		if ctx.Err() != nil {
-			return oci.Exit{}, context.Cause(ctx)
-		}
 		return oci.Exit{}, &oci.StartError{Step: host.StepStart, Err: err}
 	}
 	pid, _ := p.Pid() // of a process that has started

@@ -111,7 +111,7 @@ func (suite Suite) asUser(t *testing.T, tests []string, uid, gid uint32, name st
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Run(); err != nil {
-		t.Errorf("%v\n%s", err, out.String())
+		t.Errorf("%v\n%s", err, withoutPassed(out.String()))
 	}
 	for _, name := range tests {
 		if !strings.Contains(out.String(), "=== RUN   "+prefix+name+"\n") {
@@ -126,6 +126,19 @@ func (suite Suite) asUser(t *testing.T, tests []string, uid, gid uint32, name st
 		}
 	}
 	if passed < 100 {
-		t.Errorf("only %d tests passed\n%s", passed, out.String())
+		t.Errorf("only %d tests passed\n%s", passed, withoutPassed(out.String()))
 	}
+}
+
+// withoutPassed is what a test binary printed with -test.v, without what it says of each test that did not fail: of some
+// five hundred lines a CI system shows the first and the last.
+func withoutPassed(out string) string {
+	var left strings.Builder
+	for line := range strings.Lines(out) {
+		said := strings.TrimSpace(line)
+		if !strings.HasPrefix(said, "=== ") && !strings.HasPrefix(said, "--- PASS: ") && !strings.HasPrefix(said, "--- SKIP: ") {
+			left.WriteString(line)
+		}
+	}
+	return left.String()
 }

@@ -41,6 +41,7 @@ type process struct {
 	outbox  chan []byte
 	closing chan struct{} // asks the writer to close stdin
 	drained chan struct{} // its output has been read to the end
+	said    chan struct{} // so has what it said to stderr
 	once    sync.Once
 	exited  chan struct{} // nothing of the tree is left
 	status  string        // how it ended; read it when exited is closed
@@ -114,7 +115,8 @@ func start(command Command, opts Options) (*process, error) {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdinR, stdoutW, stderrW
 	p := &process{
 		opts: opts, cmd: cmd, mark: mark, stdin: stdinW, stdout: stdoutR, stderr: &tail{},
-		outbox: make(chan []byte), closing: make(chan struct{}), drained: make(chan struct{}), exited: make(chan struct{}),
+		outbox: make(chan []byte), closing: make(chan struct{}), drained: make(chan struct{}), said: make(chan struct{}),
+		exited: make(chan struct{}),
 	}
 	started := make(chan error)
 	p.work.Go(func() {
@@ -133,6 +135,7 @@ func start(command Command, opts Options) (*process, error) {
 		f.Close()
 	}
 	p.work.Go(func() {
+		defer close(p.said)
 		_, _ = io.Copy(p.stderr, stderrR)
 		stderrR.Close()
 	})
@@ -213,9 +216,10 @@ func (p *process) sweep() {
 	p.opts.Logger.Warn("processes of a server are left", "pids", p.tree())
 }
 
-// ended is the error of a process that has.
+// ended is the error of a process that has, with its last words, for which it waits: they may still be in the pipe.
 func (p *process) ended() error {
 	<-p.exited
+	<-p.said
 	s := p.status
 	if said := p.stderr.String(); said != "" {
 		s += fmt.Sprintf("; its stderr ends with %q", said)
