@@ -32,7 +32,7 @@ func limitChild() error {
 	for what, n := range map[int]uint64{
 		unix.RLIMIT_CORE:   0,
 		unix.RLIMIT_FSIZE:  maxBytes,
-		unix.RLIMIT_NOFILE: 256,
+		unix.RLIMIT_NOFILE: 512, // a stream has some 60 of its own
 		unix.RLIMIT_CPU:    uint64(maxCPU.Seconds()),
 	} {
 		var now unix.Rlimit

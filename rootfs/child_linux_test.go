@@ -349,7 +349,7 @@ func TestUnpackerProcess(t *testing.T) {
 			}
 			want := map[string]string{
 				"NoNewPrivs": "1", "Umask": "0000", "environ": `"" <nil>`,
-				"core": "0", "fsize": fmt.Sprint(int64(maxBytes)), "nofile": "256", "cpu": fmt.Sprint(int(maxCPU.Seconds())),
+				"core": "0", "fsize": fmt.Sprint(int64(maxBytes)), "nofile": "512", "cpu": fmt.Sprint(int(maxCPU.Seconds())),
 			}
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("(-want +got)\n%s", diff)

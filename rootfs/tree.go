@@ -33,7 +33,6 @@ type tree struct {
 
 	// quota is what the layer that is being applied may still add.
 	quota     *quota
-	files     *fileWriter
 	noOpenat2 bool // test only: as on a kernel without it
 
 	moves   int // directories that came with all that is in them
@@ -75,7 +74,6 @@ func openTree(path string) (*tree, error) {
 		dirs:  map[uint64]dirInfo{root.ino: {parent: root.ino}},
 		open:  map[string]*dir{},
 		quota: newQuota(&budget{}, maxBytes),
-		files: newFileWriter(false),
 	}, nil
 }
 

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"strings"
 	"time"
 
@@ -105,15 +104,6 @@ func (t *tree) begin(q *quota, lower bool) {
 	}
 }
 
-// apply unpacks the tar stream r as the layer that has begun.
-func (t *tree) apply(ctx context.Context, r io.Reader) error {
-	return eachItem(ctx, r, t.quota, func(it item, body io.Reader) error {
-		return t.add(it, func(parent *dir, name string) error {
-			return t.put(parent, name, func() error { return t.files.write(ctx, parent, name, it, body) })
-		})
-	})
-}
-
 // add puts one entry into the tree. What a file consists of is for file to know.
 func (t *tree) add(it item, file func(parent *dir, name string) error) error {
 	t.closeStale()
@@ -176,76 +166,6 @@ func (t *tree) put(parent *dir, name string, f func() error) error {
 		return err
 	}
 	return f()
-}
-
-// A fileWriter writes regular files. Each goroutine has its own.
-type fileWriter struct {
-	buf    []byte
-	umask0 bool // the process has no umask: modes need not be set once more
-}
-
-func newFileWriter(umask0 bool) *fileWriter {
-	return &fileWriter{buf: make([]byte, 256<<10), umask0: umask0}
-}
-
-// write makes a file whose name has to be free. What is half written when it fails is left to whoever removes the tree.
-func (w *fileWriter) write(ctx context.Context, parent *dir, name string, it item, r io.Reader) error {
-	mode := it.mode&0o777 | 0o600
-	fd, err := openRetry(parent.fd, name, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, fs.FileMode(mode))
-	if err != nil {
-		return err
-	}
-	err = w.copy(ctx, fd, r, it.size)
-	if err == nil && !w.umask0 {
-		err = unix.Fchmod(fd, mode)
-	}
-	if err == nil {
-		err = setTime(fd, parent, name, it.mtime)
-	}
-	if cerr := unix.Close(fd); err == nil {
-		err = cerr
-	}
-	return err
-}
-
-func (w *fileWriter) copy(ctx context.Context, fd int, r io.Reader, size int64) error {
-	for size > 0 {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		n, err := io.ReadFull(r, w.buf[:min(size, int64(len(w.buf)))])
-		if err != nil {
-			return fmt.Errorf("cannot read its content: %w", noEOF(err))
-		}
-		size -= int64(n)
-		for b := w.buf[:n]; len(b) > 0; {
-			m, err := unix.Write(fd, b)
-			if err != nil && !errors.Is(err, unix.EINTR) {
-				return err
-			}
-			b = b[max(m, 0):]
-		}
-	}
-	return nil
-}
-
-func noEOF(err error) error {
-	if errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF
-	}
-	return err
-}
-
-// setTime sets a file's modification time; times that the file system cannot hold are left at now.
-func setTime(fd int, parent *dir, name string, mtime time.Time) error {
-	if mtime.Unix() < 0 || mtime.Unix() > 1<<33 {
-		return nil
-	}
-	ts, err := unix.TimeToTimespec(mtime)
-	if err != nil {
-		return nil //nolint:nilerr // a year that does not fit: as above
-	}
-	return setTimes(fd, parent, name, []unix.Timespec{ts, ts})
 }
 
 // hardLink links to a file of this or a lower layer. The target is a path inside the root, like any other; there is

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,6 +19,21 @@ import (
 var unpackers = map[string]bool{"openat2": false, "securejoin": true}
 
 // applyAll applies layers one after the other.
+// apply unpacks the tar stream r as the layer that has begun.
+func (t *tree) apply(ctx context.Context, r io.Reader) error {
+	w := newFileWriter(false)
+	defer w.close()
+	err := eachItem(ctx, r, t.quota, func(it item, body io.Reader) error {
+		return t.add(it, func(parent *dir, name string) error {
+			return t.put(parent, name, func() error { return w.write(ctx, parent, name, it, body) })
+		})
+	})
+	if werr := w.flush(); werr != nil {
+		err = werr
+	}
+	return err
+}
+
 func applyAll(t testing.TB, root string, noOpenat2 bool, layers ...[]byte) error {
 	t.Helper()
 	tr, err := openTree(root)

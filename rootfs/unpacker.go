@@ -1,6 +1,7 @@
 package rootfs
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -32,7 +33,7 @@ type jobLayer struct {
 // aheadBytes is what an only stream may decode ahead of what is written. Archives have large files, which are written
 // faster than they are decoded, and long rows of small ones, which are not: the one makes up for the other. Several
 // streams do that for each other, and need their memory for several decoders: each may have a part of its part.
-const aheadBytes = 8 << 20
+const aheadBytes = 16 << 20
 
 // A jobResult is what it found.
 type jobResult struct {
@@ -105,6 +106,7 @@ func (u *unpacker) closeWaiting() {
 
 func (u *unpacker) stream(ctx context.Context, r io.Reader) error {
 	files := newFileWriter(u.umask0)
+	defer files.close()
 	for {
 		var head [4]byte
 		if _, err := io.ReadFull(r, head[:]); errors.Is(err, io.EOF) {
@@ -137,7 +139,8 @@ func (u *unpacker) read(ctx context.Context, l *layerWriter, blob io.Reader) err
 		return err
 	}
 	defer r.close()
-	u.result.DiffIDs[l.n], err = r.finish(ctx, eachItem(ctx, r, l.quota, func(it item, body io.Reader) error { return l.add(ctx, it, body) }))
+	err = eachItem(ctx, r, l.quota, func(it item, body io.Reader) error { return l.add(ctx, it, body) })
+	u.result.DiffIDs[l.n], err = r.finish(ctx, cmp.Or(l.files.flush(), err))
 	return err
 }
 

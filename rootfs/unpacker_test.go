@@ -165,6 +165,7 @@ func TestUnpackerAsSequential(t *testing.T) {
 			for i, l := range layers {
 				q := newQuota(&u.budget, int64(len(l)))
 				writers[i] = &layerWriter{u: u, n: i, quota: q, files: newFileWriter(false)}
+				defer writers[i].files.close()
 				err := eachItem(t.Context(), bytes.NewReader(l), q, func(it item, r io.Reader) error {
 					b, err := io.ReadAll(r)
 					left[i] = append(left[i], part{it, b})
@@ -204,6 +205,11 @@ func TestUnpackerAsSequential(t *testing.T) {
 			}
 			if n := int(u.turn.Load()); n != len(layers) {
 				t.Fatalf("%s: %d layers of %d are in the tree", how, n, len(layers))
+			}
+			for i, l := range writers {
+				if err := l.files.flush(); err != nil {
+					t.Fatalf("%s: layer %d: %v", how, i, err)
+				}
 			}
 			tree.close()
 			moves += tree.moves

@@ -96,7 +96,8 @@ type auto struct {
 	log *slog.Logger
 
 	mu         sync.Mutex
-	candidates []candidate // those that are left; the first is in use
+	candidates []candidate        // those that are left; the first is in use
+	rest       func() []candidate // finds those behind them, once the first has failed: a look at all of PATH; nil when it has
 	launcher   host.Launcher
 	given      []host.Launcher // up, which Close closes: others may be about to fail with them too
 	used       bool            // a container has run
@@ -104,14 +105,23 @@ type auto struct {
 }
 
 func newAuto(cfg config.Config, o host.Options) *auto {
-	return &auto{log: o.Logger, candidates: candidates(cfg, o, runtime.GOOS, exec.LookPath)}
+	all := func() []candidate { return candidates(cfg, o, runtime.GOOS, exec.LookPath) }
+	if runtime.GOOS != "linux" {
+		return &auto{log: o.Logger, candidates: all()}
+	}
+	return &auto{log: o.Logger, candidates: []candidate{directly(o)}, rest: func() []candidate { return all()[1:] }}
+}
+
+// directly is the first candidate on Linux.
+func directly(o host.Options) candidate {
+	return candidate{"direct", func() host.Launcher { return direct.New(o) }}
 }
 
 // candidates are the runtimes for a system, best first.
 func candidates(cfg config.Config, o host.Options, goos string, look func(string) (string, error)) []candidate {
 	var list []candidate
 	if goos == "linux" {
-		list = append(list, candidate{"direct", func() host.Launcher { return direct.New(o) }})
+		list = append(list, directly(o))
 		for _, name := range []string{"crun", "runc"} {
 			if _, err := look(name); err == nil {
 				list = append(list, candidate{name, func() host.Launcher { return cli.NewRuntime(name, o) }})
@@ -190,7 +200,13 @@ func (a *auto) next(l host.Launcher, err error) bool {
 	switch {
 	case a.launcher != l:
 		return true // somebody else has gone on meanwhile
-	case a.used || len(a.candidates) == 1:
+	case a.used:
+		return false
+	}
+	if a.rest != nil {
+		a.candidates, a.rest = append(a.candidates, a.rest()...), nil
+	}
+	if len(a.candidates) == 1 {
 		return false
 	}
 	a.log.Warn("this host cannot run containers with "+a.candidates[0].name+", so "+a.candidates[1].name+" does; \"mcp-bridge doctor\" says what to mend", "error", err)
