@@ -244,7 +244,8 @@ type engineRun struct {
 	settled bool   // the multiplexer has said how the command ended,
 	status  uint32 // namely so
 	oom     *oomWatch
-	killed  bool // by the kernel, for want of memory
+	killed  bool      // by the kernel, for want of memory
+	told    *oci.Exit // to Exited, before the client has ended
 }
 
 // run starts the client and waits until the container is gone.
@@ -299,8 +300,10 @@ func (r *engineRun) run(ctx context.Context, args []string) (oci.Exit, error) {
 			r.s.Started(0, r.limits) // what it is numbered here says nothing of when its output has come
 		}
 	}
+	var teller sync.WaitGroup
 	r.mux.settled = func(status uint32) {
 		r.settled, r.status = true, status
+		teller.Go(func() { r.tell(alive) })
 	}
 	lost := make(chan error, 1)
 	go func() {
@@ -324,9 +327,34 @@ func (r *engineRun) run(ctx context.Context, args []string) (oci.Exit, error) {
 	}
 	ended()
 	killer.Wait()
+	teller.Wait()
 	r.killed = r.oom.close()
 	_ = os.Remove(r.plan.pidFile)
 	return r.end(ctx, cmd.ProcessState, werr, frames, words.String())
+}
+
+// tell says how the command has ended, once it is known that nothing of the container runs any more: what the engine has to
+// do then takes it longer than a small script. It is this machine's kernel that says so; the code is the multiplexer's word,
+// with which a script can lie about nobody's but its own.
+func (r *engineRun) tell(alive context.Context) {
+	exit := oci.Exit{Limits: r.limits}
+	switch sig := syscall.Signal(r.status & 127); {
+	case r.status>>8 <= 255 && sig == 0:
+		exit.Code = int(r.status >> 8)
+	case r.status>>8 == 0 && sig < 127:
+		exit.Code, exit.Signal = 128+int(sig), sig
+	default:
+		return // no wait status
+	}
+	killed, ok := r.oom.died(alive)
+	if !ok {
+		return
+	}
+	exit.OOM = killed
+	r.told = &exit
+	if r.s.Exited != nil {
+		r.s.Exited(exit)
+	}
 }
 
 var (
@@ -361,7 +389,11 @@ func (r *engineRun) end(ctx context.Context, ps *os.ProcessState, werr, frames e
 		}
 	}
 	exit := oci.Exit{Code: code, Limits: r.limits, OOM: r.killed}
+	if r.told != nil {
+		exit = *r.told
+	}
 	switch {
+	case r.told != nil:
 	case r.settled && r.status&127 != 0 && code == 128+int(r.status&127):
 		exit.Signal = syscall.Signal(r.status & 127)
 	case !r.settled && code == 128+int(syscall.SIGKILL):
@@ -370,6 +402,10 @@ func (r *engineRun) end(ctx context.Context, ps *os.ProcessState, werr, frames e
 	fits := !r.settled || r.status&127 != 0 && code == 128+int(r.status&127) || r.status&127 == 0 && code == int(r.status>>8)
 	var err error
 	switch {
+	case r.told != nil:
+		if frames != nil || code < 0 || !fits {
+			r.e.opts.Logger.Warn("the engine ended otherwise than its container", "name", r.name, "client", ps, "error", frames, "words", words)
+		}
 	case frames != nil && !r.greeted:
 		exit, err = oci.Exit{}, r.e.explain(cleanup, r.c, frames, words)
 	case frames != nil:
@@ -385,7 +421,7 @@ func (r *engineRun) end(ctx context.Context, ps *os.ProcessState, werr, frames e
 	case code < 0 || !fits && code >= 125 && code <= 127:
 		err = r.e.failed(cleanup, fmt.Errorf("it lost its container: %v", werr), words)
 	}
-	if err == nil && r.s.Exited != nil {
+	if err == nil && r.told == nil && r.s.Exited != nil {
 		r.s.Exited(exit)
 	}
 	if !gone {

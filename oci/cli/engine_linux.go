@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -34,18 +35,19 @@ func unifiedCgroups() bool {
 	return unix.Statfs("/sys/fs/cgroup", &fs) == nil && fs.Type == unix.CGROUP2_SUPER_MAGIC
 }
 
-// An oomWatch counts the processes of one container that the kernel has killed for want of memory. The cgroup that says
-// so goes soon after the container, so it is looked at when pid 1 ends, too.
+// An oomWatch sees the end of a container's pid 1, and counts its processes that the kernel has killed for want of memory.
+// The cgroup that says so goes soon after the container, so it is looked at when pid 1 ends.
 type oomWatch struct {
 	events, pid1 *os.File
 	most         atomic.Int64
 	watcher      sync.WaitGroup
+	dead         chan struct{} // closed when pid 1 is: then no process of the container is left
 }
 
 // watchOOM finds the container by the file in which its monitor has written the number of its first process. What cannot be
 // found is not watched.
 func watchOOM(pidFile string) *oomWatch {
-	w := &oomWatch{}
+	w := &oomWatch{dead: make(chan struct{})}
 	text, err := os.ReadFile(pidFile)
 	if err != nil {
 		return w
@@ -77,15 +79,18 @@ func watchOOM(pidFile string) *oomWatch {
 		}
 	}
 	raw, err := w.pid1.SyscallConn()
-	if err != nil || w.events == nil {
+	if err != nil {
 		return w
 	}
 	w.watcher.Go(func() {
-		_ = raw.Read(func(fd uintptr) bool {
+		rerr := raw.Read(func(fd uintptr) bool {
 			n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
 			return n > 0 || err != nil && err != unix.EINTR
 		})
 		w.look()
+		if rerr == nil {
+			close(w.dead)
+		}
 	})
 	return w
 }
@@ -106,6 +111,17 @@ func (w *oomWatch) look() {
 				w.most.Store(kills)
 			}
 		}
+	}
+}
+
+// died waits until pid 1 has; false if alive ends before, or if there was nothing to watch. killed says whether there was a
+// kill.
+func (w *oomWatch) died(alive context.Context) (killed, ok bool) {
+	select {
+	case <-w.dead:
+		return w.most.Load() > 0, true
+	case <-alive.Done():
+		return false, false
 	}
 }
 

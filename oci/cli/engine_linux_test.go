@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/mcp-bridge/mcp-bridge/oci"
 	"github.com/mcp-bridge/mcp-bridge/oci/host"
 	"github.com/mcp-bridge/mcp-bridge/oci/ocitest"
@@ -260,5 +262,70 @@ func TestEngineKilledBridge(t *testing.T) {
 				t.Errorf("the state directory is left: %v", err)
 			}
 		})
+	}
+}
+
+// TestEngineAnswersEarly: how a command has ended is told, and its streams end, when nothing of the container runs any more,
+// however long the client takes behind that; Run returns the same.
+func TestEngineAnswersEarly(t *testing.T) {
+	needs(t, "podman")
+	dir := t.TempDir()
+	fifo, program := filepath.Join(dir, "fifo"), filepath.Join(dir, "podman")
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// The client of a container ends when it may.
+	script := fmt.Sprintf("#!/bin/sh\npodman \"$@\"\ncode=$?\nfor a; do case $a in run) read line <%s; break ;; ps|rm|kill) break ;; esac; done\nexit $code\n", fifo)
+	if err := os.WriteFile(program, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	options := host.Options{StateDir: filepath.Join(dir, "state"), AllowWeakLimits: os.Geteuid() != 0}
+	e := NewEngine(EngineOptions{Options: options, Kind: Podman, Program: program})
+	defer e.Close()
+	for code, want := range map[string]oci.Exit{
+		"print('whole')": {},
+		"import os, sys\nprint('whole', flush=True)\nif os.fork() == 0:\n    while True: pass\nos._exit(3)": {Code: 3},
+		"import os\nprint('whole', flush=True)\nos.kill(os.getpid(), 15)":                                   {Code: 128 + 15, Signal: 15},
+		"print('whole', flush=True)\nb = []\nwhile True: b.append(bytearray(1 << 20))":                      {Code: 137, Signal: 9, OOM: true},
+	} {
+		if want.OOM && os.Geteuid() != 0 && !unifiedCgroups() {
+			continue
+		}
+		c := ocitest.Python(code)
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		type outcome struct {
+			exit oci.Exit
+			err  error
+		}
+		told, returned := make(chan oci.Exit, 2), make(chan outcome, 1)
+		go func() {
+			exit, err := e.Run(t.Context(), c, oci.Streams{Stdout: w, Exited: func(e oci.Exit) { w.Close(); told <- e }})
+			returned <- outcome{exit, err}
+		}()
+		out, _ := io.ReadAll(r)
+		exit := <-told
+		select {
+		case o := <-returned:
+			t.Errorf("%q: Run has returned %+v while the client was there", code, o)
+		default:
+		}
+		may, err := os.OpenFile(fifo, os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintln(may)
+		may.Close()
+		o := <-returned
+		r.Close()
+		want.Limits = exit.Limits
+		if string(out) != "whole\n" || exit != want || o.exit != want || o.err != nil || len(told) > 0 {
+			t.Errorf("%q: printed %q, told %+v and %d times more, returned %+v, want %+v", code, out, exit, len(told), o, want)
+		}
+	}
+	if left := containersOf(t, e.state.name); len(left) > 0 {
+		t.Errorf("left: %v", left)
 	}
 }

@@ -30,7 +30,7 @@ func podmanExceptions() map[string]string {
 		"EffectsOnFiles/fill_the_inodes_of_/dev/shm":                      "as /tmp",
 		"EffectsOnFiles/owner_and_mode_of_/tmp_and_/workspace":            "runc before 1.2 gives a tmpfs the mode of the image's directory; there is but one user to enter it",
 		"EffectsOnFiles/devices":                                          "podman mounts /dev/pts and /dev/mqueue; an empty directory lies over both",
-		"Exited":                                                          "podman tells how a container has ended when its cgroup is gone; TestEngineLeavesNothing looks for what is left",
+		"Exited":                                                          "podman names cgroups in its own way; TestEngineAnswersEarly and TestEngineLeavesNothing are of its end",
 		"AsUser":                                                          "TestPodmanAsUser has fewer of them",
 	}
 	if os.Geteuid() != 0 && !unifiedCgroups() {

@@ -181,8 +181,9 @@ func (m *muxHost) closeFiles() {
 	}
 }
 
-// run hands on what goes to and fro until from ends, or says something that makes no sense, which is the error. When it
-// returns nothing of the caller's streams is used any more.
+// run hands on what goes to and fro until from ends, or says something that makes no sense, which is the error. Nothing of
+// the caller's streams is used any more once the container has said its last: who waits for their end does not wait for the
+// engine too, which has to clean up.
 func (m *muxHost) run(to io.Closer, from io.Reader) error {
 	for n, c := range m.channels {
 		switch m.ways[n] {
@@ -192,7 +193,8 @@ func (m *muxHost) run(to io.Closer, from io.Reader) error {
 			m.pumps.Go(func() { m.drain(byte(n), c) })
 		}
 	}
-	err := m.read(from)
+	r := bufio.NewReaderSize(from, muxChunk+muxHeader)
+	err := m.read(r)
 	if err == nil {
 		m.settle()
 	}
@@ -200,6 +202,11 @@ func (m *muxHost) run(to io.Closer, from io.Reader) error {
 	to.Close() // the lifeline, and what a pump may hang on
 	m.pumps.Wait()
 	m.closeFiles()
+	if err == nil {
+		if _, rerr := r.ReadByte(); rerr == nil {
+			err = errors.New("a frame behind the last one")
+		}
+	}
 	return err
 }
 
@@ -216,11 +223,10 @@ func (m *muxHost) abandon() {
 	m.changed.Broadcast()
 }
 
-// read takes the frames of the container.
-func (m *muxHost) read(from io.Reader) error {
-	r := bufio.NewReaderSize(from, muxChunk+muxHeader)
+// read takes the frames of the container, to the last.
+func (m *muxHost) read(r *bufio.Reader) error {
 	payload := make([]byte, muxChunk)
-	greeted, done := false, false
+	greeted := false
 	for {
 		var header [muxHeader]byte
 		if _, err := io.ReadFull(r, header[:]); err == io.EOF { //nolint:errorlint // io.ReadFull's own
@@ -244,8 +250,6 @@ func (m *muxHost) read(from io.Reader) error {
 			}
 		}
 		switch {
-		case done:
-			return errors.New("a frame behind the last one")
 		case greeted && kind == muxHello:
 			return fmt.Errorf("a frame %q in the wrong place", kind)
 		case kind == muxHello:
@@ -259,8 +263,8 @@ func (m *muxHost) read(from io.Reader) error {
 			if len(data) != 4 {
 				return fmt.Errorf("a wait status of %d bytes", len(data))
 			}
-			done = true
 			m.settled(binary.BigEndian.Uint32(data))
+			return nil
 		case n >= len(m.channels):
 			return fmt.Errorf("a frame for channel %d", n)
 		default:

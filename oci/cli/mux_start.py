@@ -27,7 +27,6 @@ def start():
     if hasattr(sys, "orig_argv"):
         sys.orig_argv[-len(sys.argv) :] = [code, *args]
     sys.argv[1:] = args
-    code = compile(code, "<string>", "exec", 0, True)
     for name in "start", "posix", "sys":
         del globals()[name]
     return code
