@@ -27,8 +27,8 @@ func growPipe(w *os.File) {
 
 // limitChild takes from this process, the child, what it does not need.
 func limitChild() error {
-	// Garbage is a fifth of what it needs: it decodes into buffers that it keeps.
-	debug.SetGCPercent(50)
+	// It decodes into buffers that it keeps, so that there is little to collect, and each collection costs it a millisecond.
+	debug.SetGCPercent(200)
 	for what, n := range map[int]uint64{
 		unix.RLIMIT_CORE:   0,
 		unix.RLIMIT_FSIZE:  maxBytes,

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"sync"
 	"time"
 
@@ -100,7 +99,7 @@ func (w *fileWriter) write(ctx context.Context, parent *dir, name string, it ite
 	if err := w.failed(); err != nil {
 		return err
 	}
-	fd, err := openRetry(parent.fd, name, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, fs.FileMode(permissions(it)))
+	fd, err := createFile(parent.fd, name, permissions(it))
 	if err != nil {
 		return err
 	}
@@ -156,7 +155,7 @@ func (w *fileWriter) fill(b *batch) {
 			if err == nil {
 				err = setTime(p.fd, p.it.mtime)
 			}
-			err = errors.Join(err, unix.Close(p.fd))
+			err = errors.Join(err, closeFile(p.fd))
 		}
 		if good && err != nil {
 			w.mu.Lock()
@@ -169,7 +168,7 @@ func (w *fileWriter) fill(b *batch) {
 
 func writeAll(fd int, b []byte) error {
 	for len(b) > 0 {
-		n, err := unix.Write(fd, b)
+		n, err := writeFile(fd, b)
 		if err != nil && !errors.Is(err, unix.EINTR) {
 			return err
 		}

@@ -2,7 +2,6 @@ package rootfs
 
 import (
 	"errors"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -28,15 +27,6 @@ func openInRoot(root int, path string) (int, error) {
 		return fd, err
 	}
 	return -1, unix.ENOSYS
-}
-
-// setTimes sets the times of an open file: without a name there is nothing to look up.
-func setTimes(fd int, mtime unix.Timespec) error {
-	ts := [2]unix.Timespec{mtime, mtime}
-	if _, _, errno := unix.Syscall6(unix.SYS_UTIMENSAT, uintptr(fd), 0, uintptr(unsafe.Pointer(&ts[0])), 0, 0, 0); errno != 0 {
-		return errno
-	}
-	return nil
 }
 
 // renameNew renames unless the new name is taken, which is EEXIST.

@@ -10,12 +10,6 @@ const dirFlags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLO
 // openInRoot says that there is no such call, so that the caller resolves links itself.
 func openInRoot(int, string) (int, error) { return -1, unix.ENOSYS }
 
-// setTimes sets the times of an open file, in microseconds.
-func setTimes(fd int, mtime unix.Timespec) error {
-	tv := unix.NsecToTimeval(mtime.Nano())
-	return unix.Futimes(fd, []unix.Timeval{tv, tv})
-}
-
 // renameNew renames unless the new name is taken, which is EEXIST.
 func renameNew(from *dir, old string, to *dir, name string) error {
 	return renameByLink(from, old, to, name)

@@ -33,7 +33,7 @@ type jobLayer struct {
 // aheadBytes is what an only stream may decode ahead of what is written. Archives have large files, which are written
 // faster than they are decoded, and long rows of small ones, which are not: the one makes up for the other. Several
 // streams do that for each other, and need their memory for several decoders: each may have a part of its part.
-const aheadBytes = 16 << 20
+const aheadBytes = 8 << 20
 
 // A jobResult is what it found.
 type jobResult struct {

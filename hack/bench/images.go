@@ -105,6 +105,7 @@ func (b *imageBench) measure(ref string, pullers []string, rounds int) map[strin
 	samples := make(map[string][]sample)
 	for range rounds {
 		for _, c := range pullers {
+			syscall.Sync() // what the one before has to write is not to be written at this one's expense
 			var s sample
 			var err error
 			switch c {
@@ -193,6 +194,7 @@ func (b *imageBench) warm(name, layout string, rounds int) {
 	var cold, again []sample
 	for range rounds {
 		env := b.ourEnv(b.fresh())
+		syscall.Sync()
 		for _, to := range []*[]sample{&cold, &again} {
 			s, err := b.run(env, output1, b.bridge, "run", "--image", "oci:"+layout, "-c", code)
 			must(err)
