@@ -101,7 +101,8 @@ func (b *Bridge) run(ctx context.Context, req Request, out Output) (result Resul
 	if s == nil {
 		free()
 	} else {
-		go func() {
+		go func() { // behind the answer
+			s.Close()
 			<-s.Gone()
 			free()
 		}()
@@ -140,6 +141,7 @@ func (r *run) run(ctx context.Context) (*sandbox.Sandbox, Result, error) {
 		}
 		// It has died, or was stopped, before the script had begun: nobody need know.
 		r.b.opts.Logger.Debug("a sandbox that was kept ready was not; the script gets another one", "error", result.Error)
+		s.Close()
 		<-s.Gone()
 		r.stdout, r.stderr, r.done, r.protocol = capture{}, capture{}, nil, nil
 		r.broker = r.b.newBroker(r.broker.say)
@@ -152,9 +154,9 @@ func (r *run) run(ctx context.Context) (*sandbox.Sandbox, Result, error) {
 	return s, result, err
 }
 
-// in runs the script in a sandbox, which has no process any more when it returns.
+// in runs the script in a sandbox, in which none of its processes does anything any more when it returns. Closing it is left
+// to the caller.
 func (r *run) in(ctx context.Context, s *sandbox.Sandbox, kept bool) (Result, error) {
-	defer s.Close()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	kill := context.AfterFunc(ctx, func() { s.Kill(context.Cause(ctx)) })

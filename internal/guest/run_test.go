@@ -77,6 +77,9 @@ var sandboxed = []struct {
 	{name: "async for", code: "async def g():\n    yield 1\n    yield 2\nasync for x in g():\n    print(x)\nprint([x async for x in g()])", stdout: "1\n2\n[1, 2]\n"},
 	{name: "async with", code: "import contextlib\n@contextlib.asynccontextmanager\nasync def c():\n    yield 5\nasync with c() as v:\n    print(v)", stdout: "5\n"},
 	{name: "await cancels the rest", code: "import asyncio\nasync def f():\n    try:\n        await asyncio.Event().wait()\n    finally:\n        print('cancelled')\nt = asyncio.create_task(f())\nawait asyncio.sleep(0)", stdout: "cancelled\n"},
+	{name: "await closes generators", code: "async def f():\n    try:\n        yield 1\n    finally:\n        print('closed')\ng = f()\nawait g.__anext__()", stdout: "closed\n", result: `1`},
+	{name: "await waits for the executor", code: "import asyncio, time\nx = asyncio.get_running_loop().run_in_executor(None, lambda: (time.sleep(0.1), print('worked')))\nawait asyncio.sleep(0)", stdout: "worked\n"},
+	{name: "await closes its loop", code: "import asyncio, atexit, warnings\nwarnings.simplefilter('error')\nloop = asyncio.get_running_loop()\natexit.register(lambda: print(loop.is_closed(), loop is None))\nawait asyncio.sleep(0)", stdout: "True False\n"},
 	{
 		name: "await error", code: "import asyncio\nasync def f():\n    await asyncio.sleep(0)\n    1 / 0\n\nawait f()\n", exit: 1,
 		stderr: "Traceback (most recent call last):\n  File \"script.py\", line 6, in <module>\n    await f()\n  File \"script.py\", line 4, in f\n    1 / 0\n…",

@@ -187,11 +187,30 @@ async def run_async(codes, names):
     return value
 
 
+def run_loop(main):
+    """asyncio.run, without the three turns of the loop at its end in which it ends nothing when there is nothing."""
+    import asyncio
+
+    if not hasattr(asyncio, "Runner"):  # before 3.11
+        return asyncio.run(main)
+    runner, nothing = asyncio.Runner(), False
+    try:
+        value = runner.run(main)
+        loop = runner.get_loop()
+        left = getattr(loop, "_asyncgens", True) or getattr(loop, "_default_executor", True) or asyncio.all_tasks(loop)
+        nothing = not left
+        return value
+    finally:
+        if nothing:
+            asyncio.set_event_loop(None)
+            loop.close()
+        else:
+            runner.close()
+
+
 def run(codes, names):
     if any(c.co_flags & COROUTINE for c in codes):
-        import asyncio
-
-        return asyncio.run(run_async(codes, names))
+        return run_loop(run_async(codes, names))
     for c in codes:
         value = eval(c, names)
     return value

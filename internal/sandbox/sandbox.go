@@ -160,8 +160,8 @@ func (s *Sandbox) launch(ctx context.Context, r Recipe) {
 func (s *Sandbox) ended(exit oci.Exit, err error) {
 	s.end.Do(func() {
 		s.exit, s.failed = exit, err
-		closeAll(append(s.guest.Extra, s.guest.Stdout, s.guest.Stderr)...)
 		close(s.exited)
+		closeAll(append(s.guest.Extra, s.guest.Stdout, s.guest.Stderr)...)
 	})
 }
 
