@@ -67,7 +67,7 @@ type Streams struct {
 	Exited func(Exit)
 }
 
-// Exit is how a container ended, by the host's own observation.
+// Exit is how a container ended, by the host's own observation; of an engine's container the code is that of its pid 1.
 type Exit struct {
 	// Code is the exit code of the command, 128 plus the number of the signal that ended it.
 	Code int

@@ -27,8 +27,10 @@ func growPipe(w *os.File) {
 
 // limitChild takes from this process, the child, what it does not need.
 func limitChild() error {
-	// It decodes into buffers that it keeps, so that there is little to collect, and each collection costs it a millisecond.
+	// It decodes into buffers that it keeps, so that there is little to collect, and each collection costs it a millisecond;
+	// but for decoders with the large windows that an image may ask for.
 	debug.SetGCPercent(200)
+	debug.SetMemoryLimit(softMemory)
 	for what, n := range map[int]uint64{
 		unix.RLIMIT_CORE:   0,
 		unix.RLIMIT_FSIZE:  maxBytes,

@@ -8,8 +8,11 @@ import (
 )
 
 // These calls are made some thousand times for an image, and do not tell Go's scheduler: of one that takes 20 µs it thinks
-// that it waits, and gives another thread its place, which costs more than the call. What does wait, when the kernel slows
-// down who writes faster than the disk, holds up one of the unpacker's two threads, and nothing else in its process.
+// that it waits, and gives another thread its place, which costs more than the call. A large write does tell it: that is where
+// the kernel makes wait who writes faster than the disk, and others can go on meanwhile.
+
+// largeWrite is where the scheduler's part begins not to matter.
+const largeWrite = 32 << 10
 
 // createFile makes a file whose name has to be free, for writing.
 func createFile(dir int, name string, mode uint32) (int, error) {
@@ -27,6 +30,9 @@ func createFile(dir int, name string, mode uint32) (int, error) {
 }
 
 func writeFile(fd int, b []byte) (int, error) {
+	if len(b) >= largeWrite {
+		return unix.Write(fd, b)
+	}
 	n, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
 	return int(n), orNil(errno) //nolint:gosec // at most len(b), or -1
 }

@@ -51,8 +51,10 @@ const (
 	// of connections, and each layer costs a few MB of memory.
 	maxStreams = 4
 
-	// maxWindow is the memory a zstd frame may ask for: what `zstd --long` (27) makes.
-	maxWindow = 128 << 20
+	// maxWindow is the memory a zstd frame may ask for: what `zstd --long` (27) makes. softMemory is what the unpacker has
+	// before it collects garbage all the time; usual images need a sixth.
+	maxWindow  = 128 << 20
+	softMemory = 256 << 20
 
 	// maxEnv and maxEnvBytes: the kernel refuses a single string above 128 KiB; engines set a dozen variables.
 	maxEnv      = 512

@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A staged layer is one whose turn has not come: it has been read before all of those below it were. The contents of
-// its files are written already, beside the tree; everything else is a log of what to do.
+// A staged layer is one whose turn has not come: it has been read before all of those below it were. Its files have been
+// made already, beside the tree (fileWriter may still be filling the last of them); everything else is a log of what to do.
 //
 // When its turn comes the log is replayed, in its order, by the code that would have unpacked the archive, with a
 // rename where that would have written a file. So the tree is the same as if all layers had been unpacked one after the

@@ -18,7 +18,6 @@ import (
 // unpackers are the two ways a path is resolved.
 var unpackers = map[string]bool{"openat2": false, "securejoin": true}
 
-// applyAll applies layers one after the other.
 // apply unpacks the tar stream r as the layer that has begun.
 func (t *tree) apply(ctx context.Context, r io.Reader) error {
 	w := newFileWriter(false)
@@ -34,6 +33,7 @@ func (t *tree) apply(ctx context.Context, r io.Reader) error {
 	return err
 }
 
+// applyAll applies layers one after the other.
 func applyAll(t testing.TB, root string, noOpenat2 bool, layers ...[]byte) error {
 	t.Helper()
 	tr, err := openTree(root)

@@ -74,7 +74,7 @@ func doctor(ctx context.Context, out io.Writer, asJSON bool) error {
 	}
 	checks = append(checks, image)
 	before := doctorExit(checks)
-	if before == exitSick && image.Status == host.OK && engine == nil && (cfg.Runtime == "auto" || cfg.Runtime == "") && len(newAuto(cfg, host.Options{Logger: log}).candidates) > 1 {
+	if before == exitSick && image.Status == host.OK && engine == nil && (cfg.Runtime == "auto" || cfg.Runtime == "") && len(candidates(cfg, host.Options{Logger: log}, runtime.GOOS, exec.LookPath)) > 1 {
 		before = exitWeak // another runtime may do
 	}
 	run := checkRun(ctx, cfg, log, before)

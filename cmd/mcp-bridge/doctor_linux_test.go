@@ -145,22 +145,32 @@ func TestDoctorAsUser(t *testing.T) {
 	})
 }
 
-// TestDoctorWithoutUserNamespaces: the first step that fails has its cause and its fix, and the rest is not tried.
+// TestDoctorWithoutUserNamespaces: the first step that fails has its cause and its fix, and the rest is not tried, unless there
+// is another runtime, which may do.
 func TestDoctorWithoutUserNamespaces(t *testing.T) {
 	needSandbox(t)
-	dir := openTemp(t)
-	cmd := bridgeCommand(t, environment(filepath.Join(dir, "state"), "TMPDIR="+dir, "PATH=/nowhere")) // no podman to run it instead
-	// The setting is of each user namespace.
-	cmd.Args = []string{"sh", "-c", `echo 0 >/proc/sys/user/max_user_namespaces && exec "$0" doctor --json`, cmd.Path}
-	cmd.Path = "/bin/sh"
-	one := func(id int) []syscall.SysProcIDMap { return []syscall.SysProcIDMap{{HostID: id, Size: 1}} }
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER, UidMappings: one(os.Geteuid()), GidMappings: one(os.Getegid())}
-	steps, code := diagnose(t, cmd)
-	if s := steps["user namespace"]; code != 2 || s.Status != "failed" || !strings.Contains(s.Detail, "user.max_user_namespaces=0") || !strings.Contains(s.Fix, "user.max_user_namespaces=15000") {
-		t.Errorf("exit code %d: %+v", code, s)
-	}
-	if steps["seccomp filter"].Status != "skipped" || steps["run"].Status != "skipped" {
-		t.Errorf("%+v", steps)
+	for _, other := range []bool{false, true} {
+		dir := openTemp(t)
+		want := "skipped"
+		if other {
+			want = "failed"
+			if err := os.WriteFile(filepath.Join(dir, "crun"), []byte("#!/bin/sh\nexit 1\n"), 0o755); err != nil { //nolint:gosec // a program
+				t.Fatal(err)
+			}
+		}
+		cmd := bridgeCommand(t, environment(filepath.Join(dir, "state"), "TMPDIR="+dir, "PATH="+dir))
+		// The setting is of each user namespace.
+		cmd.Args = []string{"sh", "-c", `echo 0 >/proc/sys/user/max_user_namespaces && exec "$0" doctor --json`, cmd.Path}
+		cmd.Path = "/bin/sh"
+		one := func(id int) []syscall.SysProcIDMap { return []syscall.SysProcIDMap{{HostID: id, Size: 1}} }
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER, UidMappings: one(os.Geteuid()), GidMappings: one(os.Getegid())}
+		steps, code := diagnose(t, cmd)
+		if s := steps["user namespace"]; code != 2 || s.Status != "failed" || !strings.Contains(s.Detail, "user.max_user_namespaces=0") || !strings.Contains(s.Fix, "user.max_user_namespaces=15000") {
+			t.Errorf("exit code %d: %+v", code, s)
+		}
+		if steps["seccomp filter"].Status != "skipped" || steps["run"].Status != want {
+			t.Errorf("another runtime %t: %+v", other, steps)
+		}
 	}
 }
 

@@ -63,14 +63,14 @@ func (s *stub) Nested() bool { return false }
 func TestAuto(t *testing.T) {
 	cannot := &oci.HostError{Missing: "no user namespaces", Fix: "mend it"}
 	newStubs := func(errs ...error) (*auto, []*stub) {
-		a := &auto{log: slog.New(slog.DiscardHandler)}
+		var all []candidate
 		var stubs []*stub
 		for i, err := range errs {
 			s := &stub{err: err}
 			stubs = append(stubs, s)
-			a.candidates = append(a.candidates, candidate{[]string{"direct", "podman", "docker"}[i], func() host.Launcher { return s }})
+			all = append(all, candidate{[]string{"direct", "podman", "docker"}[i], func() host.Launcher { return s }})
 		}
-		return a, stubs
+		return &auto{log: slog.New(slog.DiscardHandler), candidates: all[:1:1], rest: func() []candidate { return all[1:] }}, stubs
 	}
 	run := func(a *auto) error {
 		_, err := a.Run(t.Context(), oci.Container{}, oci.Streams{})

@@ -249,6 +249,28 @@ func openFiles(pid int) []string {
 	return out
 }
 
+// idleFiles is what a bridge has open when no sandbox is: not even the one in which it compiles an image's modules, some time
+// after the first run.
+func (s *server) idleFiles() (files []string) {
+	s.t.Helper()
+	if err := eventually(func() error {
+		before := files
+		files = openFiles(s.pid())
+		for _, f := range files {
+			if strings.HasSuffix(f, ".json") {
+				return fmt.Errorf("the record of a container is open: %s", f)
+			}
+		}
+		if !slices.Equal(before, files) {
+			return fmt.Errorf("open were %v, are %v", before, files)
+		}
+		return nil
+	}); err != nil {
+		s.t.Error(err)
+	}
+	return files
+}
+
 // checkNothingLeft looks for everything that a bridge which has ended might have left.
 func checkNothingLeft(t testing.TB, pid int, stateDir string, cgroupsBefore map[string]bool) {
 	t.Helper()

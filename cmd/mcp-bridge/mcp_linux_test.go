@@ -294,7 +294,7 @@ func TestCancelWhileStarting(t *testing.T) {
 	s := startServer(t)
 	s.checkAlive()
 	s.checkIdle()
-	fds := openFiles(s.pid())
+	fds := s.idleFiles()
 	const workers, each = 4, 30
 	var calls sync.WaitGroup
 	for worker := range workers {

@@ -79,6 +79,8 @@ var sandboxed = []struct {
 	{name: "await cancels the rest", code: "import asyncio\nasync def f():\n    try:\n        await asyncio.Event().wait()\n    finally:\n        print('cancelled')\nt = asyncio.create_task(f())\nawait asyncio.sleep(0)", stdout: "cancelled\n"},
 	{name: "await closes generators", code: "async def f():\n    try:\n        yield 1\n    finally:\n        print('closed')\ng = f()\nawait g.__anext__()", stdout: "closed\n", result: `1`},
 	{name: "await waits for the executor", code: "import asyncio, time\nx = asyncio.get_running_loop().run_in_executor(None, lambda: (time.sleep(0.1), print('worked')))\nawait asyncio.sleep(0)", stdout: "worked\n"},
+	{name: "await runs callbacks", code: "import asyncio\nasync def work():\n    return 5\nawait asyncio.sleep(0)\nt = asyncio.create_task(work())\nt.add_done_callback(lambda t: print(t.result()))", stdout: "5\n"},
+	{name: "await ends generators of tasks", code: "import asyncio\nasync def f():\n    try:\n        yield 1\n        yield 2\n    finally:\n        print('closed')\nasync def work():\n    async for x in f():\n        break\nawait asyncio.sleep(0)\nt = asyncio.create_task(work())\nNone", stdout: "closed\n"},
 	{name: "await closes its loop", code: "import asyncio, atexit, warnings\nwarnings.simplefilter('error')\nloop = asyncio.get_running_loop()\natexit.register(lambda: print(loop.is_closed(), loop is None))\nawait asyncio.sleep(0)", stdout: "True False\n"},
 	{
 		name: "await error", code: "import asyncio\nasync def f():\n    await asyncio.sleep(0)\n    1 / 0\n\nawait f()\n", exit: 1,

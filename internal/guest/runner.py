@@ -197,8 +197,8 @@ def run_loop(main):
     try:
         value = runner.run(main)
         loop = runner.get_loop()
-        left = getattr(loop, "_asyncgens", True) or getattr(loop, "_default_executor", True) or asyncio.all_tasks(loop)
-        nothing = not left
+        nothing = not any(getattr(loop, n, True) for n in ("_asyncgens", "_default_executor", "_ready", "_scheduled"))
+        nothing = nothing and not asyncio.all_tasks(loop)
         return value
     finally:
         if nothing:

@@ -244,8 +244,9 @@ type engineRun struct {
 	settled bool   // the multiplexer has said how the command ended,
 	status  uint32 // namely so
 	oom     *oomWatch
-	killed  bool      // by the kernel, for want of memory
-	told    *oci.Exit // to Exited, before the client has ended
+	killed  bool          // by the kernel, for want of memory
+	told    *oci.Exit     // to Exited, before the client has ended
+	dead    chan struct{} // closed when that is known
 }
 
 // run starts the client and waits until the container is gone.
@@ -280,10 +281,20 @@ func (r *engineRun) run(ctx context.Context, args []string) (oci.Exit, error) {
 	alive, ended := context.WithCancel(context.WithoutCancel(ctx)) // as long as the client is
 	defer ended()
 	var killer sync.WaitGroup
+	r.dead = make(chan struct{})
 	killer.Go(func() {
 		select {
 		case <-alive.Done():
+		case <-r.dead:
 		case <-ctx.Done():
+		}
+		select {
+		case <-alive.Done():
+		case <-r.dead: // there is nothing to be killed, only a client that cleans up
+			patience, cancel := context.WithTimeout(alive, engineStart)
+			defer cancel()
+			r.giveUp(patience, alive, cmd)
+		default:
 			toClient.Close()
 			r.kill(alive, cmd)
 		}
@@ -334,8 +345,8 @@ func (r *engineRun) run(ctx context.Context, args []string) (oci.Exit, error) {
 }
 
 // tell says how the command has ended, once it is known that nothing of the container runs any more: what the engine has to
-// do then takes it longer than a small script. It is this machine's kernel that says so; the code is the multiplexer's word,
-// with which a script can lie about nobody's but its own.
+// do then takes it longer than a small script. It is this machine's kernel that says so. The code is the multiplexer's word,
+// which the engine would only hand on: a script can lie with it, about nobody's code but its own.
 func (r *engineRun) tell(alive context.Context) {
 	exit := oci.Exit{Limits: r.limits}
 	switch sig := syscall.Signal(r.status & 127); {
@@ -352,6 +363,7 @@ func (r *engineRun) tell(alive context.Context) {
 	}
 	exit.OOM = killed
 	r.told = &exit
+	close(r.dead)
 	if r.s.Exited != nil {
 		r.s.Exited(exit)
 	}
@@ -369,14 +381,19 @@ func (r *engineRun) kill(alive context.Context, cmd *exec.Cmd) {
 	// Before the container runs this fails, and the end of its lifeline will be the first that it hears.
 	_, err := r.e.output(ctx, "kill", "--signal", "KILL", r.name)
 	r.e.opts.Logger.Debug("killed a container", "name", r.name, "error", err)
-	<-ctx.Done()
+	r.giveUp(ctx, alive, cmd)
+}
+
+// giveUp kills the client if that has not ended when patience has.
+func (r *engineRun) giveUp(patience, alive context.Context, cmd *exec.Cmd) {
+	<-patience.Done()
 	if alive.Err() == nil {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 	}
 }
 
-// end is how the container has ended, when its client has. What the client says is the host's observation; what the
-// multiplexer says tells a signal from an exit code, if both fit.
+// end is how the container has ended, when its client has: as it was told already, or else as the client says, which is the
+// host's observation. What the multiplexer says then tells a signal from an exit code, if both fit.
 func (r *engineRun) end(ctx context.Context, ps *os.ProcessState, werr, frames error, words string) (oci.Exit, error) {
 	r.e.opts.Logger.Debug("a container has ended", "name", r.name, "client", ps, "words", words)
 	code, remote, cleanup := ps.ExitCode(), !r.plan.local(), context.WithoutCancel(ctx)

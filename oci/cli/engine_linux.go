@@ -83,12 +83,14 @@ func watchOOM(pidFile string) *oomWatch {
 		return w
 	}
 	w.watcher.Go(func() {
-		rerr := raw.Read(func(fd uintptr) bool {
+		dead := false
+		_ = raw.Read(func(fd uintptr) bool {
 			n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
-			return n > 0 || err != nil && err != unix.EINTR
+			dead = n > 0
+			return dead || err != nil && err != unix.EINTR
 		})
 		w.look()
-		if rerr == nil {
+		if dead {
 			close(w.dead)
 		}
 	})

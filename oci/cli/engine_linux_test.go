@@ -265,28 +265,39 @@ func TestEngineKilledBridge(t *testing.T) {
 	}
 }
 
-// TestEngineAnswersEarly: how a command has ended is told, and its streams end, when nothing of the container runs any more,
-// however long the client takes behind that; Run returns the same.
+// TestEngineAnswersEarly: how a command has ended is told, and its streams end, when nothing of the container runs any more and
+// all that it printed has been taken, however long the client takes behind that; Run returns the same. Who is told cancels, as
+// the bridge does.
 func TestEngineAnswersEarly(t *testing.T) {
 	needs(t, "podman")
 	dir := t.TempDir()
-	fifo, program := filepath.Join(dir, "fifo"), filepath.Join(dir, "podman")
-	if err := unix.Mkfifo(fifo, 0o600); err != nil {
-		t.Fatal(err)
+	done, may, program := filepath.Join(dir, "done"), filepath.Join(dir, "may"), filepath.Join(dir, "podman")
+	for _, fifo := range []string{done, may} {
+		if err := unix.Mkfifo(fifo, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
-	// The client of a container ends when it may.
-	script := fmt.Sprintf("#!/bin/sh\npodman \"$@\"\ncode=$?\nfor a; do case $a in run) read line <%s; break ;; ps|rm|kill) break ;; esac; done\nexit $code\n", fifo)
+	// The client of a container says that it is done, and ends when it may.
+	script := fmt.Sprintf("#!/bin/sh\npodman \"$@\"\ncode=$?\nfor a; do case $a in run) : >%s; : <%s; break ;; ps|rm|kill) break ;; esac; done\nexit $code\n", done, may)
 	if err := os.WriteFile(program, []byte(script), 0o755); err != nil {
 		t.Fatal(err)
+	}
+	open := func(fifo string, how int) { // waits for the other end to be opened
+		f, err := os.OpenFile(fifo, how, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
 	}
 	options := host.Options{StateDir: filepath.Join(dir, "state"), AllowWeakLimits: os.Geteuid() != 0}
 	e := NewEngine(EngineOptions{Options: options, Kind: Podman, Program: program})
 	defer e.Close()
+	const much = 200_000 // more than a pipe holds, and less than the multiplexer is let to send
 	for code, want := range map[string]oci.Exit{
-		"print('whole')": {},
-		"import os, sys\nprint('whole', flush=True)\nif os.fork() == 0:\n    while True: pass\nos._exit(3)": {Code: 3},
-		"import os\nprint('whole', flush=True)\nos.kill(os.getpid(), 15)":                                   {Code: 128 + 15, Signal: 15},
-		"print('whole', flush=True)\nb = []\nwhile True: b.append(bytearray(1 << 20))":                      {Code: 137, Signal: 9, OOM: true},
+		"print('x' * 200_000, end='')": {},
+		"import os, sys\nprint('x' * 200_000, end='', flush=True)\nif os.fork() == 0:\n    while True: pass\nos._exit(3)": {Code: 3},
+		"import os\nprint('x' * 200_000, end='', flush=True)\nos.kill(os.getpid(), 15)":                                   {Code: 128 + 15, Signal: 15},
+		"print('x' * 200_000, end='', flush=True)\nb = []\nwhile True: b.append(bytearray(1 << 20))":                      {Code: 137, Signal: 9, OOM: true},
 	} {
 		if want.OOM && os.Geteuid() != 0 && !unifiedCgroups() {
 			continue
@@ -300,11 +311,16 @@ func TestEngineAnswersEarly(t *testing.T) {
 			exit oci.Exit
 			err  error
 		}
+		ctx, cancel := context.WithCancel(t.Context())
 		told, returned := make(chan oci.Exit, 2), make(chan outcome, 1)
 		go func() {
-			exit, err := e.Run(t.Context(), c, oci.Streams{Stdout: w, Exited: func(e oci.Exit) { w.Close(); told <- e }})
+			exit, err := e.Run(ctx, c, oci.Streams{Stdout: w, Exited: func(e oci.Exit) { w.Close(); told <- e; cancel() }})
 			returned <- outcome{exit, err}
 		}()
+		open(done, os.O_RDONLY)
+		if len(told) > 0 {
+			t.Errorf("%q: told of its end before all was read", code)
+		}
 		out, _ := io.ReadAll(r)
 		exit := <-told
 		select {
@@ -312,17 +328,12 @@ func TestEngineAnswersEarly(t *testing.T) {
 			t.Errorf("%q: Run has returned %+v while the client was there", code, o)
 		default:
 		}
-		may, err := os.OpenFile(fifo, os.O_WRONLY, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		fmt.Fprintln(may)
-		may.Close()
+		open(may, os.O_WRONLY)
 		o := <-returned
 		r.Close()
 		want.Limits = exit.Limits
-		if string(out) != "whole\n" || exit != want || o.exit != want || o.err != nil || len(told) > 0 {
-			t.Errorf("%q: printed %q, told %+v and %d times more, returned %+v, want %+v", code, out, exit, len(told), o, want)
+		if len(out) != much || exit != want || o.exit != want || o.err != nil || len(told) > 0 {
+			t.Errorf("%q: printed %d bytes, told %+v and %d times more, returned %+v, want %+v", code, len(out), exit, len(told), o, want)
 		}
 	}
 	if left := containersOf(t, e.state.name); len(left) > 0 {

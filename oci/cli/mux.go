@@ -86,7 +86,7 @@ type muxHost struct {
 	channels []*muxChannel
 
 	hello   func()              // called once, with the first frame
-	settled func(status uint32) // called once, with the last frame
+	settled func(status uint32) // called once, after the last frame, when all that came out has been handed on
 
 	sending sync.Mutex
 	to      *os.File
@@ -194,7 +194,7 @@ func (m *muxHost) run(to io.Closer, from io.Reader) error {
 		}
 	}
 	r := bufio.NewReaderSize(from, muxChunk+muxHeader)
-	err := m.read(r)
+	status, ended, err := m.read(r)
 	if err == nil {
 		m.settle()
 	}
@@ -202,7 +202,8 @@ func (m *muxHost) run(to io.Closer, from io.Reader) error {
 	to.Close() // the lifeline, and what a pump may hang on
 	m.pumps.Wait()
 	m.closeFiles()
-	if err == nil {
+	if ended {
+		m.settled(status)
 		if _, rerr := r.ReadByte(); rerr == nil {
 			err = errors.New("a frame behind the last one")
 		}
@@ -223,35 +224,35 @@ func (m *muxHost) abandon() {
 	m.changed.Broadcast()
 }
 
-// read takes the frames of the container, to the last.
-func (m *muxHost) read(r *bufio.Reader) error {
+// read takes the frames of the container, to the last, which has the wait status of the command; ended says that it came.
+func (m *muxHost) read(r *bufio.Reader) (status uint32, ended bool, err error) {
 	payload := make([]byte, muxChunk)
 	greeted := false
 	for {
 		var header [muxHeader]byte
 		if _, err := io.ReadFull(r, header[:]); err == io.EOF { //nolint:errorlint // io.ReadFull's own
-			return nil
+			return 0, false, nil
 		} else if err != nil {
-			return muxCut(err)
+			return 0, false, muxCut(err)
 		}
 		if !greeted && header[0] != muxHello {
 			rest, _ := r.Peek(min(r.Buffered(), 200))
-			return fmt.Errorf("it begins in the wrong place, with %q", append(header[:], rest...))
+			return 0, false, fmt.Errorf("it begins in the wrong place, with %q", append(header[:], rest...))
 		}
 		kind, n, size := header[0], int(header[1]), binary.BigEndian.Uint32(header[2:])
 		var data []byte
 		if kind == muxData || kind == muxExit {
 			if size > muxChunk {
-				return fmt.Errorf("a frame of %d bytes", size)
+				return 0, false, fmt.Errorf("a frame of %d bytes", size)
 			}
 			data = payload[:size]
 			if _, err := io.ReadFull(r, data); err != nil {
-				return muxCut(err)
+				return 0, false, muxCut(err)
 			}
 		}
 		switch {
 		case greeted && kind == muxHello:
-			return fmt.Errorf("a frame %q in the wrong place", kind)
+			return 0, false, fmt.Errorf("a frame %q in the wrong place", kind)
 		case kind == muxHello:
 			greeted = true
 			m.hello()
@@ -261,15 +262,14 @@ func (m *muxHost) read(r *bufio.Reader) error {
 			m.mu.Unlock()
 		case kind == muxExit:
 			if len(data) != 4 {
-				return fmt.Errorf("a wait status of %d bytes", len(data))
+				return 0, false, fmt.Errorf("a wait status of %d bytes", len(data))
 			}
-			m.settled(binary.BigEndian.Uint32(data))
-			return nil
+			return binary.BigEndian.Uint32(data), true, nil
 		case n >= len(m.channels):
-			return fmt.Errorf("a frame for channel %d", n)
+			return 0, false, fmt.Errorf("a frame for channel %d", n)
 		default:
 			if err := m.take(kind, n, int(size), data); err != nil {
-				return err
+				return 0, false, err
 			}
 		}
 	}
