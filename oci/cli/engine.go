@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -158,7 +159,11 @@ func (e *Engine) Run(ctx context.Context, c oci.Container, s oci.Streams) (oci.E
 		return oci.Exit{}, fmt.Errorf("internal error: %s cannot run a container of rootfs %q and image %q here", e.opts.Kind, c.Rootfs, c.Image)
 	}
 	if c.Rootfs != "" {
-		if _, err := os.Stat(c.Rootfs); err != nil {
+		var err error
+		if c.Rootfs, err = filepath.Abs(c.Rootfs); err == nil { // the client has another working directory
+			_, err = os.Stat(c.Rootfs)
+		}
+		if err != nil {
 			return oci.Exit{}, &oci.StartError{Step: "image", Err: err}
 		}
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -70,4 +71,44 @@ func BenchmarkPodman(b *testing.B) {
 	b.ReportMetric(median(ours), "ours-ms")
 	b.ReportMetric(median(answer)/median(alone), "answer/alone")
 	b.ReportMetric(median(ours)/median(alone), "ours/alone")
+}
+
+// BenchmarkPodmanWaiting is what podman adds to a warm call: from a word to a Python that waits in a container to the answer.
+func BenchmarkPodmanWaiting(b *testing.B) {
+	needs(b, "podman")
+	e := newPodman(b, filepath.Join(b.TempDir(), "state"))
+	defer e.Close()
+	c := ocitest.Python("print('ready', flush=True)\ninput()\nprint(1)")
+	var took time.Duration
+	for i := 0; b.Loop(); i++ {
+		c.ID = fmt.Sprintf("waiting-%d", i)
+		var files []*os.File
+		for range 2 {
+			r, w, err := os.Pipe()
+			if err != nil {
+				b.Fatal(err)
+			}
+			files = append(files, r, w)
+		}
+		in, word, out, printed := files[0], files[1], files[2], files[3]
+		ended := make(chan error, 1)
+		go func() {
+			_, err := e.Run(b.Context(), c, oci.Streams{Stdin: in, Stdout: printed, Exited: func(oci.Exit) { printed.Close() }})
+			ended <- err
+		}()
+		if _, err := io.ReadFull(out, make([]byte, len("ready\n"))); err != nil {
+			b.Fatal(err)
+		}
+		began := time.Now()
+		fmt.Fprintln(word)
+		rest, err := io.ReadAll(out)
+		took += time.Since(began)
+		if err := errors.Join(err, <-ended); err != nil || string(rest) != "1\n" {
+			b.Fatalf("%q, %v", rest, err)
+		}
+		for _, f := range []*os.File{in, word, out} {
+			f.Close()
+		}
+	}
+	b.ReportMetric(float64(took)/float64(b.N)/float64(time.Millisecond), "answer-ms")
 }

@@ -35,19 +35,19 @@ func unifiedCgroups() bool {
 	return unix.Statfs("/sys/fs/cgroup", &fs) == nil && fs.Type == unix.CGROUP2_SUPER_MAGIC
 }
 
-// An oomWatch sees the end of a container's pid 1, and counts its processes that the kernel has killed for want of memory.
+// A firstWatch sees the end of a container's pid 1, and counts its processes that the kernel has killed for want of memory.
 // The cgroup that says so goes soon after the container, so it is looked at when pid 1 ends.
-type oomWatch struct {
+type firstWatch struct {
 	events, pid1 *os.File
 	most         atomic.Int64
 	watcher      sync.WaitGroup
 	dead         chan struct{} // closed when pid 1 is: then no process of the container is left
 }
 
-// watchOOM finds the container by the file in which its monitor has written the number of its first process. What cannot be
+// watchFirst finds the container by the file in which its monitor has written the number of its first process. What cannot be
 // found is not watched.
-func watchOOM(pidFile string) *oomWatch {
-	w := &oomWatch{dead: make(chan struct{})}
+func watchFirst(pidFile string) *firstWatch {
+	w := &firstWatch{dead: make(chan struct{})}
 	text, err := os.ReadFile(pidFile)
 	if err != nil {
 		return w
@@ -98,7 +98,7 @@ func watchOOM(pidFile string) *oomWatch {
 }
 
 // look reads the count. One that cannot be read is that of a cgroup which is gone, and was looked at before.
-func (w *oomWatch) look() {
+func (w *firstWatch) look() {
 	if w == nil || w.events == nil {
 		return
 	}
@@ -118,7 +118,7 @@ func (w *oomWatch) look() {
 
 // died waits until pid 1 has; false if alive ends before, or if there was nothing to watch. killed says whether there was a
 // kill.
-func (w *oomWatch) died(alive context.Context) (killed, ok bool) {
+func (w *firstWatch) died(alive context.Context) (killed, ok bool) {
 	select {
 	case <-w.dead:
 		return w.most.Load() > 0, true
@@ -128,7 +128,7 @@ func (w *oomWatch) died(alive context.Context) (killed, ok bool) {
 }
 
 // close ends the watch and says whether there was a kill.
-func (w *oomWatch) close() bool {
+func (w *firstWatch) close() bool {
 	if w == nil {
 		return false
 	}

@@ -13,10 +13,10 @@ func hybridRuntime() string { return "" }
 
 func unifiedCgroups() bool { return true }
 
-type oomWatch struct{}
+type firstWatch struct{}
 
-func watchOOM(string) *oomWatch { return nil }
+func watchFirst(string) *firstWatch { return nil }
 
-func (*oomWatch) died(context.Context) (killed, ok bool) { return false, false }
+func (*firstWatch) died(context.Context) (killed, ok bool) { return false, false }
 
-func (*oomWatch) close() bool { return false }
+func (*firstWatch) close() bool { return false }

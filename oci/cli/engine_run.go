@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -27,9 +28,9 @@ type engineRun struct {
 
 	// These are the multiplexer's until it has ended.
 	greeted bool
-	settled bool   // the multiplexer has said how the command ended,
-	status  uint32 // namely so
-	oom     *oomWatch
+	settled bool          // the multiplexer has said how the command ended,
+	status  uint32        // namely so
+	first   *firstWatch   // of the container's pid 1
 	killed  bool          // by the kernel, for want of memory
 	told    *oci.Exit     // to Exited, before the client has ended
 	dead    chan struct{} // closed when that is known
@@ -50,6 +51,9 @@ func (r *engineRun) run(ctx context.Context, args []string) (oci.Exit, error) {
 	words := &lastWords{}
 	cmd := r.e.command(args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, out, words
+	if r.plan.pidFile != "" {
+		cmd.Dir = filepath.Dir(r.plan.pidFile) // where it is, its monitor makes a file "oom" when there is a kill
+	}
 	err = cmd.Start()
 	in.Close()
 	out.Close()
@@ -92,7 +96,7 @@ func (r *engineRun) run(ctx context.Context, args []string) (oci.Exit, error) {
 	r.mux.hello = func() {
 		slow.Stop()
 		r.greeted = true
-		r.oom = watchOOM(r.plan.pidFile)
+		r.first = watchFirst(r.plan.pidFile)
 		if r.s.Started != nil {
 			r.s.Started(0, r.limits) // what it is numbered here says nothing of when its output has come
 		}
@@ -125,29 +129,38 @@ func (r *engineRun) run(ctx context.Context, args []string) (oci.Exit, error) {
 	ended()
 	killer.Wait()
 	teller.Wait()
-	r.killed = r.oom.close()
+	r.killed = r.first.close()
 	_ = os.Remove(r.plan.pidFile)
 	return r.end(ctx, cmd.ProcessState, werr, frames, words.String())
+}
+
+// reported is how the command has ended by the word of the multiplexer, if that is a wait status.
+func (r *engineRun) reported() (exit oci.Exit, ok bool) {
+	exit.Limits = r.limits
+	switch sig := syscall.Signal(r.status & 127); {
+	case !r.settled:
+		return exit, false
+	case r.status>>8 <= 255 && sig == 0:
+		exit.Code = int(r.status >> 8)
+	case r.status>>8 == 0 && sig < 127:
+		exit.Code, exit.Signal = 128+int(sig), sig
+	default:
+		return exit, false
+	}
+	return exit, true
 }
 
 // tell says how the command has ended, once it is known that nothing of the container runs any more: what the engine has to
 // do then takes it longer than a small script. It is this machine's kernel that says so. The code is the multiplexer's word,
 // which the engine would only hand on: a script can lie with it, about nobody's code but its own.
 func (r *engineRun) tell(alive context.Context) {
-	exit := oci.Exit{Limits: r.limits}
-	switch sig := syscall.Signal(r.status & 127); {
-	case r.status>>8 <= 255 && sig == 0:
-		exit.Code = int(r.status >> 8)
-	case r.status>>8 == 0 && sig < 127:
-		exit.Code, exit.Signal = 128+int(sig), sig
-	default:
-		return // no wait status
-	}
-	killed, ok := r.oom.died(alive)
+	exit, ok := r.reported()
 	if !ok {
 		return
 	}
-	exit.OOM = killed
+	if exit.OOM, ok = r.first.died(alive); !ok {
+		return
+	}
 	r.told = &exit
 	close(r.dead)
 	if r.s.Exited != nil {
@@ -178,64 +191,66 @@ func (r *engineRun) giveUp(patience, alive context.Context, cmd *exec.Cmd) {
 	}
 }
 
-// end is how the container has ended, when its client has: as it was told already, or else as the client says, which is the
-// host's observation. What the multiplexer says then tells a signal from an exit code, if both fit.
-func (r *engineRun) end(ctx context.Context, ps *os.ProcessState, werr, frames error, words string) (oci.Exit, error) {
+// end is how the container has ended, when its client has, and sees to it that the engine keeps nothing of it.
+func (r *engineRun) end(ctx context.Context, ps *os.ProcessState, werr, frames error, words string) (exit oci.Exit, err error) {
 	r.e.opts.Logger.Debug("a container has ended", "name", r.name, "client", ps, "words", words)
-	code, remote, cleanup := ps.ExitCode(), !r.plan.local(), context.WithoutCancel(ctx)
-	cleanup, done := context.WithTimeout(cleanup, engineStart)
+	cleanup, done := context.WithTimeout(context.WithoutCancel(ctx), engineStart)
 	defer done()
-	gone := !remote && code >= 0 && r.greeted && (code != 125 || r.settled)
-	if remote && r.greeted {
-		if observed, oom, err := r.e.inspect(cleanup, r.name); err == nil {
-			code, r.killed = observed, oom
-		}
-	}
-	exit := oci.Exit{Code: code, Limits: r.limits, OOM: r.killed}
+	code := ps.ExitCode()
 	if r.told != nil {
 		exit = *r.told
-	}
-	switch {
-	case r.told != nil:
-	case r.settled && r.status&127 != 0 && code == 128+int(r.status&127):
-		exit.Signal = syscall.Signal(r.status & 127)
-	case !r.settled && code == 128+int(syscall.SIGKILL):
-		exit.Signal = syscall.SIGKILL
-	}
-	fits := !r.settled || r.status&127 != 0 && code == 128+int(r.status&127) || r.status&127 == 0 && code == int(r.status>>8)
-	var err error
-	switch {
-	case r.told != nil:
-		if frames != nil || code < 0 || !fits {
+		if frames != nil || code != exit.Code {
 			r.e.opts.Logger.Warn("the engine ended otherwise than its container", "name", r.name, "client", ps, "error", frames, "words", words)
 		}
-	case frames != nil && !r.greeted:
-		exit, err = oci.Exit{}, r.e.explain(cleanup, r.c, frames, words)
-	case frames != nil:
-		err = fmt.Errorf("%w: %w", errEngineFrames, frames)
-	case !r.greeted && ctx.Err() != nil && !errors.Is(context.Cause(ctx), errEngineSlow):
-		exit, err = oci.Exit{}, context.Cause(ctx)
-	case !r.greeted && ctx.Err() != nil:
-		exit, err = oci.Exit{}, r.e.failed(cleanup, context.Cause(ctx), words)
-	case !r.greeted:
-		exit, err = oci.Exit{}, r.e.explain(cleanup, r.c, werr, words)
-	case ctx.Err() != nil && !r.settled:
-		exit.Code, exit.Signal = 128+int(syscall.SIGKILL), syscall.SIGKILL
-	case code < 0 || !fits && code >= 125 && code <= 127:
-		err = r.e.failed(cleanup, fmt.Errorf("it lost its container: %v", werr), words)
-	}
-	if err == nil && r.told == nil && r.s.Exited != nil {
+	} else if exit, err = r.observed(ctx, cleanup, code, werr, frames, words); err == nil && r.s.Exited != nil {
 		r.s.Exited(exit)
 	}
-	if !gone {
-		if rerr := r.e.remove(cleanup, r.name); rerr != nil && !strings.Contains(strings.ToLower(rerr.Error()), "no such container") {
-			r.e.opts.Logger.Error("cannot remove container; the next start will try again", "name", r.name, "error", rerr)
-			if r.greeted || code < 0 { // else the client has not come so far
-				r.e.keepState()
-			}
+	if gone := r.plan.local() && code >= 0 && r.greeted && (code != 125 || r.settled); gone {
+		return exit, err
+	}
+	if rerr := r.e.remove(cleanup, r.name); rerr != nil && !strings.Contains(strings.ToLower(rerr.Error()), "no such container") {
+		r.e.opts.Logger.Error("cannot remove container; the next start will try again", "name", r.name, "error", rerr)
+		if r.greeted || code < 0 { // else the client has not come so far
+			r.e.keepState()
 		}
 	}
 	return exit, err
+}
+
+// observed is how a container has ended that nothing was told of yet. What the client says is the host's observation; what
+// the multiplexer says tells a signal from an exit code, if both fit.
+func (r *engineRun) observed(ctx, cleanup context.Context, code int, werr, frames error, words string) (oci.Exit, error) {
+	exit := oci.Exit{Code: code, Limits: r.limits, OOM: r.killed}
+	if !r.plan.local() && r.greeted {
+		if code, oom, err := r.e.inspect(cleanup, r.name); err == nil {
+			exit.Code, exit.OOM = code, oom
+		}
+	}
+	reported, ok := r.reported()
+	fits := !r.settled || ok && reported.Code == exit.Code
+	switch {
+	case r.settled && fits:
+		exit.Signal = reported.Signal
+	case !r.settled && exit.Code == 128+int(syscall.SIGKILL):
+		exit.Signal = syscall.SIGKILL
+	}
+	switch {
+	case frames != nil && !r.greeted:
+		return oci.Exit{}, r.e.explain(cleanup, r.c, frames, words)
+	case frames != nil:
+		return exit, fmt.Errorf("%w: %w", errEngineFrames, frames)
+	case !r.greeted && ctx.Err() != nil && !errors.Is(context.Cause(ctx), errEngineSlow):
+		return oci.Exit{}, context.Cause(ctx)
+	case !r.greeted && ctx.Err() != nil:
+		return oci.Exit{}, r.e.failed(cleanup, context.Cause(ctx), words)
+	case !r.greeted:
+		return oci.Exit{}, r.e.explain(cleanup, r.c, werr, words)
+	case ctx.Err() != nil && !r.settled:
+		exit.Code, exit.Signal = 128+int(syscall.SIGKILL), syscall.SIGKILL
+	case exit.Code < 0 || !fits && exit.Code >= 125 && exit.Code <= 127:
+		return exit, r.e.failed(cleanup, fmt.Errorf("it lost its container: %v", werr), words)
+	}
+	return exit, nil
 }
 
 // keepState leaves the state directory to the next start, which removes the containers that could not be removed.

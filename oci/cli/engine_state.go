@@ -28,8 +28,11 @@ type engineState struct {
 }
 
 func openEngineState(top string, kind EngineKind) (*engineState, error) {
+	top, err := filepath.Abs(top) // the client has another working directory
+	if err != nil {
+		return nil, fmt.Errorf("cannot find the state directory: %w", err)
+	}
 	s := &engineState{top: top, parent: filepath.Join(top, string(kind)), name: strings.ToLower(rand.Text())}
-	var err error
 	unlocked := filepath.Join(s.parent, "new-"+s.name) // it gets its name when no other start can take it for a dead one's
 	for range 3 {                                      // another one that ends removes the parent
 		if err = os.MkdirAll(s.parent, 0o700); err != nil {
