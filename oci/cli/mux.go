@@ -235,6 +235,9 @@ func (m *muxHost) read(r *bufio.Reader) (status uint32, ended bool, err error) {
 		} else if err != nil {
 			return 0, false, muxCut(err)
 		}
+		if !greeted && header[0] == muxExit {
+			return 0, false, errors.New("its command died before it began")
+		}
 		if !greeted && header[0] != muxHello {
 			rest, _ := r.Peek(min(r.Buffered(), 200))
 			return 0, false, fmt.Errorf("it begins in the wrong place, with %q", append(header[:], rest...))

@@ -17,12 +17,11 @@ for n, (way, r, w) in enumerate(PIPES):
     else:
         posix.close(r)
 
-wake, waker = posix.pipe()
-posix.set_blocking(wake, False)
-posix.set_blocking(waker, False)
+posix.set_blocking(WAKE, False)
+posix.set_blocking(WAKER, False)
 _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
 _signal.signal(_signal.SIGCHLD, lambda *_: None)
-_signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+_signal.set_wakeup_fd(WAKER, warn_on_full_buffer=False)
 posix.set_blocking(1, False)
 
 out, inside = bytearray(), bytearray()
@@ -114,7 +113,6 @@ def take(n):
 
 def serve():
     global said, dying
-    frame(104, 0, 0)
     while True:
         reap()
         for n in list(writers):
@@ -131,7 +129,7 @@ def serve():
         poll = select.poll()
         if not dying:
             poll.register(0, select.POLLIN)
-        poll.register(wake, select.POLLIN)
+        poll.register(WAKE, select.POLLIN)
         if out:
             poll.register(1, select.POLLOUT)
         what = {}
@@ -159,8 +157,8 @@ def serve():
                     pass
                 except OSError:
                     leave()
-            elif fd == wake:
-                posix.read(wake, 512)
+            elif fd == WAKE:
+                posix.read(WAKE, 512)
             elif what[fd] in readers:
                 take(what[fd])
             elif what[fd] in writers and event & select.POLLERR:
@@ -169,7 +167,4 @@ def serve():
                 del writers[what[fd]]
 
 
-try:
-    serve()
-finally:
-    posix._exit(137)  # whatever went wrong, nothing of the container is to live on
+serve()

@@ -4,9 +4,15 @@ import posix, sys
 def start():
     forward, ways, names, how, *args = sys.argv[1:]
     pipes = [(way, *posix.pipe()) for way in ways]
+    wake, waker = posix.pipe()
     command = posix.fork()
     if command:
-        exec(forward, {"COMMAND": command, "PIPES": pipes})
+        try:
+            exec(forward, {"COMMAND": command, "PIPES": pipes, "WAKE": wake, "WAKER": waker})
+        finally:
+            posix._exit(137)  # whatever went wrong, nothing of the container is to live on
+    # By the child, before the command: whatever that does to pid 1, which has yet to compile, it has been started.
+    posix.write(1, b"h\0\0\0\0\0")
     posix.setsid()
     ours = []
     for n, (way, r, w) in enumerate(pipes):
