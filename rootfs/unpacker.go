@@ -30,11 +30,6 @@ type jobLayer struct {
 	Algorithm digest.Algorithm `json:"algorithm"` // of the diff ID
 }
 
-// aheadBytes is what an only stream may decode ahead of what is written. Archives have large files, which are written
-// faster than they are decoded, and long rows of small ones, which are not: the one makes up for the other. Several
-// streams do that for each other, and need their memory for several decoders: each may have a part of its part.
-const aheadBytes = 8 << 20
-
 // A jobResult is what it found.
 type jobResult struct {
 	DiffIDs []digest.Digest `json:"diffIDs"`
@@ -54,11 +49,10 @@ func (e *layerError) Unwrap() error { return e.err }
 // An unpacker makes one tree of layers that arrive at the same time. Layers are applied in their order: the lowest that
 // is not finished has its turn and is written directly; those above it are staged meanwhile.
 type unpacker struct {
-	job     job
-	budget  budget
-	tree    *tree // belongs to the goroutine whose layer has its turn
-	umask0  bool
-	streams int
+	job    job
+	budget budget
+	tree   *tree // belongs to the goroutine whose layer has its turn
+	umask0 bool
 
 	turn   atomic.Int64 // changed with mu held
 	mu     sync.Mutex
@@ -75,7 +69,7 @@ func (j job) run(ctx context.Context, streams []io.ReadCloser, umask0 bool) (job
 		return jobResult{}, err
 	}
 	defer t.close()
-	u := &unpacker{job: j, tree: t, umask0: umask0, streams: len(streams), waits: map[int]*layerWriter{}}
+	u := &unpacker{job: j, tree: t, umask0: umask0, waits: map[int]*layerWriter{}}
 	u.result.DiffIDs = make([]digest.Digest, len(j.Layers))
 	defer u.closeWaiting()
 
@@ -134,7 +128,7 @@ func (u *unpacker) stream(ctx context.Context, r io.Reader) error {
 
 // read reads one layer to its end.
 func (u *unpacker) read(ctx context.Context, l *layerWriter, blob io.Reader) error {
-	r, err := newLayerReader(blob, u.job.Layers[l.n].Algorithm, l.quota.left, aheadBytes/(u.streams*u.streams))
+	r, err := newLayerReader(blob, u.job.Layers[l.n].Algorithm, l.quota.left)
 	if err != nil {
 		return err
 	}

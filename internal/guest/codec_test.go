@@ -71,6 +71,23 @@ func runningReader(t testing.TB, r io.Reader) *Reader {
 	return reader
 }
 
+// TestReaderCompiled: the code is handed over once, and is no message.
+func TestReaderCompiled(t *testing.T) {
+	frame := `{"type":"compiled","code":"00ff"}` + "\n"
+	r := readyReader(t, strings.NewReader(frame+runningLine+frame))
+	var got [][]byte
+	r.Compiled = func(code []byte) { got = append(got, code) }
+	if m, err := r.Read(); err != nil || m != (Running{}) || len(got) != 1 || string(got[0]) != "\x00\xff" {
+		t.Errorf("%#v, %v, %x", m, err, got)
+	}
+	if _, err := r.Read(); err == nil || len(got) != 1 {
+		t.Errorf("then %v, %x", err, got)
+	}
+	if _, err := readyReader(t, strings.NewReader(frame+frame)).Read(); err == nil || !strings.Contains(err.Error(), "wrong time") {
+		t.Errorf("twice: %v", err)
+	}
+}
+
 func TestVectors(t *testing.T) {
 	for _, v := range vectors(t) {
 		t.Run(v.Name, func(t *testing.T) {
@@ -102,7 +119,7 @@ func TestVectors(t *testing.T) {
 			}
 			text := func(field string) (s string) { json.Unmarshal(v.OK[field], &s); return s }
 			var want Message
-			switch m := m.(type) {
+			switch m.(type) {
 			case Stale:
 				want = Stale{}
 			case Warm:
@@ -110,10 +127,7 @@ func TestVectors(t *testing.T) {
 			case Running:
 				want = Running{}
 			case Ready:
-				want = Ready{text("python"), m.Compiled}
-				if (m.Compiled != nil) != strings.Contains(v.Frame, "compiled") {
-					t.Errorf("compiled is %v", m.Compiled)
-				}
+				want = Ready{text("python")}
 			case Call:
 				c := Call{Server: text("server"), Tool: text("tool"), Arguments: json.RawMessage(text("arguments"))}
 				json.Unmarshal(v.OK["id"], &c.ID)

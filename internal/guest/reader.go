@@ -19,8 +19,7 @@ type Stale struct{}
 
 // Ready says that the runner waits for its script. It is the first message but for a Stale, before any code of the user has run.
 type Ready struct {
-	Python   string // such as "3.11.2"
-	Compiled []byte // the runner for [Boot], after a start from source; else nil
+	Python string // such as "3.11.2"
 }
 
 // Warm answers [Writer.Warm].
@@ -74,6 +73,10 @@ func violation(format string, args ...any) error {
 // A Reader decodes the messages of one guest and holds it to the protocol. Read is for one goroutine; Warming and Running
 // may be called from another. Memory is bounded by a small multiple of [MaxFromGuest] whatever the guest sends.
 type Reader struct {
+	// Compiled, if not nil, is called by Read, before it returns what comes next, with the runner for [Boot] as a guest has
+	// compiled it that was sent source, in full or in part. That is before any code of the user has run.
+	Compiled func(code []byte)
+
 	r       *bufio.Reader
 	warming atomic.Bool
 	running atomic.Bool
@@ -81,6 +84,7 @@ type Reader struct {
 
 	state              int
 	stale              bool // the guest has said so
+	compiled           bool // it has come
 	lastID             int64
 	calls, maxCalls    int
 	bytes, maxBytes    int64
@@ -158,8 +162,39 @@ func (r *Reader) read() (Message, error) {
 				return nil, violation("a part within parts")
 			}
 		}
+		if kind == "compiled" {
+			if err := r.keep(fields); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		return r.message(kind, fields)
 	}
+}
+
+// keep takes compiled code. It is no message of its own, for there is nothing that has to wait for it.
+func (r *Reader) keep(fields []field) error {
+	if r.state != ready || r.compiled {
+		return violation("compiled at the wrong time")
+	}
+	r.compiled = true
+	var code []byte
+	err := decode("compiled", fields, map[string]func([]byte) error{
+		"code": func(b []byte) error {
+			text, err := asString("code", b)
+			if err != nil {
+				return err
+			}
+			if code, err = hex.DecodeString(text); err != nil || len(code) > MaxCompiled {
+				return violation("code is not hexadecimal, or longer than %d bytes", MaxCompiled)
+			}
+			return nil
+		},
+	}, "code")
+	if err == nil && r.Compiled != nil {
+		r.Compiled(code)
+	}
+	return err
 }
 
 // line returns the next line without its end, in memory of its own.
@@ -268,16 +303,6 @@ func parseReady(fields []field) (Message, error) {
 	err := decode("ready", fields, map[string]func([]byte) error{
 		"protocol": func(b []byte) (err error) { protocol, err = asInt("protocol", b); return err },
 		"python":   func(b []byte) (err error) { m.Python, err = asString("python", b); return err },
-		"compiled": func(b []byte) error {
-			text, err := asString("compiled", b)
-			if err != nil {
-				return err
-			}
-			if m.Compiled, err = hex.DecodeString(text); err != nil || len(m.Compiled) > MaxCompiled {
-				return violation("compiled is not hexadecimal, or longer than %d bytes", MaxCompiled)
-			}
-			return nil
-		},
 	}, "protocol", "python")
 	if err == nil && protocol != Protocol {
 		err = violation("the guest speaks protocol %d, not %d", protocol, Protocol)

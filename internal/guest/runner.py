@@ -383,6 +383,7 @@ def decode_run(text):
             code = eval('"%s"' % code, {})
         return code, name, rest[len(',"servers":') : -1] or "[]"
     message = loads(text)
+    load(RESULTS)
     encoder = Encoder(MAX_MESSAGE, 200, True)
     encoder.value(message.get("servers", []))
     return message["code"], message["filename"], "".join(encoder.out)
@@ -444,29 +445,33 @@ def start():
     for k in ("exit", "quit", "help", "copyright", "credits", "license"):
         setattr(sys.modules["builtins"], k, Late(k))
     extend_path()
-    more = ',"compiled":"%s"' % compiled.hex() if compiled else ""
-    send('{"type":"ready","protocol":1,"python":"%d.%d.%d"%s}' % (*sys.version_info[:3], more))
+    send('{"type":"ready","protocol":1,"python":"%d.%d.%d"}' % sys.version_info[:3])
+    if compiled:  # which the host takes while the script runs
+        send('{"type":"compiled","code":"%s"}' % compiled.hex())
     compile("", "", "exec")  # the first one takes 2 ms, which are better spent while nobody waits
     gc.freeze()  # so that collections, the one at the end too, look at the script's objects only
 
 
-def load_library():
-    """Run the library in our own namespace, once."""
-    global library
-    code, library = library, None
-    if type(code) is str:
-        code = compile(code, "<runner>", "exec", 0, True, 1)
-    elif code:
-        import marshal
+RESULTS, LIBRARY = 1, 2  # how many parts of more that takes
 
-        code = marshal.loads(code)
-    if code:
-        exec(code, globals())
+
+def load(count):
+    """Run so many parts of the runner in our own namespace, each once."""
+    for i in range(count):
+        code, more[i] = more[i], None
+        if type(code) is str:
+            code = compile(code, "<runner>", "exec", 0, True, 1)
+        elif code:
+            import marshal
+
+            code = marshal.loads(code)
+        if code:
+            exec(code, globals())
 
 
 def use_library():
     """From here on the script has MCP. What it is told of the servers must be known."""
-    load_library()
+    load(LIBRARY)
     if not modules:
         make_modules()
     runtime = modules["mcp.runtime"]
@@ -492,7 +497,7 @@ def serve():
         watch_threads()
     message = next_message()
     if message == '{"type":"warm"}':
-        load_library()
+        load(LIBRARY)
         warm()
         message = next_message()
     send('{"type":"running"}')
@@ -515,6 +520,7 @@ def serve():
         undo()
         value = run(codes, names)
         if value is not None:
+            load(RESULTS)
             result, cut = encode_result(value)
             done.append('"result":' + result)
             if cut:

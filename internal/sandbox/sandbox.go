@@ -88,6 +88,7 @@ func Start(ctx context.Context, r Recipe, warm bool) (*Sandbox, error) {
 		return nil, err
 	}
 	s.Reader, s.Writer = guest.NewReader(s.frames), guest.NewWriter(s.stdin)
+	s.Reader.Compiled = r.SaveRunner
 	ctx, s.cancel = context.WithCancelCause(ctx)
 	slow := time.AfterFunc(startTimeout, func() { s.Kill(ErrStart) })
 	go s.launch(ctx, r)
@@ -199,10 +200,7 @@ func (s *Sandbox) boot(r Recipe) error {
 			s.Kill(err)
 			return err
 		}
-		if ready, ok := m.(guest.Ready); ok {
-			if ready.Compiled != nil && r.SaveRunner != nil {
-				r.SaveRunner(ready.Compiled)
-			}
+		if _, ok := m.(guest.Ready); ok {
 			break
 		}
 		runner = nil // it was stale: the only other message before ready

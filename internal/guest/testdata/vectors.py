@@ -3,15 +3,15 @@ import json
 import os
 import sys
 
-source, _, library = open(sys.argv[1], encoding="utf-8", newline="").read().partition("\f\n")
+source, *more = open(sys.argv[1], encoding="utf-8", newline="").read().split("\f\n")
 assert source.rstrip().endswith("\nserve()")
-runner = {"__name__": "<runner>", "compiled": False, "library": None}
+runner = {"__name__": "<runner>", "compiled": False, "more": more}
 exec(compile(source.rstrip()[: -len("serve()")], "<runner>", "exec"), runner)
 
 r, w = os.pipe()
 in_r, in_w = os.pipe()
 runner["FRAMES_OUT"], runner["FRAMES_IN"] = w, in_r
-exec(compile(library, "<runner>", "exec"), runner)
+runner["load"](len(more))
 checked = 0
 for line in open(sys.argv[2], encoding="utf-8"):
     vector = json.loads(line)

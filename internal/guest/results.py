@@ -1,0 +1,152 @@
+# --- results: JSON from values ----------------------------------------------------------------------------------------
+# An encoder of our own, because importing json takes longer than a whole small script, and because a result may be
+# anything at all.
+
+
+class TooLong(Exception):
+    pass
+
+
+# What a type of the standard library that JSON lacks is turned into, by name so that nothing is imported for it.
+FORMS = {
+    "datetime.date": lambda v: v.isoformat(),
+    "datetime.time": lambda v: v.isoformat(),
+    "datetime.timedelta": str,
+    "decimal.Decimal": str,
+    "fractions.Fraction": str,
+    "pathlib.PurePath": str,
+    "uuid.UUID": str,
+    "enum.Enum": lambda v: v.value,
+    "collections.deque": list,
+    "collections.UserDict": lambda v: v.data,
+    "collections.UserList": lambda v: v.data,
+    "numpy.generic": lambda v: v.item(),
+    "numpy.ndarray": lambda v: v.tolist(),
+}
+
+
+shown = {}  # type -> function that may take a value of it, for what a result shows otherwise than as JSON
+
+
+class Encoder:
+    """Turns a value into JSON text. Strict (for arguments): what JSON cannot say is an error, else its repr."""
+
+    def __init__(self, limit, depth, strict):
+        self.limit, self.depth, self.strict = limit, depth, strict
+        self.out, self.size, self.open = [], 0, set()
+
+    def emit(self, text):
+        self.out.append(text)
+        self.size += len(text)
+        if self.size > self.limit:
+            raise TooLong
+
+    def text(self, value):
+        if len(value) > self.limit:
+            self.emit(quote(value[: self.limit]))
+        self.emit(quote(value))
+
+    def other(self, value, shown=None):
+        if self.strict:
+            raise TypeError("%s object cannot be sent as JSON" % type(value).__name__)
+        self.text(shown or safe_repr(value, self.limit))
+
+    def value(self, value):
+        kind = type(value)
+        if kind in shown and not self.strict and shown[kind](self, value):
+            return
+        if value is None:
+            self.emit("null")
+        elif kind is bool:
+            self.emit("true" if value else "false")
+        elif isinstance(value, str):
+            self.text(str.__getitem__(value, slice(None)))  # the plain text of a subclass too, whatever its methods
+        elif isinstance(value, int):
+            try:
+                self.emit(int.__repr__(value))
+            except ValueError:  # more digits than sys.get_int_max_str_digits()
+                self.other(value, "<int of %d bits>" % int.bit_length(value))
+        elif isinstance(value, float):
+            text = float.__repr__(value)
+            if text.strip("-") in ("inf", "nan"):
+                if self.strict:
+                    raise ValueError("JSON has no %s" % text)
+                text = quote(text)
+            self.emit(text)
+        else:
+            self.container(value, kind)
+
+    def container(self, value, kind):
+        """Everything that may hold other values."""
+        if id(value) in self.open:
+            if self.strict:
+                raise ValueError("a value that contains itself cannot be sent as JSON")
+            return self.emit('"..."')
+        if len(self.open) >= self.depth:
+            if self.strict:
+                raise ValueError("arguments are nested more than %d deep" % self.depth)
+            return self.emit('"..."')
+        self.open.add(id(value))
+        if isinstance(value, dict):
+            self.object(dict.items(value))
+        elif isinstance(value, tuple) and hasattr(kind, "_fields"):
+            self.object(zip(kind._fields, tuple.__iter__(value)))
+        elif isinstance(value, (list, tuple, set, frozenset, type({}.keys()), type({}.values()))):
+            self.array(value)
+        elif hasattr(kind, "__dataclass_fields__"):
+            names = [n for n, f in kind.__dataclass_fields__.items() if f._field_type.name == "_FIELD"]
+            self.object([(n, getattr(value, n)) for n in names if hasattr(value, n)])
+        else:
+            for base in kind.__mro__:
+                form = FORMS.get("%s.%s" % (str(base.__module__).partition(".")[0].lstrip("_"), base.__name__))
+                if form:
+                    self.value(form(value))
+                    break
+            else:
+                self.other(value)
+        self.open.discard(id(value))
+
+    def array(self, values):
+        comma = "["
+        for v in values:
+            self.emit(comma)
+            self.value(v)
+            comma = ","
+        self.emit("]" if comma == "," else "[]")
+
+    def object(self, items):
+        comma, seen = "{", set()
+        for k, v in items:
+            name = self.name(k)
+            while name in seen:  # {1: …, "1": …}: a JSON object must not have a name twice
+                name += "'"
+            seen.add(name)
+            self.emit(comma)
+            self.text(name)
+            self.emit(":")
+            self.value(v)
+            comma = ","
+        self.emit("}" if comma == "," else "{}")
+
+    def name(self, key):
+        if isinstance(key, str):
+            return str.__getitem__(key, slice(None))
+        if key is None or type(key) is bool:
+            return {None: "null", True: "true", False: "false"}[key]
+        if type(key) in (int, float) or not self.strict:
+            return safe_repr(key, self.limit)
+        raise TypeError("a key must be a str, not %s" % type(key).__name__)
+
+
+def encode_result(value):
+    """The value of the script's last expression as JSON text, and whether it was cut."""
+    encoder = Encoder(MAX_RESULT, MAX_DEPTH, False)
+    try:
+        encoder.value(value)
+        return "".join(encoder.out), False
+    except TooLong:
+        text = value if type(value) is str else "".join(encoder.out)
+        cut = quote(text[: MAX_RESULT // 2])
+        return (cut if len(cut.encode("utf-8", "replace")) <= MAX_RESULT else quote(text[: MAX_RESULT // 6])), True
+    except BaseException:  # an attribute, property or iterator of the script's own failed
+        return quote(safe_repr(value, MAX_RESULT // 6)), False
