@@ -9,6 +9,7 @@ Nothing here is a security boundary: script and runner share one process, and th
 import _thread
 import gc
 import io
+import marshal
 import posix
 import sys
 

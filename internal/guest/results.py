@@ -148,5 +148,3 @@ def encode_result(value):
         text = value if type(value) is str else "".join(encoder.out)
         cut = quote(text[: MAX_RESULT // 2])
         return (cut if len(cut.encode("utf-8", "replace")) <= MAX_RESULT else quote(text[: MAX_RESULT // 6])), True
-    except BaseException:  # an attribute, property or iterator of the script's own failed
-        return quote(safe_repr(value, MAX_RESULT // 6)), False

@@ -60,6 +60,7 @@ var sandboxed = []struct {
 	{name: "value surrogate", code: "x = 'a\\ud800b'\nx", result: `"a\ud800b"`},
 	{name: "value repr", code: "class A:\n    def __repr__(self): return 'A!'\n[A(), A]", result: `["A!","<class '__main__.A'>"]`},
 	{name: "value bad repr", code: "class A:\n    def __repr__(self): raise SystemExit(5)\n[A()]", result: `["<A object, whose repr fails>"]`},
+	{name: "value and no modules", code: "import sys\nsys.modules.clear()\nsys.meta_path.clear()\n[1]", result: `[1]`},
 	{name: "value bad class", code: "class A:\n    def __getattr__(self, n): raise KeyboardInterrupt\nclass B(dict):\n    def items(self): 1/0\n[A().__class__, B(x=1)]", result: `["<class '__main__.A'>",{"x":1}]`},
 	{name: "value bad str", code: "class S(str):\n    def translate(self, t): return 'no'\n    def __str__(self): return 'no'\nS('yes')", result: `"yes"`},
 	{
@@ -324,6 +325,16 @@ func TestLean(t *testing.T) {
 	eachPython(t, func(t *testing.T, python string) {
 		code := "import sys\nprint([m for m in ('site', 're', 'json', 'asyncio', 'threading', 'os', 'traceback') if m in sys.modules])"
 		if o := runScript(t, python, code); o.stdout != "[]\n" {
+			t.Error(o)
+		}
+	})
+}
+
+// TestAuditHook: a script can keep its own runner from loading more of itself; the value is told as text then.
+func TestAuditHook(t *testing.T) {
+	eachPython(t, func(t *testing.T, python string) {
+		o := runScript(t, python, "import sys\ndef no(event, args):\n    if event in ('compile', 'marshal.loads'): raise OSError\nsys.addaudithook(no)\n[1]")
+		if o.code != 0 || o.done == nil || string(o.done.Result) != `"[1]"` {
 			t.Error(o)
 		}
 	})

@@ -462,8 +462,6 @@ def load(count):
         if type(code) is str:
             code = compile(code, "<runner>", "exec", 0, True, 1)
         elif code:
-            import marshal
-
             code = marshal.loads(code)
         if code:
             exec(code, globals())
@@ -520,8 +518,11 @@ def serve():
         undo()
         value = run(codes, names)
         if value is not None:
-            load(RESULTS)
-            result, cut = encode_result(value)
+            try:
+                load(RESULTS)
+                result, cut = encode_result(value)
+            except BaseException:  # an attribute, property or iterator of the script's own failed, or its audit hook
+                result, cut = quote(safe_repr(value, MAX_RESULT // 6)), False
             done.append('"result":' + result)
             if cut:
                 done.append('"truncated":true')
