@@ -267,15 +267,15 @@ func (b *imageBench) run(env []string, want, name string, args ...string) (sampl
 	if err != nil {
 		return s, fmt.Errorf("%s: %w\n%s", name, err, stderr.Bytes())
 	}
-	if want != "" && stdout.String() != want {
-		return s, fmt.Errorf("%s printed %q", name, stdout.String())
+	if want != "" && stdout.buf.String() != want {
+		return s, fmt.Errorf("%s printed %q", name, stdout.buf.String())
 	}
 	return s, nil
 }
 
 // A stamped buffer knows when the first byte came.
 type stamped struct {
-	bytes.Buffer
+	buf   bytes.Buffer // not embedded: its ReadFrom would be called instead
 	first time.Time
 }
 
@@ -283,7 +283,7 @@ func (b *stamped) Write(p []byte) (int, error) {
 	if b.first.IsZero() {
 		b.first = time.Now()
 	}
-	return b.Buffer.Write(p)
+	return b.buf.Write(p)
 }
 
 // serve starts the registry and waits until it listens.
