@@ -196,7 +196,7 @@ func (i *images) sayOnce(cause error) {
 // runnerFile is where the compiled runner of a tree is kept for the next process.
 func runnerFile(tree rootfs.Tree) string { return filepath.Join(tree.Aux, "runner-"+guest.RunnerID()) }
 
-const maxRunner = 1 << 20 // some 40 KB, in fact
+const maxRunner = 1 << 20 // some 160 KB, in fact
 
 func (i *images) runner(tree rootfs.Tree) []byte {
 	i.mu.Lock()

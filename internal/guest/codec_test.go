@@ -71,20 +71,22 @@ func runningReader(t testing.TB, r io.Reader) *Reader {
 	return reader
 }
 
-// TestReaderCompiled: the code is handed over once, and is no message.
+// TestReaderCompiled: the code follows ready as it is, whatever bytes it has.
 func TestReaderCompiled(t *testing.T) {
-	frame := `{"type":"compiled","code":"00ff"}` + "\n"
-	r := readyReader(t, strings.NewReader(frame+runningLine+frame))
-	var got [][]byte
-	r.Compiled = func(code []byte) { got = append(got, code) }
-	if m, err := r.Read(); err != nil || m != (Running{}) || len(got) != 1 || string(got[0]) != "\x00\xff" {
-		t.Errorf("%#v, %v, %x", m, err, got)
+	code := strings.Repeat("\x00\n\xff{", 50_000)
+	line := fmt.Sprintf(`{"type":"ready","protocol":1,"python":"3.11.2","compiled":%d}`+"\n", len(code))
+	r := NewReader(strings.NewReader(line + code + runningLine))
+	if m, err := r.Read(); err != nil || !reflect.DeepEqual(m, Ready{"3.11.2", []byte(code)}) {
+		t.Errorf("%.200v, %v", m, err)
 	}
-	if _, err := r.Read(); err == nil || len(got) != 1 {
-		t.Errorf("then %v, %x", err, got)
+	r.Running()
+	if m, err := r.Read(); err != nil || m != (Running{}) {
+		t.Errorf("then %v, %v", m, err)
 	}
-	if _, err := readyReader(t, strings.NewReader(frame+frame)).Read(); err == nil || !strings.Contains(err.Error(), "wrong time") {
-		t.Errorf("twice: %v", err)
+	for _, n := range []int{0, 1, len(code) - 1} {
+		if m, err := NewReader(strings.NewReader(line + code[:n])).Read(); err != io.ErrUnexpectedEOF {
+			t.Errorf("cut after %d bytes: %.200v, %v", n, m, err)
+		}
 	}
 }
 
@@ -127,7 +129,7 @@ func TestVectors(t *testing.T) {
 			case Running:
 				want = Running{}
 			case Ready:
-				want = Ready{text("python")}
+				want = Ready{Python: text("python")}
 			case Call:
 				c := Call{Server: text("server"), Tool: text("tool"), Arguments: json.RawMessage(text("arguments"))}
 				json.Unmarshal(v.OK["id"], &c.ID)

@@ -9,9 +9,9 @@ Nothing here is a security boundary: script and runner share one process, and th
 import _thread
 import gc
 import io
-import marshal
 import posix
 import sys
+from marshal import loads as unmarshal  # as it is before a script can change it
 
 # The script's own file names and descriptors should never meet these two. High, but below 256: the kernel's first
 # size of a descriptor table.
@@ -127,7 +127,11 @@ def send(text):
 
 def write_line(text):
     # A lone surrogate becomes \udXXX, which in a JSON string is an escape: the line is always valid UTF-8.
-    data = memoryview(text.encode("utf-8", "backslashreplace") + b"\n")
+    write(text.encode("utf-8", "backslashreplace") + b"\n")
+
+
+def write(data):
+    data = memoryview(data)
     while data:
         try:
             data = data[posix.write(FRAMES_OUT, data) :]

@@ -12,7 +12,7 @@
 //
 // The process is Python with a tiny bootstrap on its command line ([Args]). [Boot] sends it the runner: a header of two
 // big-endian uint32 lengths, then the runner as compiled code, or else as source. Compiled code is what an earlier
-// compiled frame of the same image and [RunnerID] has said; the interpreter's magic number stands in front of it, and
+// [Ready.Compiled] of the same image and [RunnerID] has said; the interpreter's magic number stands in front of it, and
 // a bootstrap that cannot use it says so ([Stale]), and is sent the source. Compiling takes longer than all else in the
 // start of a runner, so it is done in two steps: a boot from source compiles what every script needs and says that, with
 // the rest as source; a boot from that compiles the rest and says all of it.
@@ -22,19 +22,18 @@
 // One JSON object a line, UTF-8, at most [MaxLine] bytes. A longer message is sent as the pieces of its JSON text, in
 // part frames; whole frames may stand between the parts of one message, but no part of another.
 //
-//	direction      type     fields
-//	guest -> host  stale    -                                                     before ready, at most once
-//	guest -> host  ready    protocol: 1, python: "3.11.2"                         first, exactly once
-//	guest -> host  compiled code: "<hex>"                                         after ready, at once, if it has compiled any
-//	host -> guest  warm     -                                                     after ready and before run, at most once
-//	guest -> host  warm     -                                                     the answer
-//	host -> guest  run      code, filename, servers?: [Server]                    once, after ready
-//	guest -> host  running  -                                                     the answer, before anything of it is done
-//	guest -> host  call     id, server, tool, arguments: {…}                      after running; ids are ints >= 1 and grow
-//	host -> guest  return   id, value                                             one for each call
-//	               return   id, error: {type?, message, code?, data?}
-//	guest -> host  done     result?, error?: {type, message, line?}, truncated?   at most once, the last
-//	both           part     data: "<piece of JSON text>", last: bool
+//	direction      type    fields
+//	guest -> host  stale   -                                                     before ready, at most once
+//	guest -> host  ready   protocol: 1, python: "3.11.2", compiled?: n           first, exactly once; n bytes of code follow
+//	host -> guest  warm    -                                                     after ready and before run, at most once
+//	guest -> host  warm    -                                                     the answer
+//	host -> guest  run     code, filename, servers?: [Server]                    once, after ready
+//	guest -> host  running -                                                     the answer, before anything of it is done
+//	guest -> host  call    id, server, tool, arguments: {…}                      after running; ids are ints >= 1 and grow
+//	host -> guest  return  id, value                                             one for each call
+//	               return  id, error: {type?, message, code?, data?}
+//	guest -> host  done    result?, error?: {type, message, line?}, truncated?   at most once, the last
+//	both           part    data: "<piece of JSON text>", last: bool
 //
 // On warm the runner imports what scripts need, while nobody waits. A script whose running never came has not begun, and
 // may be given to another guest once this one is dead.
@@ -142,7 +141,7 @@ func Args(python string) []string {
 	return []string{python, "-I", "-S", "-B", "-X", "utf8", "-c", bootstrap}
 }
 
-// Boot sends the runner to a process started with [Args]. compiled is what an earlier guest has said ([Reader.Compiled]), or
+// Boot sends the runner to a process started with [Args]. compiled is what an earlier [Ready.Compiled] has said, or
 // nil for the source. Code that another Python has compiled, or that is damaged, is answered with a [Stale] frame, to
 // which Boot(w, nil) is the answer.
 //

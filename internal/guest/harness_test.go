@@ -108,7 +108,6 @@ type process struct {
 	reader         *Reader
 	writer         *Writer
 	in, out        *os.File // the host's ends of descriptors 3 and 4
-	compiled       []byte   // what it has sent of the runner
 	stdout, stderr bytes.Buffer
 	ended          chan struct{}
 }
@@ -126,7 +125,6 @@ func launch(t testing.TB, python, dir string, compiled []byte) *process {
 		t.Fatal(err)
 	}
 	p := &process{in: inW, out: outR, reader: NewReader(outR), writer: NewWriter(inW), ended: make(chan struct{})}
-	p.reader.Compiled = func(code []byte) { p.compiled = code }
 	args := Args(python)
 	p.cmd = exec.CommandContext(ctx, args[0], args[1:]...)
 	p.cmd.Dir = dir
@@ -176,9 +174,8 @@ func compileRunner(t testing.TB, python string) (code []byte) {
 	}
 	for range 2 {
 		p := launch(t, python, t.TempDir(), code)
-		p.ready(t)
+		code = p.ready(t).Compiled
 		p.run(t, Run{}, nil)
-		code = p.compiled
 	}
 	compiled.Store(python, code)
 	return code

@@ -3,8 +3,8 @@ package guest
 import (
 	"bufio"
 	"bytes"
-	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -19,7 +19,8 @@ type Stale struct{}
 
 // Ready says that the runner waits for its script. It is the first message but for a Stale, before any code of the user has run.
 type Ready struct {
-	Python string // such as "3.11.2"
+	Python   string // such as "3.11.2"
+	Compiled []byte // the runner for [Boot], if the guest was sent source, in full or in part; else nil
 }
 
 // Warm answers [Writer.Warm].
@@ -73,10 +74,6 @@ func violation(format string, args ...any) error {
 // A Reader decodes the messages of one guest and holds it to the protocol. Read is for one goroutine; Warming and Running
 // may be called from another. Memory is bounded by a small multiple of [MaxFromGuest] whatever the guest sends.
 type Reader struct {
-	// Compiled, if not nil, is called by Read, before it returns what comes next, with the runner for [Boot] as a guest has
-	// compiled it that was sent source, in full or in part. That is before any code of the user has run.
-	Compiled func(code []byte)
-
 	r       *bufio.Reader
 	warming atomic.Bool
 	running atomic.Bool
@@ -84,7 +81,6 @@ type Reader struct {
 
 	state              int
 	stale              bool // the guest has said so
-	compiled           bool // it has come
 	lastID             int64
 	calls, maxCalls    int
 	bytes, maxBytes    int64
@@ -162,39 +158,8 @@ func (r *Reader) read() (Message, error) {
 				return nil, violation("a part within parts")
 			}
 		}
-		if kind == "compiled" {
-			if err := r.keep(fields); err != nil {
-				return nil, err
-			}
-			continue
-		}
 		return r.message(kind, fields)
 	}
-}
-
-// keep takes compiled code. It is no message of its own, for there is nothing that has to wait for it.
-func (r *Reader) keep(fields []field) error {
-	if r.state != ready || r.compiled {
-		return violation("compiled at the wrong time")
-	}
-	r.compiled = true
-	var code []byte
-	err := decode("compiled", fields, map[string]func([]byte) error{
-		"code": func(b []byte) error {
-			text, err := asString("code", b)
-			if err != nil {
-				return err
-			}
-			if code, err = hex.DecodeString(text); err != nil || len(code) > MaxCompiled {
-				return violation("code is not hexadecimal, or longer than %d bytes", MaxCompiled)
-			}
-			return nil
-		},
-	}, "code")
-	if err == nil && r.Compiled != nil {
-		r.Compiled(code)
-	}
-	return err
 }
 
 // line returns the next line without its end, in memory of its own.
@@ -269,7 +234,7 @@ func (r *Reader) message(kind string, fields []field) (Message, error) {
 			return nil, violation("a second ready")
 		}
 		r.state = ready
-		return parseReady(fields)
+		return r.ready(fields)
 	case "warm":
 		if r.state != ready || !r.warming.Swap(false) {
 			return nil, violation("warm at the wrong time")
@@ -297,20 +262,35 @@ func (r *Reader) message(kind string, fields []field) (Message, error) {
 	return nil, violation("unknown type %s", clip(kind))
 }
 
-func parseReady(fields []field) (Message, error) {
+// ready also takes the compiled code, which follows its line as it is: as a part of it, it would be the larger part of a first
+// start.
+func (r *Reader) ready(fields []field) (Message, error) {
 	var m Ready
-	var protocol int64
+	var protocol, size int64
 	err := decode("ready", fields, map[string]func([]byte) error{
 		"protocol": func(b []byte) (err error) { protocol, err = asInt("protocol", b); return err },
 		"python":   func(b []byte) (err error) { m.Python, err = asString("python", b); return err },
+		"compiled": func(b []byte) (err error) { size, err = asInt("compiled", b); return err },
 	}, "protocol", "python")
-	if err == nil && protocol != Protocol {
-		err = violation("the guest speaks protocol %d, not %d", protocol, Protocol)
+	switch {
+	case err != nil:
+		return nil, err
+	case protocol != Protocol:
+		return nil, violation("the guest speaks protocol %d, not %d", protocol, Protocol)
+	case len(m.Python) > 100:
+		return nil, violation("python is longer than 100 bytes")
+	case size > MaxCompiled:
+		return nil, violation("compiled code of more than %d bytes", MaxCompiled)
+	case size > 0:
+		m.Compiled = make([]byte, size)
+		if _, err := io.ReadFull(r.r, m.Compiled); errors.Is(err, io.EOF) {
+			return nil, io.ErrUnexpectedEOF
+		} else if err != nil {
+			return nil, err
+		}
+		r.bytes += size
 	}
-	if err == nil && len(m.Python) > 100 {
-		err = violation("python is longer than 100 bytes")
-	}
-	return m, err
+	return m, nil
 }
 
 func (r *Reader) call(fields []field) (Message, error) {

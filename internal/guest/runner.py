@@ -445,26 +445,29 @@ def start():
     for k in ("exit", "quit", "help", "copyright", "credits", "license"):
         setattr(sys.modules["builtins"], k, Late(k))
     extend_path()
-    send('{"type":"ready","protocol":1,"python":"%d.%d.%d"}' % sys.version_info[:3])
-    if compiled:  # which the host takes while the script runs
-        send('{"type":"compiled","code":"%s"}' % compiled.hex())
+    size = ',"compiled":%d' % len(compiled) if compiled else ""
+    send('{"type":"ready","protocol":1,"python":"%d.%d.%d"%s}' % (*sys.version_info[:3], size))
+    if compiled:
+        write(compiled)
     compile("", "", "exec")  # the first one takes 2 ms, which are better spent while nobody waits
     gc.freeze()  # so that collections, the one at the end too, look at the script's objects only
 
 
+loading = _thread.RLock()
 RESULTS, LIBRARY = 1, 2  # how many parts of more that takes
 
 
 def load(count):
     """Run so many parts of the runner in our own namespace, each once."""
-    for i in range(count):
-        code, more[i] = more[i], None
-        if type(code) is str:
-            code = compile(code, "<runner>", "exec", 0, True, 1)
-        elif code:
-            code = marshal.loads(code)
-        if code:
-            exec(code, globals())
+    with loading:  # an import of mcp in a thread may be at it
+        for i in range(count):
+            code, more[i] = more[i], None
+            if type(code) is str:
+                code = compile(code, "<runner>", "exec", 0, True, 1)
+            elif code:
+                code = unmarshal(code)
+            if code:
+                exec(code, globals())
 
 
 def use_library():

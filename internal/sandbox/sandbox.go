@@ -68,6 +68,8 @@ type Sandbox struct {
 	warm   chan struct{} // closed when it is warm
 	err    error
 
+	saving sync.WaitGroup // added to before booted is closed
+
 	first    int // of its processes, with what enforces its limits; guarded by mu
 	limits   oci.Enforcement
 	observer observer // of the command, once booted is closed
@@ -88,7 +90,6 @@ func Start(ctx context.Context, r Recipe, warm bool) (*Sandbox, error) {
 		return nil, err
 	}
 	s.Reader, s.Writer = guest.NewReader(s.frames), guest.NewWriter(s.stdin)
-	s.Reader.Compiled = r.SaveRunner
 	ctx, s.cancel = context.WithCancelCause(ctx)
 	slow := time.AfterFunc(startTimeout, func() { s.Kill(ErrStart) })
 	go s.launch(ctx, r)
@@ -200,7 +201,10 @@ func (s *Sandbox) boot(r Recipe) error {
 			s.Kill(err)
 			return err
 		}
-		if _, ok := m.(guest.Ready); ok {
+		if ready, ok := m.(guest.Ready); ok {
+			if ready.Compiled != nil && r.SaveRunner != nil {
+				s.saving.Go(func() { r.SaveRunner(ready.Compiled) }) // the script need not wait for a disk
+			}
 			break
 		}
 		runner = nil // it was stale: the only other message before ready
@@ -258,9 +262,11 @@ func (s *Sandbox) CloseStdin() { s.stdin.Close() }
 // Exited is closed when it is known how the command has ended.
 func (s *Sandbox) Exited() <-chan struct{} { return s.exited }
 
-// Exit waits for Exited and says how it ended, as [oci.Launcher] does.
+// Exit waits for Exited, and until the runner is saved if it had to be, and says how it ended, as [oci.Launcher] does.
 func (s *Sandbox) Exit() (oci.Exit, error) {
 	<-s.exited
+	<-s.booted
+	s.saving.Wait()
 	return s.exit, s.failed
 }
 
@@ -272,6 +278,7 @@ func (s *Sandbox) Close() {
 	s.Kill(nil)
 	<-s.exited
 	<-s.booted
+	s.saving.Wait()
 	closeAll(s.stdin, s.Stdout, s.Stderr, s.frames)
 	s.observer.close()
 }

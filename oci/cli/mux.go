@@ -235,7 +235,7 @@ func (m *muxHost) read(r *bufio.Reader) (status uint32, ended bool, err error) {
 		} else if err != nil {
 			return 0, false, muxCut(err)
 		}
-		if !greeted && header[0] == muxExit {
+		if !greeted && (header[0] == muxEnd || header[0] == muxExit) {
 			return 0, false, errors.New("its command died before it began")
 		}
 		if !greeted && header[0] != muxHello {

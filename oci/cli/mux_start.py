@@ -9,6 +9,8 @@ def start():
     if command:
         try:
             exec(forward, {"COMMAND": command, "PIPES": pipes, "WAKE": wake, "WAKER": waker})
+        except BaseException as e:
+            sys.excepthook(type(e), e, e.__traceback__)
         finally:
             posix._exit(137)  # whatever went wrong, nothing of the container is to live on
     # By the child, before the command: whatever that does to pid 1, which has yet to compile, it has been started.

@@ -100,6 +100,7 @@ func TestMuxHost(t *testing.T) {
 		"killed":                    {slices.Concat(hello, muxDataFrame(1, "last words")), muxPeer{stdout: "last words", greeted: 1}, ""},
 		"killed within a frame":     {slices.Concat(hello, muxDataFrame(1, "last words")[:9]), muxPeer{greeted: 1}, ""},
 		"data before hello":         {muxDataFrame(1, "x"), muxPeer{}, "wrong place"},
+		"ends before hello":         {slices.Concat(muxFrame(muxEnd, 1, 0), muxFrame(muxEnd, 2, 0), exit), muxPeer{}, "before it began"},
 		"exit before hello":         {exit, muxPeer{}, "before it began"},
 		"hello twice":               {slices.Concat(hello, hello), muxPeer{greeted: 1}, "wrong place"},
 		"a channel that is not":     {slices.Concat(hello, muxDataFrame(5, "x")), muxPeer{greeted: 1}, "channel 5"},
