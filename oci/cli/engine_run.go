@@ -234,15 +234,16 @@ func (r *engineRun) observed(ctx, cleanup context.Context, code int, werr, frame
 	case !r.settled && exit.Code == 128+int(syscall.SIGKILL):
 		exit.Signal = syscall.SIGKILL
 	}
+	cause := context.Cause(ctx)
 	switch {
+	case !r.greeted && ctx.Err() != nil && !errors.Is(cause, errEngineSlow) && !errors.Is(cause, errEngineFrames):
+		return oci.Exit{}, cause // whatever a container says that is killed while it starts
 	case frames != nil && !r.greeted:
 		return oci.Exit{}, r.e.explain(cleanup, r.c, frames, words)
 	case frames != nil:
 		return exit, fmt.Errorf("%w: %w", errEngineFrames, frames)
-	case !r.greeted && ctx.Err() != nil && !errors.Is(context.Cause(ctx), errEngineSlow):
-		return oci.Exit{}, context.Cause(ctx)
 	case !r.greeted && ctx.Err() != nil:
-		return oci.Exit{}, r.e.failed(cleanup, context.Cause(ctx), words)
+		return oci.Exit{}, r.e.failed(cleanup, cause, words)
 	case !r.greeted:
 		return oci.Exit{}, r.e.explain(cleanup, r.c, werr, words)
 	case ctx.Err() != nil && !r.settled:
