@@ -191,10 +191,8 @@ json.dump(c, open(f, "w"))`, d + "/bundle", code},
 // save makes of an image that was pushed an OCI layout, as somebody does who keeps it in the cache of a CI system.
 func (b *imageBench) save(image string) (layout string) {
 	layout = filepath.Join(b.fresh(), "layout")
-	out, err := exec.Command("skopeo", "copy", "--quiet", "--src-tls-verify=false", "docker://"+b.ref(image, "zstd"), "oci:"+layout).CombinedOutput()
-	if err != nil {
-		log.Fatalf("skopeo copy %s: %v: %s", image, err, out)
-	}
+	_, err := b.run(os.Environ(), "", "skopeo", "copy", "--quiet", "--src-tls-verify=false", "docker://"+b.ref(image, "zstd"), "oci:"+layout)
+	must(err)
 	return layout
 }
 

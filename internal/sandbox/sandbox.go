@@ -276,9 +276,7 @@ func (s *Sandbox) Gone() <-chan struct{} { return s.gone }
 // Close closes the host's ends of the pipes. Nobody may read any more; the sandbox has ended, or is ended by it.
 func (s *Sandbox) Close() {
 	s.Kill(nil)
-	<-s.exited
-	<-s.booted
-	s.saving.Wait()
+	_, _ = s.Exit()
 	closeAll(s.stdin, s.Stdout, s.Stderr, s.frames)
 	s.observer.close()
 }
