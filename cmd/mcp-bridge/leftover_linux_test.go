@@ -257,8 +257,9 @@ func (s *server) idleFiles() (files []string) {
 		before := files
 		files = openFiles(s.pid())
 		for _, f := range files {
-			if strings.HasSuffix(f, ".json") {
-				return fmt.Errorf("the record of a container is open: %s", f)
+			// The pool may fill itself between an answer and this.
+			if strings.HasSuffix(f, ".json") || strings.HasSuffix(f, "[pidfd]") {
+				return fmt.Errorf("a container is there: %s is open", f)
 			}
 		}
 		if !slices.Equal(before, files) {
