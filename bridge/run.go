@@ -46,6 +46,10 @@ type Output struct {
 // is stopped or starved.
 const acknowledge = time.Second
 
+// keptStart is how long one that was taken from the pool before it was ready may take to be. A start takes a tenth of a second,
+// and seconds among a hundred others; one that takes longer is stopped or starved, and a start of one's own is sooner there.
+const keptStart = 5 * time.Second
+
 // Run runs a script in a sandbox of its own and says how it went. An error means that the bridge could not run it, for
 // a reason of the host or of ours; the Result then says the same, for those who only show it. Cancelling ctx stops the
 // script; so does a timeout, or a writer in out that fails. Nothing of the run is left when Run returns.
@@ -167,6 +171,13 @@ func (r *run) in(ctx context.Context, s *sandbox.Sandbox, kept bool) (Result, er
 	readers.Go(func() { _ = copyStream(s.Stdout, &r.stdout, r.out.Stdout, stop) })
 	readers.Go(func() { _ = copyStream(s.Stderr, &r.stderr, r.out.Stderr, stop) })
 	var timeout, lost *time.Timer
+	if kept && !s.IsReady() {
+		late := time.AfterFunc(keptStart, func() { cancel(errLost) })
+		readers.Go(func() {
+			_ = s.Ready()
+			late.Stop()
+		})
+	}
 	readers.Go(func() {
 		r.protocol = r.converse(ctx, s, kept, func() {
 			r.broker.say.phase("running")

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -122,6 +125,40 @@ func TestPoolReplaces(t *testing.T) {
 		}); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// TestPoolReplacesStarting: a sandbox that is stopped while it starts keeps the call that was to have it waiting no longer
+// than a busy machine would.
+func TestPoolReplacesStarting(t *testing.T) {
+	needSandbox(t)
+	t.Parallel()
+	s := warmServer(t, 1)
+	s.waitWarm(1)
+	before := s.pythons()
+	s.checkAlive() // takes the one that is warm
+	var starting process
+	if err := eventually(func() error {
+		for _, p := range s.pythons() {
+			args, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.pid))
+			compiles := bytes.Contains(args, []byte("Compiles")) // the image's modules; it is none of the pool's
+			if !compiles && !slices.ContainsFunc(before, func(b process) bool { return b.pid == p.pid }) {
+				starting = p
+				return syscall.Kill(p.pid, syscall.SIGSTOP)
+			}
+		}
+		return errors.New("no sandbox takes its place")
+	}); err != nil {
+		t.Fatal(err)
+	}
+	// Half the time after which a start has failed for good.
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	defer cancel()
+	if r, err := s.tryCall(ctx, map[string]any{"code": "1 + 1"}); err != nil || string(r.Result) != "2" {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if err := eventually(func() error { return noneAlive([]process{starting}) }); err != nil {
+		t.Error(err)
 	}
 }
 
