@@ -171,7 +171,7 @@ func (r *run) in(ctx context.Context, s *sandbox.Sandbox, kept bool) (Result, er
 	readers.Go(func() { _ = copyStream(s.Stdout, &r.stdout, r.out.Stdout, stop) })
 	readers.Go(func() { _ = copyStream(s.Stderr, &r.stderr, r.out.Stderr, stop) })
 	var timeout, lost *time.Timer
-	if kept && !s.IsReady() {
+	if kept {
 		late := time.AfterFunc(keptStart, func() { cancel(errLost) })
 		readers.Go(func() {
 			_ = s.Ready()

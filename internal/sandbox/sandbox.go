@@ -250,16 +250,6 @@ func (s *Sandbox) Ready() error {
 	return s.err
 }
 
-// IsReady says whether Ready would not wait.
-func (s *Sandbox) IsReady() bool {
-	select {
-	case <-s.booted:
-		return true
-	default:
-		return false
-	}
-}
-
 // Warm is closed when the sandbox is warm.
 func (s *Sandbox) Warm() <-chan struct{} { return s.warm }
 
