@@ -73,7 +73,7 @@ func serveHostile(role string) {
 
 // block is for a role that goes on until it is killed. Without cgo, Go ends a program in which nothing can go on any more; a
 // timer may.
-func block() { time.Sleep(math.MaxInt64) }
+func block() { <-time.After(math.MaxInt64) }
 
 type hostileServer struct {
 	is    func(string) bool
