@@ -121,8 +121,8 @@ func (b *bench) callInTurns(ctx context.Context, s *Section, works []*mcpServer,
 		s.Rows = append(s.Rows, Row{Name: w.name, Note: w.note})
 	}
 	used := make([]time.Duration, len(works))
-	for i := range b.Rounds + warmUp {
-		if i == warmUp {
+	for i := range b.Rounds + b.warmUp() {
+		if i == b.warmUp() {
 			for n, w := range works {
 				used[n] = b.serverTime(w)
 			}
@@ -137,7 +137,7 @@ func (b *bench) callInTurns(ctx context.Context, s *Section, works []*mcpServer,
 			if err != nil {
 				return fmt.Errorf("%s: %w", w.name, err)
 			}
-			if i >= warmUp {
+			if i >= b.warmUp() {
 				s.Rows[n].Samples = append(s.Rows[n].Samples, millis(took))
 			}
 			if err := pause(ctx, refillGap); err != nil {

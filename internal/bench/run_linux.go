@@ -22,8 +22,8 @@ import (
 // percpu semaphores go cold, which the first write to cgroup.procs then pays for, in every contestant.
 const gap = 40 * time.Millisecond
 
-// warmUp is how many turns fill the caches and are not counted.
-const warmUp = 2
+// warmUp is how many turns fill the caches and are not counted: as many as are counted, but two at most.
+func (b *bench) warmUp() int { return min(2, b.Rounds) }
 
 // runTimeout is when something that takes milliseconds is taken to hang.
 const runTimeout = 60 * time.Second
@@ -160,7 +160,7 @@ func (b *bench) turns(ctx context.Context, s *Section, all []contestant) error {
 	for _, c := range works {
 		s.Rows = append(s.Rows, Row{Name: c.name, Note: c.note})
 	}
-	for i := range b.Rounds + warmUp {
+	for i := range b.Rounds + b.warmUp() {
 		for _, n := range rand.Perm(len(works)) {
 			c := works[n]
 			cpu, began := cpuTime(), time.Now()
@@ -172,7 +172,7 @@ func (b *bench) turns(ctx context.Context, s *Section, all []contestant) error {
 			if err != nil {
 				return fmt.Errorf("%s: %w", c.name, err)
 			}
-			if i >= warmUp {
+			if i >= b.warmUp() {
 				s.Rows[n].Samples = append(s.Rows[n].Samples, millis(took))
 				if !c.uncounted {
 					s.Rows[n].CPU += millis(cpuTime()-cpu) / float64(b.Rounds)
@@ -206,8 +206,7 @@ func (b *bench) measureProcess(ctx context.Context) ([]Section, error) {
 
 // measureThroughput lets contestants take turns at a number of runs, several at once.
 func (b *bench) measureThroughput(ctx context.Context) ([]Section, error) {
-	const runs = 40
-	batches := max(1, b.Rounds/20)
+	runs, batches := min(40, 2*b.Rounds), max(1, b.Rounds/20)
 	s := throughput.empty(fmt.Sprintf("`python3 -I -S -c pass` in a new container each time, %d at once: %d times %d runs each, in turns.", workers(), batches, runs), bareName, crunName)
 	all, err := b.coldContestants()
 	if err != nil {
@@ -231,7 +230,7 @@ func (b *bench) measureThroughput(ctx context.Context) ([]Section, error) {
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", c.name, err)
 			}
-			s.Rows[n].Samples = append(s.Rows[n].Samples, runs/took.Seconds())
+			s.Rows[n].Samples = append(s.Rows[n].Samples, float64(runs)/took.Seconds())
 			s.Rows[n].CPU += millis(cpuTime()-cpu) / float64(batches*runs)
 			if err := pause(ctx, gap); err != nil {
 				return nil, err
