@@ -122,7 +122,15 @@ var sandboxed = []struct {
 	{name: "closed all", code: "import os, sys\nos.closerange(0, 100000)\nsys.exit(9)", exit: 9, noDone: true},
 	{name: "closed all, error", code: "import os\nos.closerange(0, 100000)\n1 / 0", exit: 1, noDone: true},
 	{name: "closed all, no error", code: "import os\nos.closerange(0, 100000)", noDone: true},
-	{name: "low descriptors", code: "import os\nprint(os.open('/dev/null', os.O_RDONLY), [os.get_inheritable(f) for f in (240, 241)])", stdout: "3 [False, False]\n"},
+	{name: "low descriptors", code: "import os\nprint([os.open('/dev/null', 0) for _ in range(4)], [os.get_inheritable(f) for f in (240, 241)])", stdout: "[3, 4, 5, 6] [False, False]\n"},
+	{name: "low descriptors closed", code: "import asyncio, os\nos.closerange(3, 240)\nasync def f(): return 5\nasyncio.run(f())", result: "5"},
+	{
+		name: "loop", code: "import asyncio, atexit\nloop = asyncio.get_running_loop()\natexit.register(lambda: print(loop.is_closed()))\nnew = asyncio.new_event_loop\n" +
+			"async def f(): return asyncio.get_running_loop() is loop\n" +
+			"[await f(), loop.is_running(), loop.get_debug(), new is asyncio.events.new_event_loop, new.__module__, loop is not new()]",
+		stdout: "True\n", result: `[true,true,false,true,"asyncio.events",true]`,
+	},
+	{name: "loop and a process", code: "import asyncio\np = await asyncio.create_subprocess_exec('echo', 'x')\nawait p.wait()", stdout: "x\n", result: "0"},
 	{name: "children get no frames", code: "import subprocess\np = subprocess.run(['ls', '/proc/self/fd'], close_fds=False, stdout=subprocess.PIPE)\n{b'240', b'241'} & set(p.stdout.split())", result: "[]"},
 	{name: "stdout lost", code: "import sys\nclass S:\n    def write(self, s): pass\n    def flush(self): raise OSError('gone')\nsys.stdout = S()", exit: 120, stderr: "Exception ignored in: <__main__.S object at …"},
 	{name: "path", code: "import sys, os\nprint(sys.path[0] == os.getcwd(), __file__, sys.argv, any('packages' in p for p in sys.path))", stdout: "True script.py ['script.py'] True\n"},

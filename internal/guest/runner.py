@@ -187,6 +187,9 @@ async def run_async(codes, names):
     return value
 
 
+spare = None  # an event loop, made while nobody waited
+
+
 def run_loop(main):
     """asyncio.run, without the three turns of the loop at its end in which it ends nothing when there is nothing."""
     import asyncio
@@ -194,6 +197,8 @@ def run_loop(main):
     if not hasattr(asyncio, "Runner"):  # before 3.11
         return asyncio.run(main)
     runner, nothing = asyncio.Runner(), False
+    if spare:
+        take_spare(runner)
     try:
         value = runner.run(main)
         loop = runner.get_loop()
@@ -206,6 +211,17 @@ def run_loop(main):
             loop.close()
         else:
             runner.close()
+
+
+def take_spare(runner):
+    """Let it have the spare loop for its new one. Nothing of the script has run yet that could see this."""
+    global spare
+    events = sys.modules["asyncio.events"]
+    new, events.new_event_loop = events.new_event_loop, lambda: spare
+    try:
+        runner.get_loop()
+    finally:
+        events.new_event_loop, spare = new, None
 
 
 def run(codes, names):

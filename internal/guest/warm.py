@@ -48,12 +48,24 @@ async def nothing():
     pass
 
 
+def high(make):
+    """What make opens gets the descriptors below ours, because the script's own should be what they always are."""
+    taken = []
+    try:
+        while not taken or taken[-1] < FRAMES_IN - 5:
+            taken.append(posix.dup(1))
+        return make()
+    finally:
+        for fd in taken:
+            posix.close(fd)
+
+
 def warm():
     """Import what scripts need, and do once what a run does.
 
     asyncio.run would leave its traces in the policy, after which get_event_loop makes no loop any more.
     """
-    global frozen
+    global frozen, spare
     finders = sys.meta_path[:]
     # Without the last one, which a module that is missing here would make read .pth files.
     sys.meta_path[:] = [f for f in finders if type(f) is not SitePackages]
@@ -67,6 +79,7 @@ def warm():
     if hasattr(asyncio, "Runner"):
         with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
             runner.run(nothing())
+        spare = high(asyncio.new_event_loop)
     else:
         loop = asyncio.new_event_loop()
         loop.run_until_complete(nothing())
