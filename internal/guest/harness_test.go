@@ -2,6 +2,7 @@ package guest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -65,7 +66,7 @@ func eachPython(t *testing.T, test func(t *testing.T, python string)) {
 
 // versions are those of the interpreters, oldest first.
 func versions() []string {
-	return slices.SortedFunc(maps.Keys(pythons()), func(a, b string) int { return minor(a) - minor(b) })
+	return slices.SortedFunc(maps.Keys(pythons()), func(a, b string) int { return cmp.Or(minor(a)-minor(b), cmp.Compare(a, b)) })
 }
 
 // between says that an interpreter is neither the oldest nor the newest.
@@ -75,25 +76,32 @@ func between(python string) bool {
 }
 
 // eachRunner is eachPython with a runner that waits for its script, and with one that has been warmed. No script may
-// tell the two apart.
+// tell the two apart. An interpreter between the oldest and the newest has one of the two.
 func eachRunner(t *testing.T, test func(t *testing.T, start starter)) {
 	eachPython(t, func(t *testing.T, python string) {
-		t.Run("cold", func(t *testing.T) {
-			test(t, func(t testing.TB, dir string) *process {
-				p := launch(t, python, dir, compileRunner(t, python))
-				p.ready(t)
-				return p
+		turn := slices.IndexFunc(versions(), func(v string) bool { return pythons()[v] == python })
+		for _, warm := range []bool{false, true} {
+			if leavesOut(python, turn, warm) {
+				continue
+			}
+			t.Run(map[bool]string{false: "cold", true: "warm"}[warm], func(t *testing.T) {
+				test(t, func(t testing.TB, dir string) *process {
+					p := launch(t, python, dir, compileRunner(t, python))
+					p.ready(t)
+					if warm {
+						p.warm(t)
+					}
+					return p
+				})
 			})
-		})
-		t.Run("warm", func(t *testing.T) {
-			test(t, func(t testing.TB, dir string) *process {
-				p := launch(t, python, dir, compileRunner(t, python))
-				p.ready(t)
-				p.warm(t)
-				return p
-			})
-		})
+		}
 	})
+}
+
+// leavesOut says that an interpreter between the oldest and the newest leaves out the runner that waits, or the warm one.
+// They take turns, because these tests are the longest of all.
+func leavesOut(python string, turn int, warm bool) bool {
+	return between(python) && warm != (turn%2 == 0)
 }
 
 // A starter starts a runner in a directory.
