@@ -60,8 +60,17 @@ func parseRequest(raw json.RawMessage) (Request, error) {
 		return req, fmt.Errorf("code must be a string, not %s", kind(v))
 	}
 	if v := args["servers"]; v != nil && !isNull(v) {
-		if err := json.Unmarshal(v, &req.Servers); err != nil {
+		var names []json.RawMessage
+		if err := json.Unmarshal(v, &names); err != nil {
 			return req, fmt.Errorf("servers must be an array of names, not %s", kind(v))
+		}
+		req.Servers = make([]string, 0, len(names))
+		for _, n := range names {
+			var name *string
+			if err := json.Unmarshal(n, &name); err != nil || name == nil {
+				return req, fmt.Errorf("servers must be an array of names, and has %s in it", kind(n))
+			}
+			req.Servers = append(req.Servers, *name)
 		}
 	}
 	if v := args["timeout"]; v != nil && !isNull(v) {

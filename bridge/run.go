@@ -277,6 +277,8 @@ func (r *run) result(exit oci.Exit, launchErr, cause error) (Result, error) {
 		res.Status = StatusOOM
 		res.Error = fmt.Sprintf("the memory limit of %d MiB was reached", r.b.opts.Limits.Memory>>20)
 		return res, nil
+	case !r.began:
+		return fail(fmt.Errorf("the image's Python ended, with exit code %d, before it had begun the script: what it printed may say why; is it Python 3.9 or later?", exit.Code))
 	case exit.Code != 0:
 		res.Status = StatusError
 		res.Error = r.reason(exit)

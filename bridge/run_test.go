@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -282,6 +284,21 @@ func TestRunSaysWhatTheHostSaw(t *testing.T) {
 				t.Errorf("%v (-want +got):\n%s", err, diff)
 			}
 		})
+	}
+}
+
+// TestRunNotBegun: what ends before it has the script has not run it, whatever its exit code.
+func TestRunNotBegun(t *testing.T) {
+	for _, code := range []int{0, 1} {
+		b := newSynthetic(t, func(g *guestEnd) (oci.Exit, error) {
+			_, _ = io.WriteString(g.stdout, "hi\n")
+			return oci.Exit{Code: code}, nil
+		}, nil)
+		r, err := b.Run(t.Context(), Request{Code: "1/0"}, Output{})
+		want := fmt.Sprintf("the image's Python ended, with exit code %d, before it had begun the script", code)
+		if err == nil || r.Status != StatusError || !strings.HasPrefix(r.Error, want) || !slices.Equal(r.Stdout, []string{"hi"}) {
+			t.Errorf("%v %+v", err, r)
+		}
 	}
 }
 

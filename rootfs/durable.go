@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // An entry is published before it is on the disk: waiting for that takes longer than unpacking (notes/images.md: 0.8 s
@@ -50,13 +52,13 @@ func markDurable(mark string) {
 // settle brings an entry to the disk and marks it.
 func (c *cache) settle(ctx context.Context, e entry) error {
 	mark := filepath.Join(e.dir, durableFn)
-	if _, err := os.Lstat(mark); err == nil {
-		return nil
-	}
+	_, notDurable := os.Lstat(mark)
 	if _, err := os.Lstat(filepath.Join(e.dir, filesFn)); errors.Is(err, fs.ErrNotExist) {
 		if err := c.recordFiles(ctx, e); err != nil {
 			return err
 		}
+	} else if notDurable == nil {
+		return nil
 	}
 	if err := syncFS(e.dir); err != nil {
 		return err
@@ -122,6 +124,9 @@ func (s *Store) Settle(ctx context.Context) error {
 		return err
 	}
 	all, err := c.entries()
+	if isOthers(err) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -130,10 +135,13 @@ func (s *Store) Settle(ctx context.Context) error {
 			return err
 		}
 		if e.err == nil && (e.Boot == "" || e.Boot == bootID()) { // another boot's may have lost something
-			if err := c.settle(ctx, e.entry); err != nil {
+			if err := c.settle(ctx, e.entry); err != nil && !isOthers(err) {
 				return err
 			}
 		}
 	}
 	return nil
 }
+
+// isOthers says that a cache may be used, but is not this process's to write to: who fills it settles it.
+func isOthers(err error) bool { return errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) }

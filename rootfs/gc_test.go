@@ -1,9 +1,11 @@
 package rootfs
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -207,6 +209,37 @@ func editRecord(t *testing.T, tree Tree, edit func(e *entry)) {
 	}
 	if err := os.WriteFile(path, b, 0o644); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestVerifySaysWhenItRecords(t *testing.T) {
+	var said bytes.Buffer
+	l, s := newLayout(t), newStore(t)
+	s.Logger = slog.New(slog.NewTextHandler(&said, nil))
+	tree, err := s.Ensure(t.Context(), l.index(l.image(testImage{layers: [][]byte{python(t)}})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []bool{true, false} {
+		if damages, err := s.Verify(t.Context(), true); len(damages) > 0 || err != nil {
+			t.Errorf("%v %v", damages, err)
+		}
+		if strings.Contains(said.String(), "it is recorded now") != want {
+			t.Errorf("the log of verify %d is %q", i, said.String())
+		}
+		said.Reset()
+	}
+	// What a server has brought to the disk has no record either, until a pull.
+	entry := filepath.Dir(tree.Path)
+	if err := os.Remove(filepath.Join(entry, filesFn)); err != nil {
+		t.Fatal(err)
+	}
+	markDurable(filepath.Join(entry, durableFn))
+	if err := s.Settle(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(filepath.Join(entry, filesFn)); err != nil {
+		t.Errorf("nothing is recorded: %v", err)
 	}
 }
 

@@ -35,6 +35,13 @@ func TestReadOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	editRecord(t, want, func(e *entry) { e.Boot = "another machine's" })
+	unsettled := &Store{Dir: filepath.Join(dir, "unsettled")}
+	if _, err := unsettled.Ensure(t.Context(), ref); err != nil {
+		t.Fatal(err)
+	}
+	if err := unsettled.Close(); err != nil {
+		t.Fatal(err)
+	}
 	// The mount and not the file system, in which Landlock still knows a directory that has been removed.
 	if err := unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""); err != nil {
 		t.Fatal(err)
@@ -46,6 +53,12 @@ func TestReadOnly(t *testing.T) {
 	}
 	if damages, err := s.Verify(t.Context(), true); len(damages) > 0 || err != nil {
 		t.Errorf("%v %v", damages, err)
+	}
+	if err := unsettled.Settle(t.Context()); err != nil {
+		t.Errorf("settling what cannot be written: %v", err)
+	}
+	if damages, err := unsettled.Verify(t.Context(), true); len(damages) > 0 || err != nil {
+		t.Errorf("nothing recorded, nor to be: %v %v", damages, err)
 	}
 	if list, err := s.Images(t.Context()); len(list) != 1 || err != nil {
 		t.Errorf("%v %v", list, err)

@@ -40,7 +40,7 @@ func (d Damage) String() string { return fmt.Sprintf("%s: %s: %s", d.Image, d.Pa
 
 // Verify compares the images in the cache with what was recorded of them: names, types, modes, sizes, times and targets
 // of links, and if full the contents too. Compiled modules that were added later (see Warm) are no damage. An image of
-// which nothing was recorded is recorded now.
+// which nothing was recorded is recorded now, and a warning says so.
 func (s *Store) Verify(ctx context.Context, full bool) ([]Damage, error) {
 	c, err := s.cache()
 	if err != nil {
@@ -68,7 +68,15 @@ func (s *Store) Verify(ctx context.Context, full bool) ([]Damage, error) {
 func (c *cache) verify(ctx context.Context, e entry, full bool) ([]Damage, error) {
 	want, err := readFiles(filepath.Join(e.dir, filesFn))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, c.recordFiles(ctx, e)
+		err := c.recordFiles(ctx, e)
+		switch {
+		case err == nil:
+			c.log.Warn("nothing had been recorded of an image that was never pulled, only run: it is recorded now, as it is", "image", e.Ref, "digest", e.Digest)
+		case isOthers(err):
+			c.log.Warn("nothing has been recorded of an image, and the cache cannot be written: whether it is as it was cannot be said", "image", e.Ref, "digest", e.Digest)
+			err = nil
+		}
+		return nil, err
 	}
 	if err != nil {
 		return []Damage{{e.Digest, filesFn, err.Error()}}, nil

@@ -89,6 +89,12 @@ func showImages(out io.Writer, list []rootfs.CachedImage, asJSON bool) error {
 	return w.Flush()
 }
 
+// What prune takes: a century, and more than any disk has. Beyond, the sums would overflow.
+const (
+	maxDays      = 36_500
+	maxGigabytes = 1 << 20
+)
+
 func pruneCommand() *cobra.Command {
 	var all bool
 	var days, gigabytes int
@@ -98,8 +104,8 @@ func pruneCommand() *cobra.Command {
 			"what stays is small enough. An image that a process is using stays.\n\n" +
 			"Exit code: 0 if it is done, 125 if something could not be removed, 2 if the command line or an environment variable is wrong.",
 		RunE: withStore(func(ctx context.Context, s *rootfs.Store, out io.Writer) error {
-			if days < 1 || gigabytes < 1 {
-				return &exitError{exitUsage, errors.New("--days and --gigabytes are at least 1")}
+			if days < 1 || days > maxDays || gigabytes < 1 || gigabytes > maxGigabytes {
+				return &exitError{exitUsage, fmt.Errorf("--days %d --gigabytes %d: allowed are 1 to %d and 1 to %d", days, gigabytes, maxDays, maxGigabytes)}
 			}
 			o := rootfs.PruneOptions{MaxAge: time.Duration(days) * 24 * time.Hour, MaxBytes: int64(gigabytes) << 30}
 			if all {
@@ -122,7 +128,8 @@ func verifyCommand() *cobra.Command {
 	var quick bool
 	c := &cobra.Command{
 		Use: "verify", Short: "Check the images in the cache against what was recorded of them", Args: cobra.NoArgs,
-		Long: "Check every file of the images in the cache against what was recorded when they were unpacked.\n\n" +
+		Long: "Check every file of the images in the cache against what was recorded of them: by pull, or else by the first verify,\n" +
+			"which says so.\n\n" +
 			"Exit code: 0 if all is as it was, 1 if something is damaged (mcp-bridge prune --all removes it, and the next run\n" +
 			"unpacks it again), 125 if the cache cannot be read, 2 if the command line or an environment variable is wrong.",
 		RunE: withStore(func(ctx context.Context, s *rootfs.Store, out io.Writer) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -12,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestEndOfRun: however a script ends, the status is the host's own observation, what it printed until then is in the
@@ -227,6 +230,30 @@ func TestServerEnds(t *testing.T) {
 			m.checkGone(t)
 			s.close()
 		})
+	}
+}
+
+// TestInterruptedBeforeTheScript: a signal ends a run that waits for its script.
+func TestInterruptedBeforeTheScript(t *testing.T) {
+	dir := t.TempDir()
+	fifo := filepath.Join(dir, "script.py")
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := bridgeCommand(t, environment(filepath.Join(dir, "state")), "run", fifo)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	w, err := os.OpenFile(fifo, os.O_WRONLY, 0) // waits for who reads it
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if err := within(t, "the end of the run", cmd.Wait); exitCode(err) != exitInterrupt {
+		t.Error(err)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 
 	"github.com/mcp-bridge/mcp-bridge/internal/config"
@@ -129,6 +130,7 @@ func load(stderr io.Writer) (config.Config, *slog.Logger, error) {
 		return config.Config{}, nil, &exitError{exitUsage, err}
 	}
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: cfg.LogLevel}))
+	logrus.SetOutput(io.Discard) // the registry client's, which says to stderr what comes back as an error, or was mended
 	for _, name := range config.Unknown(os.Environ()) {
 		log.Warn("unknown environment variable", "name", name)
 	}

@@ -42,8 +42,10 @@ func pullByEngine(ctx context.Context, e *cli.Engine, ref string, out io.Writer)
 	case err != nil:
 		return &exitError{exitBridge, err}
 	}
-	_, err = fmt.Fprintf(out, "%s\t%s\t%.1f s\n", ref, image.ID, time.Since(began).Seconds())
-	return err
+	if _, err = fmt.Fprintf(out, "%s\t%s\t%.1f s\n", ref, image.ID, time.Since(began).Seconds()); err != nil {
+		return &exitError{exitBridge, err}
+	}
+	return nil
 }
 
 func pull(ctx context.Context, args []string, out io.Writer) error {
@@ -89,6 +91,8 @@ func pull(ctx context.Context, args []string, out io.Writer) error {
 	case err != nil:
 		return &exitError{exitBridge, err}
 	}
-	_, err = fmt.Fprintf(out, "%s\t%s\t%.1f s\n", tree.Ref, tree.Digest, time.Since(began).Seconds())
-	return err
+	if _, err = fmt.Fprintf(out, "%s\t%s\t%.1f s\n", tree.Ref, tree.Digest, time.Since(began).Seconds()); err != nil {
+		return &exitError{exitBridge, err}
+	}
+	return nil
 }

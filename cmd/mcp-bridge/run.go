@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -69,7 +70,7 @@ func runScript(c *cobra.Command, f runFlags, args []string) error {
 	if err := seal("auto"); err != nil { // for one start it is not worth the while of libcontainer
 		slog.Debug("cannot seal", "error", err)
 	}
-	code, err := readScript(c, f, args)
+	code, err := readScript(c.Context(), c.Flags().Changed("code"), f.code, args)
 	if err != nil {
 		return err
 	}
@@ -77,7 +78,10 @@ func runScript(c *cobra.Command, f runFlags, args []string) error {
 	if err != nil {
 		return err
 	}
-	if f.image != "" {
+	if c.Flags().Changed("image") {
+		if f.image == "" {
+			return errors.New("--image is empty: leave it out for the default, or name an image")
+		}
 		cfg.Image, cfg.ImageSet = f.image, true
 	}
 	b, closeBridge, err := newBridge(cfg, log, newBar(os.Stderr))
@@ -98,7 +102,9 @@ func runScript(c *cobra.Command, f runFlags, args []string) error {
 	}
 	if mode != "" {
 		text, _ := result.Render(mode)
-		if _, err := fmt.Fprintln(os.Stdout, text); err != nil {
+		if _, err := fmt.Fprintln(os.Stdout, text); errors.Is(err, syscall.EPIPE) {
+			return &exitError{code: exitPipe}
+		} else if err != nil {
 			return &exitError{exitBridge, fmt.Errorf("cannot write the result: %w", err)}
 		}
 	}
@@ -149,28 +155,37 @@ func exitOf(result bridge.Result, runErr error, say bool) error {
 	return exit
 }
 
-func readScript(c *cobra.Command, f runFlags, args []string) (string, error) {
-	given := c.Flags().Changed("code")
+func readScript(ctx context.Context, given bool, code string, args []string) (string, error) {
 	switch {
 	case given && len(args) > 0:
 		return "", errors.New("a script is either a file or -c CODE, not both")
 	case given:
-		return f.code, nil
+		return code, nil
 	case len(args) == 0:
 		return "", errors.New("no script: name a file, give -c CODE, or - to read it from standard input")
 	}
-	var r io.Reader = os.Stdin
-	if args[0] != "-" {
-		file, err := os.Open(args[0])
+	var b []byte
+	read := make(chan error, 1)
+	go func() { // because a terminal, a pipe and a FIFO may have nothing to say, and signals only end ctx
+		var err error
+		file := os.Stdin
+		if args[0] != "-" {
+			if file, err = os.Open(args[0]); err != nil {
+				read <- err
+				return
+			}
+			defer file.Close()
+		}
+		b, err = io.ReadAll(io.LimitReader(file, bridge.MaxCode+1))
+		read <- err
+	}()
+	select {
+	case <-ctx.Done():
+		return "", &exitError{exitInterrupt, errors.New("interrupted")}
+	case err := <-read:
 		if err != nil {
 			return "", fmt.Errorf("cannot read the script: %w", err)
 		}
-		defer file.Close()
-		r = file
+		return string(b), nil
 	}
-	b, err := io.ReadAll(io.LimitReader(r, bridge.MaxCode+1))
-	if err != nil {
-		return "", fmt.Errorf("cannot read the script: %w", err)
-	}
-	return string(b), nil
 }

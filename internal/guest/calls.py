@@ -7,6 +7,7 @@
 # left behind for fork() to warn about. Both descriptors do not block: the host may stop reading until we do.
 
 MAX_OPEN_ARGUMENTS = MAX_MESSAGE // 4  # characters of the arguments of one call
+MAX_CALLS = 10000  # of one run; the host ends it for one more
 RETURN = '{"type":"return","id":'
 BRIDGE = ""  # the server name that means the bridge itself
 
@@ -170,6 +171,8 @@ def begin(server, tool, arguments, deliver):
     with lock:
         if gone:
             raise MCPError("the host is gone", server, tool)
+        if last_id >= MAX_CALLS:
+            raise MCPError("a run can make %d calls, and has made them" % MAX_CALLS, server or None, tool)
         last_id += 1
         number = last_id
         pending[number] = deliver

@@ -130,6 +130,12 @@ var sandboxed = []struct {
 			"[await f(), loop.is_running(), loop.get_debug(), new is asyncio.events.new_event_loop, new.__module__, loop is not new()]",
 		stdout: "True\n", result: `[true,true,false,true,"asyncio.events",true]`,
 	},
+	{name: "names of tasks", code: "import asyncio\nt = asyncio.create_task(asyncio.sleep(0))\nawait t\n[asyncio.current_task().get_name(), t.get_name()]", result: `["Task-1","Task-2"]`},
+	{name: "exit beyond a long", code: "import sys\nsys.exit(10 ** 20)", exit: 255, err: &Error{Type: "SystemExit", Message: "100000000000000000000", Line: 2}},
+	{
+		name: "spawn and await", code: "import asyncio, multiprocessing as m\ndef f(x):\n    return x * x\nif __name__ == '__main__':\n    await asyncio.sleep(0)\n" +
+			"    with m.get_context('spawn').Pool(1) as p:\n        print(p.map(f, range(5)))", stdout: "[0, 1, 4, 9, 16]\n",
+	},
 	{name: "loop and a process", code: "import asyncio\np = await asyncio.create_subprocess_exec('echo', 'x')\nawait p.wait()", stdout: "x\n", result: "0"},
 	{name: "children get no frames", code: "import subprocess\np = subprocess.run(['ls', '/proc/self/fd'], close_fds=False, stdout=subprocess.PIPE)\n{b'240', b'241'} & set(p.stdout.split())", result: "[]"},
 	{name: "stdout lost", code: "import sys\nclass S:\n    def write(self, s): pass\n    def flush(self): raise OSError('gone')\nsys.stdout = S()", exit: 120, stderr: "Exception ignored in: <__main__.S object at …"},
@@ -305,6 +311,22 @@ func TestInFlight(t *testing.T) {
 			return Return{Value: json.RawMessage("1")}
 		})
 		if arrived.Load() != n || o.code != 0 {
+			t.Error(o)
+		}
+	})
+}
+
+// TestManyCalls: a script that makes more calls than it may can catch what it is told.
+func TestManyCalls(t *testing.T) {
+	eachPython(t, func(t *testing.T, python string) {
+		if between(python) {
+			t.Skip("of the others")
+		}
+		p := launch(t, python, t.TempDir(), compileRunner(t, python))
+		p.ready(t)
+		code := "from mcp import runtime\nn = 0\ntry:\n    while True:\n        runtime.call_tool_sync('s', 't')\n        n += 1\nexcept runtime.MCPError as e:\n    print(n, e)"
+		o := p.run(t, Run{Code: code}, func(Call) Return { return Return{Value: json.RawMessage("1")} })
+		if o.stdout != fmt.Sprintf("%d a run can make %d calls, and has made them\n", MaxCalls, MaxCalls) || o.code != 0 || o.err != nil {
 			t.Error(o)
 		}
 	})

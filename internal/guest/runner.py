@@ -56,6 +56,10 @@ class SitePackages:
                 return spec
 
 
+# A script with await at its top level, as a file that Python can run.
+AWAITS = "(lambda s: __import__('asyncio').run(eval(compile(s, __file__, 'exec', 0x2000, True), globals())))(%r)\n"
+
+
 class Watch:
     """First of the finders: knows our modules, and notices two imports that have to do with the script's source."""
 
@@ -100,9 +104,12 @@ class Watch:
             where = sys.modules["multiprocessing.process"].ORIGINAL_DIR
             fd = posix.open("%s/%s" % (where, self.name), posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL, 0o644)
             with io.open(fd, "w", encoding="utf-8", errors="backslashreplace") as f:
-                f.write(self.source)
+                f.write(AWAITS % self.source if self.awaits() else self.source)
         except (OSError, KeyError, TypeError):
             pass
+
+    def awaits(self):
+        return compile(self.source, self.name, "exec", AWAIT, True).co_flags & COROUTINE
 
 
 def extend_path():
@@ -357,7 +364,7 @@ def exit_code(error):
     if code is None:
         return 0
     if isinstance(code, int):
-        return code & 0xFF
+        return code & 0xFF if -(1 << 63) <= code < 1 << 63 else 0xFF  # what is no C long is -1
     try:
         complain("%s\n" % (code,))
     except BaseException:

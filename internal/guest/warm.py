@@ -1,5 +1,6 @@
 # --- warming -----------------------------------------------------------------------------------------------------------
-# What a runner does ahead when the host asks for it. No script shall notice, but by what is in sys.modules.
+# What a runner does ahead when the host asks for it. No script shall notice, but by what is in
+# sys.modules, and by three more descriptors below the runner's own two.
 
 HEAVY = "ssl", "asyncio.sslproto"  # which asyncio imports, and no script without a network uses: 4 MB and 5 ms
 
@@ -76,14 +77,11 @@ def warm():
 
     sys.meta_path[:] = finders
     run(compile_script("def f(x):\n    return [x]\nf(1)", "<runner>"), {})
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(loop.create_task(nothing(), name="warm"))  # a name, so that the script's first is Task-1
+    loop.close()
     if hasattr(asyncio, "Runner"):
-        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-            runner.run(nothing())
         spare = high(asyncio.new_event_loop)
-    else:
-        loop = asyncio.new_event_loop()
-        loop.run_until_complete(nothing())
-        loop.close()
     make_modules()
     param = {"name": "x", "alias": "x", "type": "str", "required": True}
     tool = {"name": "x", "alias": "x", "params": [param], "returns": "Any", "description": ""}
