@@ -49,16 +49,18 @@ func markDurable(mark string) {
 	}
 }
 
-// settle brings an entry to the disk and marks it.
+// settle records what an entry consists of, brings it to the disk and marks it.
 func (c *cache) settle(ctx context.Context, e entry) error {
 	mark := filepath.Join(e.dir, durableFn)
-	_, notDurable := os.Lstat(mark)
-	if _, err := os.Lstat(filepath.Join(e.dir, filesFn)); errors.Is(err, fs.ErrNotExist) {
+	_, markErr := os.Lstat(mark)
+	_, filesErr := os.Lstat(filepath.Join(e.dir, filesFn))
+	if markErr == nil && filesErr == nil {
+		return nil
+	}
+	if errors.Is(filesErr, fs.ErrNotExist) {
 		if err := c.recordFiles(ctx, e); err != nil {
 			return err
 		}
-	} else if notDurable == nil {
-		return nil
 	}
 	if err := syncFS(e.dir); err != nil {
 		return err
@@ -117,7 +119,7 @@ func (t *settleTable) stop(dir string) {
 
 // Settle waits until all images in the cache are on the disk, and records what they consist of. It is for a command that
 // downloads images, and for who saves the cache directory: an image that was not settled is unpacked again after the
-// machine has been started anew, or on another one.
+// machine has been started anew, or on another one. Of a cache that this process may only read it settles nothing.
 func (s *Store) Settle(ctx context.Context) error {
 	c, err := s.cache()
 	if err != nil {

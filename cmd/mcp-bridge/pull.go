@@ -42,7 +42,11 @@ func pullByEngine(ctx context.Context, e *cli.Engine, ref string, out io.Writer)
 	case err != nil:
 		return &exitError{exitBridge, err}
 	}
-	if _, err = fmt.Fprintf(out, "%s\t%s\t%.1f s\n", ref, image.ID, time.Since(began).Seconds()); err != nil {
+	return showPulled(out, ref, image.ID, began)
+}
+
+func showPulled(out io.Writer, ref, id string, began time.Time) error {
+	if _, err := fmt.Fprintf(out, "%s\t%s\t%.1f s\n", ref, id, time.Since(began).Seconds()); err != nil {
 		return &exitError{exitBridge, err}
 	}
 	return nil
@@ -91,8 +95,5 @@ func pull(ctx context.Context, args []string, out io.Writer) error {
 	case err != nil:
 		return &exitError{exitBridge, err}
 	}
-	if _, err = fmt.Fprintf(out, "%s\t%s\t%.1f s\n", tree.Ref, tree.Digest, time.Since(began).Seconds()); err != nil {
-		return &exitError{exitBridge, err}
-	}
-	return nil
+	return showPulled(out, tree.Ref, tree.Digest, began)
 }

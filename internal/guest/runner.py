@@ -57,7 +57,7 @@ class SitePackages:
 
 
 # A script with await at its top level, as a file that Python can run.
-AWAITS = "(lambda s: __import__('asyncio').run(eval(compile(s, __file__, 'exec', 0x2000, True), globals())))(%r)\n"
+AWAITS = "(lambda s: __import__('asyncio').run(eval(compile(s, __file__, 'exec', %d, True), globals())))(%r)\n"
 
 
 class Watch:
@@ -103,13 +103,13 @@ class Watch:
         try:
             where = sys.modules["multiprocessing.process"].ORIGINAL_DIR
             fd = posix.open("%s/%s" % (where, self.name), posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL, 0o644)
+            text = self.source
+            if compile(text, self.name, "exec", AWAIT, True).co_flags & COROUTINE:
+                text = AWAITS % (AWAIT, text)
             with io.open(fd, "w", encoding="utf-8", errors="backslashreplace") as f:
-                f.write(AWAITS % self.source if self.awaits() else self.source)
+                f.write(text)
         except (OSError, KeyError, TypeError):
             pass
-
-    def awaits(self):
-        return compile(self.source, self.name, "exec", AWAIT, True).co_flags & COROUTINE
 
 
 def extend_path():

@@ -1,6 +1,6 @@
 # --- warming -----------------------------------------------------------------------------------------------------------
-# What a runner does ahead when the host asks for it. No script shall notice, but by what is in
-# sys.modules, and by three more descriptors below the runner's own two.
+# What a runner does ahead when the host asks for it. No script shall notice, but by what is in sys.modules
+# and by three descriptors just below the runner's own.
 
 HEAVY = "ssl", "asyncio.sslproto"  # which asyncio imports, and no script without a network uses: 4 MB and 5 ms
 
