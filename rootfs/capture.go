@@ -2,9 +2,7 @@ package rootfs
 
 import (
 	"archive/tar"
-	"context"
 	"errors"
-	"io"
 	"strconv"
 	"strings"
 
@@ -36,9 +34,9 @@ const captureDepth = 50
 func (c *capture) place(path string) string { return c.at + path[len(c.top):] }
 
 // toCapture makes an entry in the open capture, or in a new one. done is false if it belongs to none.
-func (s *staged) toCapture(ctx context.Context, si *stagedItem, body io.Reader) (done bool, err error) {
+func (s *staged) toCapture(si *stagedItem) (done bool, err error) {
 	if c := s.capture; c != nil && c.enter(si.path) {
-		err := s.make(ctx, c, si, body)
+		err := s.make(c, si)
 		if err == nil {
 			si.kind = captured
 			return true, nil
@@ -53,7 +51,7 @@ func (s *staged) toCapture(ctx context.Context, si *stagedItem, body io.Reader) 
 	}
 	c := &capture{top: si.path, at: "c" + strconv.Itoa(s.captures)}
 	s.captures++
-	if err := s.make(ctx, c, si, nil); err != nil {
+	if err := s.make(c, si); err != nil {
 		return false, err
 	}
 	s.capture, si.kind = c, opens
@@ -72,11 +70,11 @@ func (c *capture) enter(path string) bool {
 var errNotCaptured = errors.New("it closes the capture")
 
 // make makes an entry where the capture has its parent. Everything on the way has been made by us, and is no link.
-func (s *staged) make(ctx context.Context, c *capture, si *stagedItem, body io.Reader) (err error) {
+func (s *staged) make(c *capture, si *stagedItem) (err error) {
 	at := c.place(si.path)
 	switch si.typ {
 	case tar.TypeReg:
-		err = s.files.write(ctx, s.dir, at, si.item, body)
+		err = s.files.create(s.dir, at, si.item)
 	case tar.TypeSymlink:
 		err = unix.Symlinkat(si.link, s.dir.fd, at)
 	case tar.TypeLink:

@@ -30,7 +30,7 @@ func (im image) unpackLayers(ctx context.Context, c *cache, st staging, layers [
 		if err != nil {
 			return 0, fmt.Errorf("cannot unpack layer %s: %w", l.Digest, err)
 		}
-		j.Layers = append(j.Layers, jobLayer{Size: l.Size})
+		j.Layers = append(j.Layers, jobLayer{Size: l.Size, Blob: l.Digest.Algorithm()})
 	}
 	if err := mkdirMode(j.Scratch, 0o700); err != nil {
 		return 0, err
@@ -55,6 +55,9 @@ func (im image) unpackLayers(ctx context.Context, c *cache, st staging, layers [
 		return 0, err
 	}
 	for i, d := range result.DiffIDs {
+		if d == "" { // it was not compressed, and has been hashed here
+			d = layers[i].Digest
+		}
 		if d != diffIDs[i] {
 			return 0, fmt.Errorf("cannot unpack layer %s: its uncompressed content has the digest %.100s, the config says %s", layers[i].Digest, d, diffIDs[i])
 		}
@@ -88,8 +91,13 @@ func (im image) feedAll(ctx context.Context, j job, layers []ispec.Descriptor, l
 	})
 	for _, s := range streams {
 		g.Go(func() error {
-			defer s.Close()
-			return f.feed(gctx, s)
+			to, err := newPipeWriter(s)
+			if err != nil {
+				s.Close()
+				return fmt.Errorf("cannot write to the unpacker: %w", err)
+			}
+			defer to.close()
+			return f.feed(gctx, to)
 		})
 	}
 	var result jobResult
@@ -125,14 +133,13 @@ type feeder struct {
 }
 
 // feed writes layers to one stream until there are none left.
-func (f *feeder) feed(ctx context.Context, to *os.File) error {
-	buf := make([]byte, 256<<10)
+func (f *feeder) feed(ctx context.Context, to *pipeWriter) error {
 	for {
 		n := int(f.next.Add(1)) - 1
 		if n >= len(f.layers) {
 			return nil
 		}
-		if err := f.layer(ctx, to, n, buf); errors.Is(err, errUnpackerEnded) {
+		if err := f.layer(ctx, to, n); errors.Is(err, errUnpackerEnded) {
 			return nil
 		} else if err != nil {
 			if ctx.Err() != nil {
@@ -146,7 +153,7 @@ func (f *feeder) feed(ctx context.Context, to *os.File) error {
 // errUnpackerEnded says that somebody else knows what happened.
 var errUnpackerEnded = errors.New("the unpacker has ended")
 
-func (f *feeder) layer(ctx context.Context, to *os.File, n int, buf []byte) error {
+func (f *feeder) layer(ctx context.Context, to *pipeWriter, n int) error {
 	desc := f.layers[n]
 	rc, err := f.im.open(ctx, desc)
 	if err != nil {
@@ -155,16 +162,17 @@ func (f *feeder) layer(ctx context.Context, to *os.File, n int, buf []byte) erro
 	defer rc.Close()
 	// One byte more than announced, so that a blob which is too long is seen.
 	blob := newCountReader(io.LimitReader(rc, desc.Size+1), desc.Digest.Algorithm(), desc.Size+1)
-	head := binary.BigEndian.AppendUint32(nil, uint32(n)) //nolint:gosec // small
-	_, werr := to.Write(head)
+	binary.BigEndian.PutUint32(to.buffer(), uint32(n)) //nolint:gosec // small
+	werr := to.write(4)
 	for left := desc.Size; werr == nil && left > 0; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		buf := to.buffer()
 		m, err := blob.Read(buf[:min(left, int64(len(buf)))])
 		left -= int64(m)
 		if m > 0 {
-			_, werr = to.Write(buf[:m])
+			werr = to.write(m)
 		}
 		if err != nil {
 			break // said by check

@@ -1,9 +1,7 @@
 package rootfs
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"io"
 	"sync"
 	"time"
@@ -17,7 +15,7 @@ import (
 // own; it belongs to one goroutine.
 type fileWriter struct {
 	umask0  bool // the process has no umask: modes need not be set once more
-	now     *batch
+	open    int  // the file whose content comes; -1: none
 	full    chan *batch
 	empty   chan *batch
 	running sync.WaitGroup
@@ -26,28 +24,30 @@ type fileWriter struct {
 	err error // the first of what went wrong behind
 }
 
-// A batch is what is handed over at once: for each small file alone it would cost more than writing it.
+// A batch is what is handed over at once: for each small file alone it would cost more than writing it. It goes from
+// whoever parses an archive (entries.go) to whoever makes the entries, on to whoever fills the files, and back.
 type batch struct {
 	b     []byte
 	parts []part
+	err   error // how the archive ends behind it: io.EOF, or why it cannot be read
 }
 
-// A part is the next size bytes of an open file.
+// A part is an entry, or more of the content of the one before.
 type part struct {
-	fd   int
-	size int
-	last bool
-	it   item // of the last: what is left to be done
+	tarEntry
+	first, last bool
+	size        int // of the content in the batch
+	fd          int // where that goes; -1: nowhere
 }
 
-// batches bounds the memory (two are under way while one is filled), batchFiles the files that are open.
+// batches bounds the memory (there is one for each of the three, and one that waits), batchParts the files that are open.
 const (
-	batches    = 3
-	batchFiles = 16
+	batches    = 4
+	batchParts = 16
 )
 
 func newFileWriter(umask0 bool) *fileWriter {
-	w := &fileWriter{umask0: umask0, full: make(chan *batch, batches), empty: make(chan *batch, batches)}
+	w := &fileWriter{umask0: umask0, open: -1, full: make(chan *batch, batches), empty: make(chan *batch, batches)}
 	for range batches {
 		w.empty <- &batch{}
 	}
@@ -62,14 +62,12 @@ func newFileWriter(umask0 bool) *fileWriter {
 
 // close waits for the goroutine; what has not been flushed may be written or not.
 func (w *fileWriter) close() {
-	w.hand()
 	close(w.full)
 	w.running.Wait()
 }
 
 // flush waits until all is written, and says what went wrong, of the first file that did.
 func (w *fileWriter) flush() error {
-	w.hand()
 	var all [batches]*batch
 	for i := range all {
 		all[i] = <-w.empty
@@ -86,62 +84,54 @@ func (w *fileWriter) failed() error {
 	return w.err
 }
 
-func (w *fileWriter) hand() {
-	if w.now != nil {
-		w.full <- w.now
-		w.now = nil
-	}
+// create makes a file whose name has to be free. Its content is what follows in the batch. What is half written when
+// something fails is left to whoever removes the tree.
+func (w *fileWriter) create(parent *dir, name string, it item) (err error) {
+	w.open, err = createFile(parent.fd, name, permissions(it))
+	return err
 }
 
-// write makes a file whose name has to be free, and reads its content. What is half written when it fails is left to
-// whoever removes the tree. That an earlier file could not be written is an error too, of which flush says more.
-func (w *fileWriter) write(ctx context.Context, parent *dir, name string, it item, r io.Reader) error {
-	if err := w.failed(); err != nil {
-		return err
-	}
-	fd, err := createFile(parent.fd, name, permissions(it))
-	if err != nil {
-		return err
-	}
-	for left := it.size; ; {
-		room := w.room()
-		n, err := io.ReadFull(r, room[:min(left, int64(len(room)))])
-		left -= int64(n)
-		if err == nil {
-			err = ctx.Err()
-		} else {
-			err = fmt.Errorf("cannot read its content: %w", noEOF(err))
+// apply makes what is in a batch, each entry by add, which may call create. That an earlier file could not be written is an
+// error too, of which flush says more.
+func (w *fileWriter) apply(b *batch, add func(tarEntry) error) error {
+	err := w.failed()
+	for i := range b.parts {
+		p := &b.parts[i]
+		if p.first && err == nil {
+			if err = add(p.tarEntry); err != nil {
+				err = entryError(p.name, err)
+			}
 		}
-		last := left == 0 || err != nil // the goroutine closes it
-		w.now.b = w.now.b[:len(w.now.b)+n]
-		w.now.parts = append(w.now.parts, part{fd: fd, size: n, last: last, it: it})
-		if last {
-			return err
+		p.fd = w.open
+		if p.last {
+			w.open = -1
 		}
+	}
+	w.full <- b
+	return err
+}
+
+// abandon closes the file whose content does not come any more.
+func (w *fileWriter) abandon() {
+	if w.open >= 0 {
+		b := <-w.empty
+		b.parts = append(b.parts, part{fd: w.open, last: true})
+		w.open = -1
+		w.full <- b
 	}
 }
 
 // permissions: the owner can always read and write it, as all of the tree.
 func permissions(it item) uint32 { return it.mode&0o777 | 0o600 }
 
-// room is where the next bytes go.
-func (w *fileWriter) room() []byte {
-	if w.now != nil && (len(w.now.b) == cap(w.now.b) || len(w.now.parts) >= batchFiles) {
-		w.hand()
-	}
-	if w.now == nil {
-		w.now = <-w.empty
-		if w.now.b == nil {
-			w.now.b = make([]byte, 0, chunkSize)
-		}
-	}
-	return w.now.b[len(w.now.b):cap(w.now.b)]
-}
-
 // fill writes a batch. After an error it only closes files.
 func (w *fileWriter) fill(b *batch) {
 	rest := b.b
 	for _, p := range b.parts {
+		if p.fd < 0 {
+			rest = rest[p.size:]
+			continue
+		}
 		err := w.failed()
 		good := err == nil
 		if good {
@@ -150,21 +140,23 @@ func (w *fileWriter) fill(b *batch) {
 		rest = rest[p.size:]
 		if p.last {
 			if err == nil && !w.umask0 {
-				err = unix.Fchmod(p.fd, permissions(p.it))
+				err = unix.Fchmod(p.fd, permissions(p.item))
 			}
 			if err == nil {
-				err = setTime(p.fd, p.it.mtime)
+				err = setTime(p.fd, p.mtime)
 			}
 			err = errors.Join(err, closeFile(p.fd))
 		}
 		if good && err != nil {
 			w.mu.Lock()
-			w.err = entryError(p.it.path, err)
+			w.err = entryError(p.path, err)
 			w.mu.Unlock()
 		}
 	}
-	b.b, b.parts = b.b[:0], b.parts[:0]
+	b.reset()
 }
+
+func (b *batch) reset() { b.b, b.parts, b.err = b.b[:0], b.parts[:0], nil }
 
 func writeAll(fd int, b []byte) error {
 	for len(b) > 0 {

@@ -27,14 +27,18 @@ type layerReader struct {
 	decoder func() // frees what the decoder holds
 }
 
-// newLayerReader makes a reader of a blob that may unpack to limit bytes, whose hash is wanted.
-func newLayerReader(blob io.Reader, algorithm digest.Algorithm, limit int64) (*layerReader, error) {
+// newLayerReader makes a reader of a blob that may unpack to limit bytes.
+func newLayerReader(blob io.Reader, is jobLayer, limit int64) (*layerReader, error) {
 	l := &layerReader{decoder: func() {}}
-	plain, err := l.decode(bufio.NewReaderSize(blob, chunkSize))
+	br := bufio.NewReaderSize(blob, chunkSize)
+	plain, err := l.decode(br)
 	if err != nil {
 		return nil, damaged(err)
 	}
-	l.hash = &hashStage{algorithm: algorithm, hash: algorithm.Hash(), left: limit, limit: limit}
+	l.hash = &hashStage{algorithm: is.Algorithm, left: limit, limit: limit}
+	if plain != br || is.Blob != is.Algorithm {
+		l.hash.hash = is.Algorithm.Hash()
+	}
 	l.plain = startReadAhead(plain, l.hash.see)
 	return l, nil
 }
@@ -67,8 +71,8 @@ func (l *layerReader) close() {
 	l.decoder()
 }
 
-// finish reads what the archive has behind its end (padding), and returns the digest of the whole. err is how unpacking
-// it ended.
+// finish reads what the archive has behind its end (padding), and returns the digest of the whole, or "" if that is the
+// blob's own. err is how unpacking it ended.
 func (l *layerReader) finish(ctx context.Context, err error) (digest.Digest, error) {
 	if err == nil {
 		err = l.drain(ctx)
@@ -80,6 +84,9 @@ func (l *layerReader) finish(ctx context.Context, err error) (digest.Digest, err
 			err = damaged(err)
 		}
 		return "", err
+	}
+	if l.hash.hash == nil {
+		return "", nil
 	}
 	return digest.NewDigest(l.hash.algorithm, l.hash.hash), nil
 }
@@ -149,7 +156,7 @@ func (c *countReader) digest() digest.Digest { return digest.NewDigest(c.algorit
 // A hashStage counts and hashes what is decoded, and fails above its limit.
 type hashStage struct {
 	algorithm digest.Algorithm
-	hash      hash.Hash
+	hash      hash.Hash // nil for what whoever sends the blob hashes
 	left      int64
 	limit     int64
 }
@@ -158,7 +165,9 @@ func (h *hashStage) see(c chunk) chunk {
 	if h.left -= int64(len(c.b)); h.left < 0 {
 		return chunk{c.b[:0], fmt.Errorf("%w: more than %d bytes", errBound, h.limit)}
 	}
-	h.hash.Write(c.b)
+	if h.hash != nil {
+		h.hash.Write(c.b)
+	}
 	return c
 }
 

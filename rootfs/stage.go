@@ -78,15 +78,15 @@ func (s *staged) remove() error {
 	return os.RemoveAll(s.path)
 }
 
-// add writes an entry to the log, and a file's content beside it.
-func (s *staged) add(ctx context.Context, it item, body io.Reader) error {
+// add writes an entry to the log, and makes a file beside it.
+func (s *staged) add(it item) error {
 	kind, err := classify(it.path)
 	if err != nil {
 		return err
 	}
 	si := stagedItem{item: it}
 	if kind == ordinary {
-		err = s.place(ctx, &si, body)
+		err = s.place(&si)
 	} else {
 		s.capture = nil
 	}
@@ -106,14 +106,14 @@ func (s *staged) add(ctx context.Context, it item, body io.Reader) error {
 }
 
 // place puts what can be made of an entry already into a capture, or else a file into the flat directory.
-func (s *staged) place(ctx context.Context, si *stagedItem, body io.Reader) error {
-	done, err := s.toCapture(ctx, si, body)
+func (s *staged) place(si *stagedItem) error {
+	done, err := s.toCapture(si)
 	if done || err != nil || si.typ != tar.TypeReg {
 		return err
 	}
 	name := flatName(s.flat)
 	s.flat++
-	return s.files.write(ctx, s.dir, name, si.item, body)
+	return s.files.create(s.dir, name, si.item)
 }
 
 func flatName(n int) string { return "f" + strconv.Itoa(n) }

@@ -244,6 +244,11 @@ func TestEnsureDamaged(t *testing.T) {
 			edit:   func(_ *ispec.Manifest, c *ispec.Image) { c.RootFS.DiffIDs[1] = digest.FromString("x") },
 			damage: func(_ *testing.T, x images) digest.Digest { return x.manifest.Layers[1].Digest }, want: "uncompressed content",
 		},
+		"wrong diff ID, gzip": {
+			compress: "gzip",
+			edit:     func(_ *ispec.Manifest, c *ispec.Image) { c.RootFS.DiffIDs[1] = digest.FromString("x") },
+			damage:   func(_ *testing.T, x images) digest.Digest { return x.manifest.Layers[1].Digest }, want: "uncompressed content",
+		},
 		"a diff ID too few": {
 			edit:   func(_ *ispec.Manifest, c *ispec.Image) { c.RootFS.DiffIDs = c.RootFS.DiffIDs[:1] },
 			damage: func(_ *testing.T, x images) digest.Digest { return x.manifest.Config.Digest }, want: "describes 1 layers",

@@ -121,7 +121,7 @@ func TestUnpackAsUmociReal(t *testing.T) {
 			t.Fatal(err)
 		}
 		packed = append(packed, b)
-		r, err := newLayerReader(bytes.NewReader(b), digest.SHA256, 1<<30)
+		r, err := newLayerReader(bytes.NewReader(b), jobLayer{Algorithm: digest.SHA256}, 1<<30)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -2,10 +2,8 @@ package rootfs
 
 import (
 	"archive/tar"
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
@@ -59,37 +57,6 @@ func newItem(hdr *tar.Header) (it item, err error) {
 		return it, fmt.Errorf("its type %q is unknown", it.typ)
 	}
 	return it, nil
-}
-
-// eachItem calls f for every entry of the tar stream r, after it has been charged.
-func eachItem(ctx context.Context, r io.Reader, q *quota, f func(it item, body io.Reader) error) error {
-	tr := tar.NewReader(r)
-	for n := 0; ; n++ {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		hdr, err := tr.Next()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("cannot read its archive after %d entries: %w", n, err)
-		}
-		// Before anything else: a header can declare a terabyte of nothing (a sparse file).
-		var size int64
-		if isFile(hdr) {
-			size = hdr.Size
-		}
-		if err = q.charge(size); err == nil && hdr.Typeflag != tar.TypeXGlobalHeader {
-			var it item
-			if it, err = newItem(hdr); err == nil {
-				err = f(it, tr)
-			}
-		}
-		if err != nil {
-			return entryError(hdr.Name, err)
-		}
-	}
 }
 
 func entryError(name string, err error) error {

@@ -22,9 +22,9 @@ var unpackers = map[string]bool{"openat2": false, "securejoin": true}
 func (t *tree) apply(ctx context.Context, r io.Reader) error {
 	w := newFileWriter(false)
 	defer w.close()
-	err := eachItem(ctx, r, t.quota, func(it item, body io.Reader) error {
+	err := eachItem(ctx, r, t.quota, w, func(it item) error {
 		return t.add(it, func(parent *dir, name string) error {
-			return t.put(parent, name, func() error { return w.write(ctx, parent, name, it, body) })
+			return t.put(parent, name, func() error { return w.create(parent, name, it) })
 		})
 	})
 	if werr := w.flush(); werr != nil {

@@ -27,12 +27,13 @@ type job struct {
 
 type jobLayer struct {
 	Size      int64            `json:"size"`      // of the blob
+	Blob      digest.Algorithm `json:"blob"`      // of the blob's digest, which whoever sends the blob computes
 	Algorithm digest.Algorithm `json:"algorithm"` // of the diff ID
 }
 
 // A jobResult is what it found.
 type jobResult struct {
-	DiffIDs []digest.Digest `json:"diffIDs"`
+	DiffIDs []digest.Digest `json:"diffIDs"` // empty: the blob's digest, for a layer that is not compressed
 	Skipped int             `json:"skipped,omitempty"`
 	Bytes   int64           `json:"bytes"`
 }
@@ -53,6 +54,7 @@ type unpacker struct {
 	budget budget
 	tree   *tree // belongs to the goroutine whose layer has its turn
 	umask0 bool
+	come   []atomic.Bool // layers that have come
 
 	turn   atomic.Int64 // changed with mu held
 	mu     sync.Mutex
@@ -69,7 +71,7 @@ func (j job) run(ctx context.Context, streams []io.ReadCloser, umask0 bool) (job
 		return jobResult{}, err
 	}
 	defer t.close()
-	u := &unpacker{job: j, tree: t, umask0: umask0, waits: map[int]*layerWriter{}}
+	u := &unpacker{job: j, tree: t, umask0: umask0, waits: map[int]*layerWriter{}, come: make([]atomic.Bool, len(j.Layers))}
 	u.result.DiffIDs = make([]digest.Digest, len(j.Layers))
 	defer u.closeWaiting()
 
@@ -109,7 +111,7 @@ func (u *unpacker) stream(ctx context.Context, r io.Reader) error {
 			return fmt.Errorf("internal error: cannot read which layer comes: %w", err)
 		}
 		n := binary.BigEndian.Uint32(head[:])
-		if uint64(n) >= uint64(len(u.job.Layers)) || u.result.DiffIDs[n] != "" {
+		if uint64(n) >= uint64(len(u.job.Layers)) || u.come[n].Swap(true) {
 			return fmt.Errorf("internal error: layer %d is not expected", n)
 		}
 		l := &layerWriter{u: u, n: int(n), quota: newQuota(&u.budget, u.job.Layers[n].Size), files: files}
@@ -128,12 +130,12 @@ func (u *unpacker) stream(ctx context.Context, r io.Reader) error {
 
 // read reads one layer to its end.
 func (u *unpacker) read(ctx context.Context, l *layerWriter, blob io.Reader) error {
-	r, err := newLayerReader(blob, u.job.Layers[l.n].Algorithm, l.quota.left)
+	r, err := newLayerReader(blob, u.job.Layers[l.n], l.quota.left)
 	if err != nil {
 		return err
 	}
 	defer r.close()
-	err = eachItem(ctx, r, l.quota, func(it item, body io.Reader) error { return l.add(ctx, it, body) })
+	err = eachItem(ctx, r, l.quota, l.files, func(it item) error { return l.add(ctx, it) })
 	u.result.DiffIDs[l.n], err = r.finish(ctx, cmp.Or(l.files.flush(), err))
 	return err
 }
@@ -148,10 +150,10 @@ type layerWriter struct {
 	direct bool    // since then
 }
 
-func (l *layerWriter) add(ctx context.Context, it item, body io.Reader) error {
+func (l *layerWriter) add(ctx context.Context, it item) error {
 	if !l.direct {
 		if int(l.u.turn.Load()) != l.n {
-			return l.stage(ctx, it, body)
+			return l.stage(it)
 		}
 		if err := l.takeTurn(ctx); err != nil {
 			return err
@@ -159,17 +161,17 @@ func (l *layerWriter) add(ctx context.Context, it item, body io.Reader) error {
 	}
 	t := l.u.tree
 	return t.add(it, func(parent *dir, name string) error {
-		return t.put(parent, name, func() error { return l.files.write(ctx, parent, name, it, body) })
+		return t.put(parent, name, func() error { return l.files.create(parent, name, it) })
 	})
 }
 
-func (l *layerWriter) stage(ctx context.Context, it item, body io.Reader) (err error) {
+func (l *layerWriter) stage(it item) (err error) {
 	if l.staged == nil {
 		if l.staged, err = newStaged(filepath.Join(l.u.job.Scratch, strconv.Itoa(l.n)), l.files); err != nil {
 			return err
 		}
 	}
-	return l.staged.add(ctx, it, body)
+	return l.staged.add(it)
 }
 
 // takeTurn does what has been staged. From here on the tree is this layer's.

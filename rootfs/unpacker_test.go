@@ -17,6 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
+	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 )
 
@@ -155,25 +156,13 @@ func TestUnpackerAsSequential(t *testing.T) {
 			}
 			tree.noOpenat2 = slow
 			u := &unpacker{tree: tree, waits: map[int]*layerWriter{}, job: job{Scratch: scratch}}
-			u.result.DiffIDs = make([]digest.Digest, len(layers))
-			type part struct {
-				it   item
-				body []byte
-			}
-			left := make([][]part, len(layers))
+			left := make([][]whole, len(layers))
 			writers := make([]*layerWriter, len(layers))
 			for i, l := range layers {
 				q := newQuota(&u.budget, int64(len(l)))
 				writers[i] = &layerWriter{u: u, n: i, quota: q, files: newFileWriter(false)}
 				defer writers[i].files.close()
-				err := eachItem(t.Context(), bytes.NewReader(l), q, func(it item, r io.Reader) error {
-					b, err := io.ReadAll(r)
-					left[i] = append(left[i], part{it, b})
-					return err
-				})
-				if err != nil {
-					t.Fatal(err)
-				}
+				left[i] = entriesOf(t, l)
 			}
 			// Higher layers are often quicker here.
 			finished := make([]bool, len(layers))
@@ -190,8 +179,8 @@ func TestUnpackerAsSequential(t *testing.T) {
 					if l.staged != nil && int(u.turn.Load()) == i {
 						switched++
 					}
-					if err := l.add(t.Context(), p.it, bytes.NewReader(p.body)); err != nil {
-						t.Fatalf("%s: layer %d, %q: %v\n%s", how, i, p.it.path, err, said)
+					if err := l.files.whole(p, func(e tarEntry) error { return l.add(t.Context(), e.item) }); err != nil {
+						t.Fatalf("%s: layer %d, %q: %v\n%s", how, i, p.path, err, said)
 					}
 				case !finished[i]:
 					finished[i] = true
@@ -227,6 +216,56 @@ func TestUnpackerAsSequential(t *testing.T) {
 	}
 }
 
+// TestDiffIDs: of a layer that is not compressed the blob's digest is the diff ID, unless that is of another algorithm.
+func TestDiffIDs(t *testing.T) {
+	layers := [][]byte{python(t), archive(t, file("f", "x"))}
+	for _, with := range []string{"", "gzip"} {
+		for content, want := range map[string]string{string(layers[1]): "", "x": "has the digest sha512:"} {
+			l := newLayout(t)
+			d := l.image(testImage{layers: layers, compress: with, edit: func(_ *ispec.Manifest, c *ispec.Image) {
+				c.RootFS.DiffIDs[1] = digest.SHA512.FromString(content)
+			}})
+			_, err := newStore(t).Ensure(t.Context(), l.index(d))
+			if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+				t.Errorf("compressed %q: got %v, want %q", with, err, want)
+			}
+		}
+	}
+}
+
+// A whole is an entry with all of its content.
+type whole struct {
+	item
+	content []byte
+}
+
+func entriesOf(t testing.TB, layer []byte) (all []whole) {
+	t.Helper()
+	for r := tar.NewReader(bytes.NewReader(layer)); ; {
+		hdr, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return all
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		it, err := newItem(hdr)
+		b, rerr := io.ReadAll(r)
+		if err := errors.Join(err, rerr); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, whole{it, b})
+	}
+}
+
+// whole gives the writer a batch of a single entry.
+func (w *fileWriter) whole(e whole, add func(tarEntry) error) error {
+	b := <-w.empty
+	b.b = append(b.b, e.content...)
+	b.parts = append(b.parts, part{tarEntry: tarEntry{item: e.item, name: e.path}, first: true, last: true, size: len(e.content)})
+	return w.apply(b, add)
+}
+
 // feedLayers writes layers to streams as a bridge would, layer i to stream i modulo their number; each stream has its
 // layers backwards.
 func feedLayers(t testing.TB, layers [][]byte, streams int) []io.ReadCloser {
@@ -248,7 +287,7 @@ func newJob(t testing.TB, layers [][]byte) job {
 	t.Helper()
 	j := job{Root: newRoot(t), Scratch: newRoot(t)}
 	for _, l := range layers {
-		j.Layers = append(j.Layers, jobLayer{Size: int64(len(l)), Algorithm: digest.SHA256})
+		j.Layers = append(j.Layers, jobLayer{Size: int64(len(l)), Blob: digest.SHA512, Algorithm: digest.SHA256})
 	}
 	return j
 }
