@@ -242,16 +242,3 @@ import inspect
 		t.Error("stubs of no server")
 	}
 }
-
-// TestSignatures: a tool looks like what it takes to whoever asks, without an import of inspect for those who do not.
-func TestSignatures(t *testing.T) {
-	b := newBridge(t, func(o *Options) { o.Servers = office() })
-	res := runCode(t, b, `import asyncio, inspect
-from mcp.servers.github import create_issue
-[str(inspect.signature(f)) for f in (create_issue, create_issue.sync, mcp_stub.echo)] + [
-    inspect.signature(create_issue).bind('r', 't').arguments['title'], inspect.iscoroutinefunction(create_issue), create_issue.__name__]`)
-	const issue = `"(repo: str, title: str, body: str = None) -> Any"`
-	if want := `[` + issue + `,` + issue + `,"(message: str) -> Any","t",true,"create_issue"]`; string(res.Result) != want {
-		t.Errorf("%s, want %s; %+v", res.Result, want, res)
-	}
-}

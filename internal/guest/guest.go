@@ -101,9 +101,6 @@ var framesSource string
 //go:embed runner.py
 var runnerSource string
 
-//go:embed lazy.py
-var lazySource string
-
 //go:embed results.py
 var resultsSource string
 
@@ -127,7 +124,7 @@ var warmSource string
 // until it is asked for, because each start of a container pays for what packages do at theirs.
 var source = sync.OnceValue(func() string {
 	library := callsSource + "\n" + valuesSource + "\n" + toolsSource + "\n" + runtimeSource + "\n" + warmSource
-	return framesSource + "\n" + lazySource + runnerSource + "\f\n" + resultsSource + "\f\n" + library
+	return framesSource + "\n" + runnerSource + "\f\n" + resultsSource + "\f\n" + library
 })
 
 // RunnerID names this version of the runner: two equal ids can share compiled code for the same image.

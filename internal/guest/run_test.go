@@ -144,14 +144,6 @@ var sandboxed = []struct {
 	{name: "ssl", code: "import asyncio, sys\nimport asyncio.sslproto as p\nprint(p.SSLProtocol.__name__, asyncio.base_events.ssl is p.ssl)\nimport ssl\nfrom ssl import CERT_NONE\nprint(ssl is p.ssl is sys.modules['ssl'], type(ssl) is type(sys), ssl.SSLContext.__name__, 'SSLContext' in dir(ssl))", stdout: "SSLProtocol True\nTrue True SSLContext True\n"},
 	{name: "ssl shown", code: "import ssl\n'SSLContext' in dir(ssl)", result: "true"},
 	{name: "ssl first", code: "import ssl, sys\nprint(ssl.create_default_context().verify_mode.name, ssl.__spec__.loader is ssl.__loader__, type(ssl) is type(sys))", stdout: "CERT_REQUIRED True True\n"},
-	{
-		name: "lazy, threads", code: "import asyncio, inspect, threading\ndef f(a, *, b=2): pass\ngate, out = threading.Barrier(8), []\n" +
-			"def g():\n    gate.wait()\n    out.append(str(inspect.signature(f)))\nall = [threading.Thread(target=g) for _ in range(8)]\n" +
-			"for t in all: t.start()\nfor t in all: t.join()\nprint(set(out), len(out))", stdout: "{'(a, *, b=2)'} 8\n",
-	},
-	{name: "lazy, set", code: "import asyncio, inspect\ninspect.signature = 5\nprint(inspect.isclass(int), inspect.signature)", stdout: "True 5\n"},
-	{name: "lazy, deleted", code: "import asyncio, inspect\ndel inspect.signature\nprint(inspect.isclass(int), hasattr(inspect, 'signature'))", stdout: "True False\n"},
-	{name: "lazy, vars", code: "import asyncio, inspect\nprint('signature' in vars(inspect), inspect.__doc__[:3], type(inspect) is type(asyncio))", stdout: "True Get True\n"},
 	{name: "builtins", code: "print(exit, help, sep='|')\ncopyright()\nprint(callable(quit), callable(license), callable(credits))", stdout: "Use exit() or Ctrl-D (i.e. EOF) to exit|Type help() for…"},
 	{name: "patched builtins", code: "import builtins\nfor n in ('len', 'str', 'isinstance', 'print', 'repr', 'list'): setattr(builtins, n, None)\n[1, 'x']", result: `[1,"x"]`},
 	{name: "patched modules", code: "import json, os, sys, io\njson.dumps = json.loads = os.write = io.open = None\nsys.modules.clear()\n[1, 'x']", result: `[1,"x"]`},

@@ -50,7 +50,10 @@ class SitePackages:
 
         for d in dirs:
             site.addsitedir(d, set(sys.path))
-        return spec_of(self, name, path)
+        for finder in list(sys.meta_path):
+            spec = finder is not self and finder.find_spec(name, path, target)
+            if spec:
+                return spec
 
 
 # A script with await at its top level, as a file that Python can run.
@@ -67,12 +70,10 @@ class Watch:
 
     def find_spec(self, name, path=None, target=None):
         if name == "linecache":
-            return self.linecache(name, path)
+            return self.linecache(name, path, target)
         if name in ("mcp", "user_tools") or name[:4] == "mcp.":
             use_library()
             return find_module(name)
-        if name in LAZY:
-            return lazy_spec(self, name, path)
         if name in ("multiprocessing.popen_spawn_posix", "multiprocessing.popen_forkserver"):
             self.write_file()
 
@@ -81,20 +82,21 @@ class Watch:
         lines = [line + "\n" for line in self.source.split("\n")]
         linecache.cache[self.name] = len(self.source), None, lines, self.name
 
-    def linecache(self, name, path):
-        spec = spec_of(self, name, path)
-        if spec:
-            execute = spec.loader.exec_module
+    def linecache(self, name, path, target):
+        for finder in list(sys.meta_path):
+            spec = finder is not self and finder.find_spec(name, path, target)
+            if spec:
+                execute = spec.loader.exec_module
 
-            def exec_module(module):
-                execute(module)
-                self.fill(module)
+                def exec_module(module):
+                    execute(module)
+                    self.fill(module)
 
-            try:
-                spec.loader.exec_module = exec_module
-            except (AttributeError, TypeError):
-                pass
-            return spec
+                try:
+                    spec.loader.exec_module = exec_module
+                except (AttributeError, TypeError):
+                    pass
+                return spec
 
     def write_file(self):
         """multiprocessing's spawn and forkserver run the main file again, so it must exist."""

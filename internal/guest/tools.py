@@ -190,33 +190,22 @@ def make_function(server, tool):
         arguments = bind(server, tool, args, kwargs)
         return finish_call(ask_sync(*names, arguments), *names, signature)
 
+    import inspect
+
+    kind, params = inspect.Parameter, []
+    for p in tool["params"]:
+        default = kind.empty if p.get("required") else p.get("default")
+        params.append(kind(p["alias"], kind.POSITIONAL_OR_KEYWORD, default=default, annotation=Hint(p["type"])))
+    if tool.get("open"):
+        params.append(kind(free("more", tool), kind.VAR_KEYWORD))
     for f in (call, sync):
-        f.__wrapped__ = shape(tool)
         f.__name__ = tool["alias"]
         f.__qualname__ = "mcp_%s.%s" % (info_of(server)["alias"], tool["alias"])
         f.__module__ = "mcp.servers." + info_of(server)["alias"]
         f.__doc__ = documentation(tool)
+        f.__signature__ = inspect.Signature(params, return_annotation=Hint(tool["returns"]))
     call.sync = sync
     return call
-
-
-def template():
-    raise TypeError("this is only what a tool looks like")
-
-
-def shape(tool):
-    """A function that looks like a tool to inspect.signature, which follows __wrapped__, and is not imported for it."""
-    params, code = tool["params"], template.__code__
-    names, flags = [p["alias"] for p in params], code.co_flags
-    if tool.get("open"):
-        names.append(free("more", tool))
-        flags |= 0x08  # inspect.CO_VARKEYWORDS
-    code = code.replace(co_argcount=len(params), co_nlocals=len(names), co_varnames=tuple(names), co_flags=flags)
-    defaults = tuple(p.get("default") for p in params if not p.get("required"))
-    looks = type(template)(code, {}, tool["alias"], defaults)
-    looks.__annotations__ = {p["alias"]: Hint(p["type"]) for p in params}
-    looks.__annotations__["return"] = Hint(tool["returns"])
-    return looks
 
 
 def free(name, tool):

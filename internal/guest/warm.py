@@ -2,11 +2,47 @@
 # What a runner does ahead when the host asks for it. No script shall notice, but by what is in sys.modules
 # and by three descriptors just below the runner's own.
 
-class Ahead:
-    """Lets asyncio be imported with what is lazy, as Watch does for a script."""
+HEAVY = "ssl", "asyncio.sslproto"  # which asyncio imports, and no script without a network uses: 4 MB and 5 ms
+
+
+class Heavy(type(sys)):
+    """A module that is imported when an attribute is asked for."""
+
+    def __getattr__(self, name):
+        self.__class__ = type(sys)
+        self.__spec__.loader.exec_module(self)
+        return getattr(self, name)
+
+    def __dir__(self):
+        Heavy.__getattr__(self, "__name__")
+        return dir(self)
+
+
+class HeavyLoader:
+    """Finds the heavy ones and puts them off."""
+
+    def __init__(self, loader=None):
+        self.loader = loader
 
     def find_spec(self, name, path=None, target=None):
-        return lazy_spec(self, name, path)
+        spec = name in HEAVY and spec_of(name, path, self)
+        if spec:
+            spec.loader = HeavyLoader(spec.loader)
+            return spec
+
+    def create_module(self, spec):
+        pass
+
+    def exec_module(self, module):
+        module.__loader__ = module.__spec__.loader = self.loader
+        module.__class__ = Heavy
+
+
+def spec_of(name, path=None, besides=None):
+    for finder in sys.meta_path:
+        spec = finder is not besides and finder.find_spec(name, path, None)
+        if spec:
+            return spec
 
 
 async def nothing():
@@ -33,7 +69,9 @@ def warm():
     global frozen, spare
     finders = sys.meta_path[:]
     # Without the last one, which a module that is missing here would make read .pth files.
-    sys.meta_path[:] = [Ahead()] + [f for f in finders if type(f) is not SitePackages]
+    sys.meta_path[:] = [f for f in finders if type(f) is not SitePackages]
+    if spec_of("_ssl"):
+        sys.meta_path.insert(0, HeavyLoader())
     import asyncio
     import json
 
