@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -34,8 +36,15 @@ type broker struct {
 
 	mu      sync.Mutex
 	tools   map[string][]guest.Tool
-	open    map[int64]context.CancelFunc
+	failed  map[string]error // why a server that was to be loaded cannot be used
+	open    map[int64]opened
 	display display
+}
+
+// An opened call has no answer yet.
+type opened struct {
+	call   guest.Call
+	cancel context.CancelFunc
 }
 
 // servers are the configured servers, as many as a script is told of, and their names.
@@ -62,50 +71,63 @@ func serverAliases(infos []upstream.Info) []string {
 func (b *Bridge) newBroker(say *progress) *broker {
 	k := &broker{
 		servers: b.opts.Servers, kept: b.opts.Tools, say: say, front: b.front,
-		tools: make(map[string][]guest.Tool), open: make(map[int64]context.CancelFunc),
+		tools: make(map[string][]guest.Tool), failed: make(map[string]error), open: make(map[int64]opened),
 	}
 	k.infos, k.names = b.servers()
 	k.aliases = serverAliases(k.infos)
 	return k
 }
 
+// anew is the broker of another try of the same run, of which nothing has begun. It knows what has been loaded.
+func (k *broker) anew() *broker {
+	return &broker{
+		servers: k.servers, infos: k.infos, names: k.names, aliases: k.aliases, kept: k.kept, say: k.say, front: k.front,
+		tools: k.tools, failed: k.failed, open: make(map[int64]opened),
+	}
+}
+
 // preloadTimeout is how long a run waits for the servers that it names. One that takes longer is waited for by the
 // script, if that uses it, and then by the script's own clock.
 const preloadTimeout = 20 * time.Second
 
-// run is what the run frame says of the servers. Those to be loaded are asked for their tools, all at once; one that
-// fails is listed with the reason.
-func (k *broker) run(ctx context.Context, load []string) []guest.Server {
+// load starts servers and asks them for their tools, all at once. The run has no place of its own yet: a server that says
+// nothing makes no other run wait.
+func (k *broker) load(ctx context.Context, names []string) {
 	ctx, cancel := context.WithTimeout(ctx, preloadTimeout)
 	defer cancel()
-	out := make([]guest.Server, len(k.infos))
 	var asked sync.WaitGroup
+	for _, info := range k.infos {
+		if info.Unavailable != "" || !slices.Contains(names, info.Name) {
+			continue
+		}
+		asked.Go(func() {
+			if _, err := k.ask(ctx, info.Name, k.servers.Running); err != nil && ctx.Err() == nil {
+				k.mu.Lock()
+				k.failed[info.Name] = err
+				k.mu.Unlock()
+			}
+		})
+	}
+	asked.Wait()
+}
+
+// run is what the run frame says of the servers. One that could not be loaded is listed with the reason.
+func (k *broker) run(load []string) []guest.Server {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	out := make([]guest.Server, len(k.infos))
 	for i, info := range k.infos {
 		s := &out[i]
 		*s = guest.Server{
 			Name: info.Name, Alias: k.aliases[i], Source: clip(info.Source, maxReason), Description: clip(info.Description, maxReason),
-			Unavailable: clip(info.Unavailable, maxReason), ToolCount: info.Tools,
+			Unavailable: clip(info.Unavailable, maxReason), ToolCount: info.Tools, Loaded: slices.Contains(load, info.Name),
 		}
-		if !slices.Contains(load, info.Name) {
-			continue
-		}
-		s.Loaded = true
-		if s.Unavailable != "" {
-			continue
-		}
-		asked.Go(func() {
-			tools, err := k.list(ctx, s.Name)
-			switch {
-			case ctx.Err() != nil:
-				return
-			case err != nil:
-				s.Unavailable = clip(err.Error(), maxReason)
-				return
-			}
+		if err := k.failed[info.Name]; err != nil {
+			s.Unavailable = clip(err.Error(), maxReason)
+		} else if tools, ok := k.tools[info.Name]; ok && s.Loaded {
 			s.Tools, s.ToolCount = tools, len(tools)
-		})
+		}
 	}
-	asked.Wait()
 	size := 0
 	for i := range out {
 		for _, t := range out[i].Tools {
@@ -134,15 +156,16 @@ func (k *broker) list(ctx context.Context, server string) ([]guest.Tool, error) 
 	if ok {
 		return tools, nil
 	}
-	return k.relist(ctx, server)
+	return k.ask(ctx, server, k.servers.Tools)
 }
 
-func (k *broker) relist(ctx context.Context, server string) ([]guest.Tool, error) {
-	list, err := k.servers.Tools(ctx, server)
+// ask is the tools of a server from one of the methods of [Servers].
+func (k *broker) ask(ctx context.Context, server string, list func(context.Context, string) ([]upstream.Tool, error)) ([]guest.Tool, error) {
+	found, err := list(ctx, server)
 	if err != nil {
 		return nil, err
 	}
-	tools := describe(list)
+	tools := describe(found)
 	size := 0
 	for _, t := range tools {
 		if size += sizeOf(t); size > maxToolList {
@@ -159,11 +182,12 @@ func (k *broker) relist(ctx context.Context, server string) ([]guest.Tool, error
 type missing struct{ error }
 
 // begin makes the context of a call, which the guest can cancel until it is ended.
-func (k *broker) begin(ctx context.Context, id int64) (callCtx context.Context, end func()) {
+func (k *broker) begin(ctx context.Context, call guest.Call) (callCtx context.Context, end func()) {
+	id := call.ID
 	ctx, cancel := context.WithCancel(ctx)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.open[id] = cancel
+	k.open[id] = opened{call, cancel}
 	return ctx, func() {
 		cancel()
 		k.mu.Lock()
@@ -171,6 +195,24 @@ func (k *broker) begin(ctx context.Context, id int64) (callCtx context.Context, 
 		delete(k.open, id)
 	}
 }
+
+// unanswered names the servers, and what they were asked, of the calls that have no answer, the oldest first.
+func (k *broker) unanswered() string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var names []string
+	for _, id := range slices.Sorted(maps.Keys(k.open)) {
+		if c := k.open[id].call; c.Server != "" && len(names) < maxUnanswered {
+			names = append(names, fmt.Sprintf("%s of %s", quote(c.Tool), quote(c.Server)))
+		} else if c.Server != "" {
+			return strings.Join(names, ", ") + " and more"
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+// maxUnanswered is how many calls an error names.
+const maxUnanswered = 3
 
 // waits says whether a call takes one of the run's slots. The end of a call must not wait for what it is to end.
 func waits(c guest.Call) bool { return c.Server != "" || c.Tool != "cancel" }
@@ -242,7 +284,7 @@ func (k *broker) check(ctx context.Context, server, tool string) error {
 	if err != nil || slices.ContainsFunc(tools, named) {
 		return err
 	}
-	if tools, err = k.relist(ctx, server); err != nil || slices.ContainsFunc(tools, named) {
+	if tools, err = k.ask(ctx, server, k.servers.Again); err != nil || slices.ContainsFunc(tools, named) {
 		return err
 	}
 	names := make([]string, len(tools))
@@ -271,6 +313,7 @@ func (k *broker) method(ctx context.Context, name string, arguments json.RawMess
 	var a struct {
 		Server, Method, Query, Name, Source string
 		Limit                               int
+		Again                               bool
 		ID                                  int64
 		Params, Content                     json.RawMessage
 	}
@@ -282,7 +325,11 @@ func (k *broker) method(ctx context.Context, name string, arguments json.RawMess
 		if err := k.has(a.Server); err != nil {
 			return nil, err
 		}
-		tools, err := k.relist(ctx, a.Server)
+		look := k.servers.Tools
+		if a.Again {
+			look = k.servers.Again
+		}
+		tools, err := k.ask(ctx, a.Server, look)
 		return map[string]any{"tools": append([]guest.Tool{}, tools...)}, err
 	case "search":
 		return k.search(ctx, a.Query, a.Limit)
@@ -311,8 +358,8 @@ func (k *broker) method(ctx context.Context, name string, arguments json.RawMess
 	case "cancel":
 		k.mu.Lock()
 		defer k.mu.Unlock()
-		if cancel := k.open[a.ID]; cancel != nil {
-			cancel()
+		if o, ok := k.open[a.ID]; ok {
+			o.cancel()
 		}
 		return true, nil
 	case "save_tool":

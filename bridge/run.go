@@ -34,6 +34,12 @@ var (
 	errOutput   = errors.New("the output cannot be written")
 )
 
+// A timeoutError is errTimeout, with the calls that were open.
+type timeoutError string
+
+func (e timeoutError) Error() string        { return errTimeout.Error() }
+func (e timeoutError) Is(target error) bool { return target == errTimeout }
+
 // Output takes a script's output as it comes. A nil writer drops it; the result has it in any case.
 type Output struct {
 	Stdout, Stderr io.Writer
@@ -77,6 +83,11 @@ func (b *Bridge) run(ctx context.Context, req Request, out Output) (result Resul
 		say = &progress{notify: out.Progress}
 		defer say.end()
 	}
+	broker := b.newBroker(say)
+	if len(req.Servers) > 0 {
+		say.phase("starting MCP servers")
+		broker.load(ctx, req.Servers)
+	}
 	if !b.slots.TryAcquire(1) {
 		say.phase("waiting for other runs to end")
 		b.waiting.Add(1)
@@ -100,7 +111,7 @@ func (b *Bridge) run(ctx context.Context, req Request, out Output) (result Resul
 		}
 		return Result{Status: StatusError, Error: err.Error()}, left, err
 	}
-	r := &run{b: b, req: req, image: image, out: out, broker: b.newBroker(say)}
+	r := &run{b: b, req: req, image: image, out: out, broker: broker}
 	s, result, err := r.run(ctx)
 	if s == nil {
 		free()
@@ -148,7 +159,7 @@ func (r *run) run(ctx context.Context) (*sandbox.Sandbox, Result, error) {
 		s.Close()
 		<-s.Gone()
 		r.stdout, r.stderr, r.done, r.protocol = capture{}, capture{}, nil, nil
-		r.broker = r.b.newBroker(r.broker.say)
+		r.broker = r.broker.anew()
 	}
 	s, err := sandbox.Start(ctx, recipe, false)
 	if err != nil {
@@ -181,7 +192,10 @@ func (r *run) in(ctx context.Context, s *sandbox.Sandbox, kept bool) (Result, er
 	readers.Go(func() {
 		r.protocol = r.converse(ctx, s, kept, func() {
 			r.broker.say.phase("running")
-			timeout = time.AfterFunc(r.req.Timeout, func() { cancel(errTimeout) })
+			timeout = time.AfterFunc(r.req.Timeout, func() {
+				open := r.broker.unanswered() // before they end for that
+				cancel(timeoutError(open))
+			})
 			if kept {
 				lost = time.AfterFunc(acknowledge, func() { cancel(errLost) })
 			}
@@ -255,6 +269,9 @@ func (r *run) result(exit oci.Exit, launchErr, cause error) (Result, error) {
 	switch {
 	case errors.Is(cause, errTimeout):
 		res.Status, res.TimeoutSeconds = StatusTimeout, int(r.req.Timeout.Seconds())
+		if open := timeoutError(""); errors.As(cause, &open) && open != "" {
+			res.Error = "it waited for the answer to " + string(open)
+		}
 		return res, nil
 	case errors.Is(cause, sandbox.ErrStart), errors.Is(cause, errLost):
 		return fail(cause)
@@ -331,21 +348,9 @@ func (r *run) converse(ctx context.Context, s *sandbox.Sandbox, kept bool, sent,
 	defer cancel()
 
 	slots, queue := make(chan struct{}, maxInFlight), semaphore.NewWeighted(maxQueued)
-	servers := make(chan []guest.Server, 1)
-	find := func() { servers <- r.broker.run(ctx, r.req.Servers) }
-	if kept {
-		find()
-	} else {
-		calls.Go(find) // servers start while the sandbox does
-	}
+	known := r.broker.run(r.req.Servers)
 	if err := s.Ready(); err != nil {
 		return err
-	}
-	var known []guest.Server
-	select {
-	case known = <-servers:
-	case <-ctx.Done():
-		return nil
 	}
 	s.Reader.Running()
 	sent()
@@ -368,7 +373,7 @@ func (r *run) converse(ctx context.Context, s *sandbox.Sandbox, kept bool, sent,
 			if queue.Acquire(ctx, size) != nil {
 				continue // it is not made any more, but what comes after it are the script's last words
 			}
-			callCtx, end := r.broker.begin(ctx, m.ID)
+			callCtx, end := r.broker.begin(ctx, m)
 			calls.Go(func() {
 				defer queue.Release(size)
 				defer end()
@@ -381,7 +386,11 @@ func (r *run) converse(ctx context.Context, s *sandbox.Sandbox, kept bool, sent,
 				}
 				if err := s.Writer.Return(r.broker.answer(callCtx, m)); err != nil {
 					// The answer is unfit to be sent, or the guest is gone and will not read this either.
-					_ = s.Writer.Return(guest.Return{ID: m.ID, Error: &guest.Error{Message: err.Error()}})
+					text := err.Error()
+					if m.Server != "" {
+						text = fmt.Sprintf("the MCP server %s has answered %s, but a script cannot be given that: %v", quote(m.Server), quote(m.Tool), err)
+					}
+					_ = s.Writer.Return(guest.Return{ID: m.ID, Error: &guest.Error{Message: text}})
 				}
 			})
 		case guest.Done:

@@ -16,6 +16,10 @@ type Servers interface {
 	// Tools is what the server offers and its configuration allows. It is answered by the catalog if that knows, and
 	// else starts the server.
 	Tools(ctx context.Context, server string) ([]upstream.Tool, error)
+	// Running is Tools of the server as it runs, for which it is started if need be; Again asks it once more, because
+	// something was not there.
+	Running(ctx context.Context, server string) ([]upstream.Tool, error)
+	Again(ctx context.Context, server string) ([]upstream.Tool, error)
 	// Request sends one request of MCP (tools/call, resources/list, resources/templates/list, resources/read,
 	// prompts/list, prompts/get) and returns its result. It starts the server if need be. progress may be nil; it gets
 	// the params of progress notifications that belong to this request. The end of ctx cancels the request at the server.

@@ -15,7 +15,8 @@ import (
 type fakeServers struct {
 	infos []upstream.Info
 	tools map[string][]upstream.Tool
-	fails map[string]error // of Tools
+	fails map[string]error           // of Tools
+	now   map[string][]upstream.Tool // what Again finds
 	// call answers tools/call, request all else.
 	call    func(ctx context.Context, server, tool string, arguments json.RawMessage) (json.RawMessage, error)
 	request func(ctx context.Context, server, method string, params json.RawMessage) (json.RawMessage, error)
@@ -51,6 +52,20 @@ func (f *fakeServers) Tools(_ context.Context, server string) ([]upstream.Tool, 
 	defer f.mu.Unlock()
 	f.listed = append(f.listed, server)
 	return f.tools[server], f.fails[server]
+}
+
+func (f *fakeServers) Running(ctx context.Context, server string) ([]upstream.Tool, error) {
+	return f.Tools(ctx, server)
+}
+
+// Again has what a server has got since, too.
+func (f *fakeServers) Again(ctx context.Context, server string) ([]upstream.Tool, error) {
+	f.mu.Lock()
+	if now, ok := f.now[server]; ok {
+		f.tools[server] = now
+	}
+	f.mu.Unlock()
+	return f.Tools(ctx, server)
 }
 
 func (f *fakeServers) Request(ctx context.Context, server, method string, params json.RawMessage, progress func(json.RawMessage)) (json.RawMessage, error) {

@@ -159,6 +159,20 @@ func (l *testLayout) write(name string, b []byte) {
 
 func (l *testLayout) blobPath(d digest.Digest) string { return layoutBlob(l.dir, d) }
 
+// manifest reads one that image has made.
+func (l *testLayout) manifest(t testing.TB, d ispec.Descriptor) ispec.Manifest {
+	t.Helper()
+	b, err := os.ReadFile(l.blobPath(d.Digest))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := parseManifest(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
 func (l *testLayout) blob(mediaType string, b []byte) ispec.Descriptor {
 	l.t.Helper()
 	d := digest.FromBytes(b)

@@ -16,6 +16,9 @@ import (
 
 const canReexec = true
 
+// unpackerProgram is this program. A variable for tests only, which have one that lies.
+var unpackerProgram = "/proc/self/exe"
+
 // pipeSize holds some 50 ms of a fast network. It is the most that a user gets.
 const pipeSize = 1 << 20
 
@@ -34,7 +37,7 @@ func limitChild() error {
 	for what, n := range map[int]uint64{
 		unix.RLIMIT_CORE:   0,
 		unix.RLIMIT_FSIZE:  maxBytes,
-		unix.RLIMIT_NOFILE: 512, // a stream has some 60 of its own
+		unix.RLIMIT_NOFILE: maxStreams*(batches*batchParts+maxOpen+16) + 2*maxLayers, // a layer that waits for its turn has two
 		unix.RLIMIT_CPU:    uint64(maxCPU.Seconds()),
 	} {
 		var now unix.Rlimit
@@ -55,7 +58,7 @@ func limitChild() error {
 // then ends with the child, because a parent death signal means the death of the thread.
 func startChild(ctx context.Context, j job, streams []*os.File, lock *os.File) (running, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	cmd := exec.CommandContext(ctx, "/proc/self/exe")
+	cmd := exec.CommandContext(ctx, unpackerProgram)
 	cmd.Args, cmd.Env, cmd.Dir = []string{unpackName}, []string{}, "/"
 	cmd.ExtraFiles = append([]*os.File{lock}, streams...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{

@@ -226,14 +226,7 @@ func stalledImage(t testing.TB) (image, chan struct{}) {
 		}
 		return f, fi.Size(), nil
 	}}
-	b, err := os.ReadFile(l.blobPath(d.Digest))
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := parseManifest(b)
-	if err != nil {
-		t.Fatal(err)
-	}
+	m := l.manifest(t, d)
 	m.Layers = m.Layers[1:]
 	stalled := make(chan struct{}, 1)
 	return image{ref: "stalled", manifest: d, src: stallSource{src, m, stalled}}, stalled
@@ -349,7 +342,7 @@ func TestUnpackerProcess(t *testing.T) {
 			}
 			want := map[string]string{
 				"NoNewPrivs": "1", "Umask": "0000", "environ": `"" <nil>`,
-				"core": "0", "fsize": fmt.Sprint(int64(maxBytes)), "nofile": "512", "cpu": fmt.Sprint(int(maxCPU.Seconds())),
+				"core": "0", "fsize": fmt.Sprint(int64(maxBytes)), "nofile": "1384", "cpu": fmt.Sprint(int(maxCPU.Seconds())),
 			}
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("(-want +got)\n%s", diff)

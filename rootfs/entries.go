@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 )
 
@@ -32,7 +33,8 @@ func eachItem(ctx context.Context, r io.Reader, q *quota, files *fileWriter, add
 		}
 		files.abandon()
 	}()
-	for b := range p.parsed {
+	for {
+		b := <-p.parsed
 		end := b.err
 		err := files.apply(b, func(e tarEntry) error {
 			// Before anything else: a header can declare a terabyte of nothing (a sparse file).
@@ -57,7 +59,6 @@ func eachItem(ctx context.Context, r io.Reader, q *quota, files *fileWriter, add
 			return err
 		}
 	}
-	return nil
 }
 
 // A parser finds the entries of an archive.
@@ -93,9 +94,18 @@ func (p *parser) next(ctx context.Context, n int) {
 		}
 		return
 	}
-	e := tarEntry{item: item{typ: hdr.Typeflag}, name: hdr.Name}
+	// Nobody has bounded them yet: a name can have a megabyte, of which an error shows less.
+	e := tarEntry{item: item{typ: hdr.Typeflag}, name: strings.Clone(hdr.Name[:min(len(hdr.Name), maxPath)])}
 	if hdr.Typeflag != tar.TypeXGlobalHeader {
 		e.item, e.bad = newItem(hdr)
+	}
+	if e.bad != nil { // which ends it all
+		e.item = item{size: e.size}
+		if p.room() != nil {
+			p.now.parts = append(p.now.parts, part{tarEntry: e, first: true, last: true})
+		}
+		p.err = entryError(e.name, e.bad)
+		return
 	}
 	for left, first := e.size, true; ; first = false {
 		room := p.room()

@@ -120,6 +120,11 @@ func (im image) feedAll(ctx context.Context, j job, layers []ispec.Descriptor, l
 		}
 		return jobResult{}, err
 	}
+	// The unpacker's word is not enough: one that strangers have taken over could end before it has read what it is given,
+	// and then nobody has looked at the rest.
+	if n := int(f.verified.Load()); n != len(layers) {
+		return jobResult{}, fmt.Errorf("internal error: the unpacker ended when %d of %d layers were verified", n, len(layers))
+	}
 	return result, nil
 }
 
@@ -128,6 +133,7 @@ type feeder struct {
 	im        image
 	layers    []ispec.Descriptor
 	next      atomic.Int64  // the layer that is to be read next
+	verified  atomic.Int64  // how many layers were what they should be, to their end
 	ended     chan struct{} // closed when the unpacker has ended
 	unpackErr error         // how; read it after ended
 }
@@ -188,7 +194,11 @@ func (f *feeder) layer(ctx context.Context, to *pipeWriter, n int) error {
 			return errUnpackerEnded
 		}
 	}
-	return checkBlob(blob, desc)
+	if err := checkBlob(blob, desc); err != nil {
+		return err
+	}
+	f.verified.Add(1)
+	return nil
 }
 
 // checkBlob reads the rest of a blob, and says if it is the one that was asked for.

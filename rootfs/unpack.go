@@ -30,8 +30,8 @@ type item struct {
 
 // newItem says what a header means, and refuses what it may not.
 func newItem(hdr *tar.Header) (it item, err error) {
-	it = item{typ: hdr.Typeflag, link: hdr.Linkname, mode: uint32(hdr.Mode) & 0o7777, mtime: hdr.ModTime} //nolint:gosec // only these bits
-	if isFile(hdr) {                                                                                      // others may carry a size that means nothing
+	it = item{typ: hdr.Typeflag, mode: uint32(hdr.Mode) & 0o7777, mtime: hdr.ModTime} //nolint:gosec // only these bits
+	if isFile(hdr) {                                                                  // others may carry a size that means nothing
 		it.typ, it.size = tar.TypeReg, hdr.Size
 	}
 	if it.path, err = cleanPath(hdr.Name); err != nil {
@@ -43,11 +43,11 @@ func newItem(hdr *tar.Header) (it item, err error) {
 	switch it.typ {
 	case tar.TypeReg, tar.TypeDir, tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
 	case tar.TypeSymlink:
-		if it.link == "" || len(it.link) >= maxPath || strings.ContainsRune(it.link, 0) {
+		if it.link = hdr.Linkname; it.link == "" || len(it.link) >= maxPath || strings.ContainsRune(it.link, 0) {
 			return it, fmt.Errorf("its target %.100q cannot be that of a symbolic link", it.link)
 		}
 	case tar.TypeLink:
-		if it.link, err = cleanPath(it.link); err != nil {
+		if it.link, err = cleanPath(hdr.Linkname); err != nil {
 			return it, fmt.Errorf("its target %.300q: %w", hdr.Linkname, err)
 		}
 		if it.link == "" {
@@ -59,8 +59,23 @@ func newItem(hdr *tar.Header) (it item, err error) {
 	return it, nil
 }
 
+// An unpackError says which entry it was.
+type unpackError struct {
+	name string
+	err  error
+}
+
+func (e *unpackError) Error() string {
+	return fmt.Sprintf("cannot unpack entry %.300q: %v", e.name, e.err)
+}
+func (e *unpackError) Unwrap() error { return e.err }
+
+// entryError is err with the name of the entry, unless it has one: a layer that takes its turn does what others are about.
 func entryError(name string, err error) error {
-	return fmt.Errorf("cannot unpack entry %.300q: %w", name, err)
+	if as := (*unpackError)(nil); errors.As(err, &as) {
+		return err
+	}
+	return &unpackError{name, err}
 }
 
 // begin begins a layer that may add q. lower says that there are layers below it.

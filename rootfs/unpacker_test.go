@@ -454,3 +454,16 @@ func TestUnpackerRefuses(t *testing.T) {
 		}
 	}
 }
+
+// TestLinkOfNoLink: what a header says of a link is nothing to an entry that is none, in its turn or before.
+func TestLinkOfNoLink(t *testing.T) {
+	h := file("f", "x")
+	h.Linkname = strings.Repeat("a", 2*maxPath)
+	layers := [][]byte{archive(t, file("a", "x")), archive(t, h)}
+	for _, streams := range []int{1, 2} { // in one they come backwards
+		j := newJob(t, layers)
+		if _, err := j.run(t.Context(), feedLayers(t, layers, streams), false); err != nil {
+			t.Errorf("%d streams: %v", streams, err)
+		}
+	}
+}

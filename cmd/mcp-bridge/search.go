@@ -11,6 +11,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/mcp-bridge/mcp-bridge/bridge"
 	"github.com/mcp-bridge/mcp-bridge/internal/config"
@@ -22,7 +23,7 @@ func searchCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "search QUERY...", Short: "Search the tools of all MCP servers", Args: cobra.MinimumNArgs(1),
 		Long: "Search the tools of all MCP servers by what is known of them; none is started. A server is known when a script has\n" +
-			"used it once; --refresh starts all that are not.\n\n" +
+			"used it once; --refresh starts all and asks them anew.\n\n" +
 			"Exit code: 0 if something was found, 1 if nothing fits, 2 if the command line or an environment variable is wrong.",
 		Example: "  mcp-bridge search create an issue\n  mcp-bridge search --refresh --limit 20 files",
 		RunE: func(c *cobra.Command, args []string) error {
@@ -39,18 +40,29 @@ func searchCommand() *cobra.Command {
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print [{server, tool, description, score}]")
-	c.Flags().BoolVar(&refresh, "refresh", false, "start the servers of which nothing is known yet")
+	c.Flags().BoolVar(&refresh, "refresh", false, "start all servers, and ask them for their tools anew")
 	c.Flags().IntVar(&limit, "limit", 10, "how many to show at most")
 	return c
 }
 
-// learn asks the servers that are not in the catalog for their tools, one after the other.
+// learn asks the servers for their tools, some of them at the same time.
 func (s *mcpServers) learn(ctx context.Context, stderr io.Writer) {
-	for _, i := range s.List() {
-		if i.Tools >= 0 || i.Unavailable != "" || ctx.Err() != nil {
+	all := s.List()
+	errs := make([]error, len(all))
+	var g errgroup.Group
+	g.SetLimit(4)
+	for i, info := range all {
+		if info.Unavailable != "" {
 			continue
 		}
-		if _, err := s.Tools(ctx, i.Name); err != nil {
+		g.Go(func() error {
+			_, errs[i] = s.Running(ctx, info.Name)
+			return nil
+		})
+	}
+	_ = g.Wait()
+	for _, err := range errs {
+		if err != nil {
 			fmt.Fprintln(stderr, "mcp-bridge: "+config.Printable(err.Error()))
 		}
 	}

@@ -70,10 +70,15 @@ func trustAdd(out, stderr io.Writer, host config.Host, dir string) error {
 		return &exitError{exitBridge, err}
 	}
 	var b strings.Builder
+	hidden := false
 	fmt.Fprintf(&b, "Trusted %s:\n", config.Printable(project.Dir))
 	for _, e := range project.Entries {
 		fmt.Fprintf(&b, "  %-24s %s\n", config.Printable(e.Name), config.Printable(e.Shown))
 		fmt.Fprintf(&b, "  %-24s in %s\n", "", config.Printable(e.File))
+		hidden = hidden || strings.Contains(e.Shown, "…")
+	}
+	if hidden {
+		b.WriteString("What is not shown (…) may be a secret, or what a program is told to do: look into the file.\n")
 	}
 	_, err = io.WriteString(out, b.String())
 	return err

@@ -66,6 +66,14 @@ func (s *mcpServers) Tools(ctx context.Context, server string) ([]upstream.Tool,
 	return s.pool().Tools(ctx, server)
 }
 
+func (s *mcpServers) Running(ctx context.Context, server string) ([]upstream.Tool, error) {
+	return s.pool().Running(ctx, server)
+}
+
+func (s *mcpServers) Again(ctx context.Context, server string) ([]upstream.Tool, error) {
+	return s.pool().Again(ctx, server)
+}
+
 func (s *mcpServers) Request(ctx context.Context, server, method string, params json.RawMessage, progress func(json.RawMessage)) (json.RawMessage, error) {
 	return s.pool().Request(ctx, server, method, params, progress)
 }

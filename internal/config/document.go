@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"path"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -110,6 +112,9 @@ func parseJSON(b []byte, f format, keep func(key ...string) bool) (doc any, note
 		return nil, nil, wrong(b, at, "it is nested too deeply")
 	}
 	v, err := hujson.Parse(b)
+	if errors.Is(err, io.ErrUnexpectedEOF) && strings.Contains(err.Error(), "parsing comment") {
+		v, err = hujson.Parse(append(slices.Clip(b), '\n')) // which a comment at the end need not have, but hujson wants
+	}
 	if err != nil {
 		return nil, nil, hujsonError(err)
 	}
@@ -127,13 +132,17 @@ func parseJSON(b []byte, f format, keep func(key ...string) bool) (doc any, note
 
 // hujsonError takes the place out of the message.
 func hujsonError(err error) error {
-	place := regexp.MustCompile(`^hujson: line (\d+), column (\d+): `).FindStringSubmatch(err.Error())
+	text := err.Error()
+	if before, _, found := strings.Cut(text, "invalid literal: "); found {
+		text = before + "invalid literal" // itself it may be a secret without its quotes
+	}
+	place := regexp.MustCompile(`^hujson: line (\d+), column (\d+): `).FindStringSubmatch(text)
 	if place == nil {
-		return &syntaxError{text: err.Error()}
+		return &syntaxError{text: text}
 	}
 	line, _ := strconv.Atoi(place[1])
 	column, _ := strconv.Atoi(place[2])
-	return &syntaxError{line, column, err.Error()[len(place[0]):]}
+	return &syntaxError{line, column, text[len(place[0]):]}
 }
 
 // tooDeep finds where JSON, with comments or without, is nested deeper than what reads it should be asked to follow.

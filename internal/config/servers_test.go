@@ -23,6 +23,7 @@ func TestBrokenFiles(t *testing.T) {
 	for _, tt := range []struct{ name, file, text, want string }{
 		{"comma", ".cursor/mcp.json", "{\n  \"mcpServers\": {\n    \"a\" {}\n}}", "~/.cursor/mcp.json:3:9: cannot be read: invalid character '{' after object name"},
 		{"cut off", ".cursor/mcp.json", `{"mcpServers": {"a": {"command": "x"}`, "~/.cursor/mcp.json:1:38: cannot be read: parsing object after value: unexpected EOF"},
+		{"a secret without quotes", ".cursor/mcp.json", "{\"mcpServers\": {\"a\": {\"env\": {\"K\": SECRETVALUE}}}}", "~/.cursor/mcp.json:1:36: cannot be read: invalid literal"},
 		{"comment where none may be", ".claude.json", "{\n // x\n}", "~/.claude.json:2:2: cannot be read: it has a comment or a trailing comma, which this program does not allow"},
 		{"not UTF-8", ".cursor/mcp.json", "{\n\"mcpServers\": {\"\xff\": {\"command\": \"x\"}}}", "~/.cursor/mcp.json:2:17: cannot be read: it is not UTF-8"},
 		{"UTF-16", ".cursor/mcp.json", "\xff\xfe{\x00}\x00", "~/.cursor/mcp.json:1:1: cannot be read: it is not UTF-8"},
@@ -54,6 +55,9 @@ func TestBrokenFiles(t *testing.T) {
 			d := Discover(h, Config{})
 			if len(d.Problems) != 1 || !strings.HasPrefix(d.Problems[0].String(), strings.Replace(tt.want, "~", annHome, 1)) {
 				t.Errorf("%.500q, want %q", d.Problems, tt.want)
+			}
+			if strings.Contains(fmt.Sprint(d.Problems), "SECRET") {
+				t.Errorf("it shows what may be a secret: %q", d.Problems)
 			}
 			if n := slices.IndexFunc(d.Servers, func(s Server) bool { return s.Name == "good" && s.Unavailable == "" }); n < 0 {
 				t.Errorf("the other file is not read: %v", d.Servers)
@@ -352,4 +356,31 @@ func sixty() map[string]string {
 	}
 	files[".codex/config.toml"], files[".config/goose/config.yaml"] = toml.String(), yaml.String()
 	return files
+}
+
+// TestCommentAtTheEnd: of a file, without an end of line.
+func TestCommentAtTheEnd(t *testing.T) {
+	d := Discover(machine(map[string]string{annHome + "/.cursor/mcp.json": `{"mcpServers": {"a": {"command": "x"}}} // end`}, nil), Config{})
+	if len(d.Problems) > 0 || len(d.Servers) != 1 || d.Servers[0].Name != "a" {
+		t.Errorf("%v, %v", d.Servers, d.Problems)
+	}
+}
+
+// TestShown: what an entry starts is shown without what could be a secret.
+func TestShown(t *testing.T) {
+	for args, want := range map[string]string{
+		`"-e", "DB_PASS=hunter2"`:          "x -e DB_PASS=…",
+		`"--pass", "hunter2"`:              "x --pass …",
+		`"--pat", "hunter2", "y"`:          "x --pat … y",
+		`"--dsn", "u:hunter2@tcp(h)/db"`:   "x --dsn …",
+		`"u:hunter2@h:5432/db"`:            "x …@h:5432/db",
+		`"{\"apiKey\":\"hunter2\"}"`:       "x …",
+		`"@modelcontextprotocol/server-x"`: "x @modelcontextprotocol/server-x",
+		`"x@1.2.3", "--port", "80"`:        "x x@1.2.3 --port 80",
+	} {
+		d := Discover(machine(map[string]string{annHome + "/.cursor/mcp.json": `{"mcpServers": {"a": {"command": "x", "args": [` + args + `]}}}`}, nil), Config{})
+		if len(d.Servers) != 1 || d.Servers[0].Shown != want {
+			t.Errorf("%s: %v, want %s", args, d.Servers, want)
+		}
+	}
 }

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -10,16 +11,46 @@ import (
 )
 
 // shownOf is shown of an entry of which nothing has been made yet.
-func shownOf(entry any) string {
+func shownOf(entry any) string { return shown(flat(entry)) }
+
+func flat(entry any) object {
 	t, _ := entry.(object)
 	t = maps.Clone(t)
 	flatten(t)
-	return shown(t)
+	return t
+}
+
+// wholeOf is shownOf with all that decides what runs: for who is to trust it.
+func wholeOf(entry any) string {
+	t := flat(entry)
+	const most = 10_000 // none of it may be beyond the end that is seen
+	words := []string{shownUpTo(t, most)}
+	for _, keys := range [][]string{{"cwd"}, {"envFile", "env_file"}} {
+		if v, ok := text(first(t, keys...)); ok && v != "" {
+			words = append(words, keys[0]+" "+visible(v))
+		}
+	}
+	env, _ := first(t, "env", "environment", "envs").(object)
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		value, ok := text(env[name])
+		if !ok {
+			value = fmt.Sprint(env[name])
+		}
+		if sensitive(name) || sensitive(value) {
+			value = hideValue(value)
+		} else {
+			value = hide(value)
+		}
+		words = append(words, "env "+name+"="+visible(value))
+	}
+	return short(strings.Join(words, "; "), most)
 }
 
 // shown is what an entry starts or calls, for people: as it is written, with variables by their names, and without
 // what could be a secret. Better too little is shown than too much.
-func shown(t object) string {
+func shown(t object) string { return shownUpTo(t, 300) }
+
+func shownUpTo(t object, most int) string {
 	var words []string
 	if one, ok := text(first(t, "command", "cmd")); ok && one != "" {
 		words = []string{one}
@@ -28,7 +59,7 @@ func shown(t object) string {
 	}
 	if len(words) == 0 {
 		address, _ := text(first(t, "url", "serverUrl", "httpUrl", "uri", "server_url"))
-		return short(hideURL(strings.TrimSpace(address)))
+		return short(hideURL(strings.TrimSpace(address)), most)
 	}
 	args, _ := texts(t["args"])
 	var out []string
@@ -47,16 +78,20 @@ func shown(t object) string {
 			w = hide(w)
 		}
 		secret = flag && sensitive(w) && !strings.Contains(w, "=")
-		if w == "" || strings.ContainsFunc(w, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) }) {
-			w = strconv.Quote(w)
-		}
-		out = append(out, w)
+		out = append(out, visible(w))
 	}
-	return short(strings.Join(out, " "))
+	return short(strings.Join(out, " "), most)
 }
 
-func short(s string) string {
-	const most = 300
+// visible is a word, quoted if it would not be seen as one.
+func visible(w string) string {
+	if w == "" || strings.ContainsFunc(w, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) }) {
+		return strconv.Quote(w)
+	}
+	return w
+}
+
+func short(s string, most int) string {
 	if utf8.RuneCountInString(s) > most {
 		s = string([]rune(s)[:most]) + "…"
 	}
@@ -66,12 +101,12 @@ func short(s string) string {
 // sensitive says that a word announces a secret.
 func sensitive(word string) bool {
 	word = strings.ToLower(word)
-	for _, w := range []string{"key", "token", "secret", "passw", "pwd", "auth", "bearer", "credential", "cookie", "header", "signature"} {
+	for _, w := range []string{"key", "token", "secret", "pass", "pwd", "dsn", "auth", "bearer", "credential", "cookie", "header", "signature"} {
 		if strings.Contains(word, w) {
 			return true
 		}
 	}
-	return word == "-h" || word == "-p" || word == "-u"
+	return word == "-h" || word == "-p" || word == "-u" || word == "--pat"
 }
 
 // hideValue leaves of a secret the name of the variable that it is in.
@@ -90,8 +125,11 @@ func hide(word string) string {
 	if strings.Contains(word, "://") {
 		return hideURL(word)
 	}
-	if strings.ContainsFunc(word, unicode.IsSpace) && sensitive(word) {
-		return "…" // "Authorization: Bearer ...", or a shell's command with one
+	if sensitive(word) && (strings.ContainsFunc(word, unicode.IsSpace) || strings.HasPrefix(word, "{")) {
+		return "…" // "Authorization: Bearer ...", or a shell's command with one, or an object
+	}
+	if user, rest, ok := strings.Cut(word, "@"); ok && strings.Contains(user, ":") && !strings.Contains(user, "/") {
+		return "…@" + hideRandom(rest) // user:password@host
 	}
 	return hideRandom(word)
 }

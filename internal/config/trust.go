@@ -98,7 +98,7 @@ func (i *importer) projectFiles(all []source) (list []projectFile) {
 			sum.Write(append(doc, '\n'))
 			i.d.Project.Files = append(i.d.Project.Files, f.file)
 			for _, it := range items {
-				i.d.Project.Entries = append(i.d.Project.Entries, Server{Name: it.name, Host: f.host, File: f.file, Shown: shownOf(it.value)})
+				i.d.Project.Entries = append(i.d.Project.Entries, Server{Name: it.name, Host: f.host, File: f.file, Shown: wholeOf(it.value)})
 			}
 		}
 	}

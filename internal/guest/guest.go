@@ -45,7 +45,7 @@
 // then one of these methods:
 //
 //	tool        arguments                   value
-//	tools       server                      {tools: [Tool]}                      starts the server if it must
+//	tools       server, again?              {tools: [Tool]}                      starts the server if it must, or to ask it again
 //	search      query, limit                [{server, tool: Tool, score}]        over all servers, starts none
 //	request     server, method, params      the result, as the server sent it    resources/…, prompts/…
 //	stubs       server                      "text of a .pyi"

@@ -144,6 +144,7 @@ var sandboxed = []struct {
 	{name: "ssl", code: "import asyncio, sys\nimport asyncio.sslproto as p\nprint(p.SSLProtocol.__name__, asyncio.base_events.ssl is p.ssl)\nimport ssl\nfrom ssl import CERT_NONE\nprint(ssl is p.ssl is sys.modules['ssl'], type(ssl) is type(sys), ssl.SSLContext.__name__, 'SSLContext' in dir(ssl))", stdout: "SSLProtocol True\nTrue True SSLContext True\n"},
 	{name: "ssl shown", code: "import ssl\n'SSLContext' in dir(ssl)", result: "true"},
 	{name: "ssl first", code: "import ssl, sys\nprint(ssl.create_default_context().verify_mode.name, ssl.__spec__.loader is ssl.__loader__, type(ssl) is type(sys))", stdout: "CERT_REQUIRED True True\n"},
+	{name: "an old finder", code: "import sys\nsys.meta_path.append(type('F', (), {'find_module': lambda *a: None})())\nimport asyncio, linecache\nprint('ok')", stdout: "ok\n"},
 	{name: "builtins", code: "print(exit, help, sep='|')\ncopyright()\nprint(callable(quit), callable(license), callable(credits))", stdout: "Use exit() or Ctrl-D (i.e. EOF) to exit|Type help() for…"},
 	{name: "patched builtins", code: "import builtins\nfor n in ('len', 'str', 'isinstance', 'print', 'repr', 'list'): setattr(builtins, n, None)\n[1, 'x']", result: `[1,"x"]`},
 	{name: "patched modules", code: "import json, os, sys, io\njson.dumps = json.loads = os.write = io.open = None\nsys.modules.clear()\n[1, 'x']", result: `[1,"x"]`},

@@ -51,7 +51,8 @@ class SitePackages:
         for d in dirs:
             site.addsitedir(d, set(sys.path))
         for finder in list(sys.meta_path):
-            spec = finder is not self and finder.find_spec(name, path, target)
+            find = finder is not self and getattr(finder, "find_spec", None)  # which an old one lacks
+            spec = find and find(name, path, target)
             if spec:
                 return spec
 
@@ -84,7 +85,8 @@ class Watch:
 
     def linecache(self, name, path, target):
         for finder in list(sys.meta_path):
-            spec = finder is not self and finder.find_spec(name, path, target)
+            find = finder is not self and getattr(finder, "find_spec", None)  # which an old one lacks
+            spec = find and find(name, path, target)
             if spec:
                 execute = spec.loader.exec_module
 

@@ -156,12 +156,30 @@ async def tools_of_async(server):
     return i["tools"]
 
 
-def pick(server, tools, name):
+def look_again(server):
+    """The tools as the server says now, once in a run: what is known of it may be of another version."""
+    i = info_of(server)
+    if i.get("again") is None:
+        i["again"] = True
+        i["tools"] = bridge_sync("tools", server=i["name"], again=True)["tools"]
+    return i["tools"]
+
+
+def named(tools, name):
     """A tool by its name, or else by its alias."""
     for key in ("name", "alias"):
         for t in tools:
             if t[key] == name:
                 return t
+
+
+def pick(server, tools, name):
+    tool = named(tools, name)
+    if tool is None:
+        tools = look_again(server)
+        tool = named(tools, name)
+    if tool is not None:
+        return tool
     i = info_of(server)
     raise MissingError("the MCP server %r has no tool %r%s" % (i["name"], name, instead(str(name), [t["alias"] for t in tools])), i["name"], name)
 
@@ -183,11 +201,11 @@ def make_function(server, tool):
         return signature_text(server, tool)
 
     async def call(*args, **kwargs):
-        arguments = bind(server, tool, args, kwargs)
+        arguments = bind_now(server, tool, args, kwargs)
         return finish_call(await ask(*names, arguments), *names, signature)
 
     def sync(*args, **kwargs):
-        arguments = bind(server, tool, args, kwargs)
+        arguments = bind_now(server, tool, args, kwargs)
         return finish_call(ask_sync(*names, arguments), *names, signature)
 
     import inspect
@@ -240,6 +258,20 @@ def signature_text(server, tool):
     if tool.get("open"):
         params.append("**" + free("more", tool))
     return "mcp_%s.%s(%s) -> %s" % (info_of(server)["alias"], tool["alias"], ", ".join(params), tool["returns"])
+
+
+def bind_now(server, tool, args, kwargs):
+    """bind, and once more if the tool has changed since it was listed."""
+    try:
+        return bind(server, tool, args, kwargs)
+    except ArgumentError:
+        try:
+            now = named(look_again(server), tool["name"])
+        except MCPError:
+            now = None
+        if now is None or now == tool:
+            raise
+    return bind(server, now, args, kwargs)
 
 
 def bind(server, tool, args, kwargs):

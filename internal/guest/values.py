@@ -346,11 +346,12 @@ def data_of(message):
 
 def result(value, server, tool, signature=None):
     """What a tool has returned, from what its server has answered; an error that it says is raised."""
-    if type(value) is not Record or not ("content" in value or "structuredContent" in value):
+    failed = type(value) is Record and dict.get(value, "isError") is True
+    if type(value) is not Record or not (failed or "content" in value or "structuredContent" in value):
         return value  # no CallToolResult: it is what it is
     blocks = dict.get(value, "content")
     value["content"] = [block(b) for b in blocks] if isinstance(blocks, list) else []
-    if dict.get(value, "isError") is True:
+    if failed:
         data = dict.get(value, "structuredContent")
         message = text_of(value) or (data and repr(data)) or "the tool failed and said nothing"
         raise failure(message, server, tool, content=value["content"], signature=signature)

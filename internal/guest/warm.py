@@ -40,7 +40,8 @@ class HeavyLoader:
 
 def spec_of(name, path=None, besides=None):
     for finder in sys.meta_path:
-        spec = finder is not besides and finder.find_spec(name, path, None)
+        find = finder is not besides and getattr(finder, "find_spec", None)
+        spec = find and find(name, path, None)
         if spec:
             return spec
 

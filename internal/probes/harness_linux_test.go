@@ -151,6 +151,14 @@ func (servers) Tools(context.Context, string) ([]upstream.Tool, error) {
 	return []upstream.Tool{{Name: "t"}, {Name: "read"}, {Name: slowTool}}, nil
 }
 
+func (s servers) Running(ctx context.Context, server string) ([]upstream.Tool, error) {
+	return s.Tools(ctx, server)
+}
+
+func (s servers) Again(ctx context.Context, server string) ([]upstream.Tool, error) {
+	return s.Tools(ctx, server)
+}
+
 func (servers) Search(string, int) []upstream.Match { return nil }
 
 func (s servers) Request(ctx context.Context, server, method string, params json.RawMessage, _ func(json.RawMessage)) (json.RawMessage, error) {

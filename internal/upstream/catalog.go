@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/mcp-bridge/mcp-bridge/internal/config"
@@ -115,11 +116,15 @@ func (c *client) known(ctx context.Context) (*catalog, error) {
 	if k := c.remembered(); k != nil {
 		return k, nil
 	}
-	return c.listed(ctx)
+	return c.listed(ctx, false)
 }
 
-// listed is the catalog as the server, which is started if need be, has told it.
-func (c *client) listed(ctx context.Context) (*catalog, error) {
+// recent is how old a list may be that is not asked for again although something is missing in it.
+const recent = time.Second
+
+// listed is the catalog as the server, which is started if need be, has told it; again if it has to say it now, whether it
+// has announced a change or not.
+func (c *client) listed(ctx context.Context, again bool) (*catalog, error) {
 	s, err := c.acquire(ctx)
 	if err != nil {
 		return nil, err
@@ -132,7 +137,7 @@ func (c *client) listed(ctx context.Context) (*catalog, error) {
 	}
 	err = s.listErr
 	if err == nil || c.loginHint(err) != "" { // there may have been a login since
-		err = c.refresh(ctx, s, err != nil && c.remembered() == nil)
+		err = c.refresh(ctx, s, err != nil && c.remembered() == nil || again)
 	}
 	if err != nil {
 		return nil, c.errorf("cannot list its tools: %v%s", err, c.loginHint(err))
@@ -146,14 +151,14 @@ func (c *client) refresh(ctx context.Context, s *session, always bool) error {
 	s.refreshing.Lock()
 	defer s.refreshing.Unlock()
 	changes := s.changes.Load()
-	if changes == s.seen && !always {
+	if changes == s.seen && (!always || time.Since(s.asked) < recent) {
 		return nil
 	}
 	tools, err := c.list(ctx, s)
 	if err != nil {
 		return err
 	}
-	s.seen = changes
+	s.seen, s.asked = changes, time.Now()
 	hello := s.conn.Hello()
 	r := record{Instructions: cut(hello.Instructions, maxText), Tools: tools}
 	h := head{Modern: hello.Modern, Tools: len(tools), Description: describe(hello)}

@@ -75,6 +75,8 @@ func TestAnswers(t *testing.T) {
 		{"no-result", "", "neither a result nor an error"},
 		{"error-text", "", "just a text"},
 		{"broken", "", "not JSON"},
+		{"broken-spaced", "", "not JSON"},
+		{"long-spaced", "", "longer than 64 MiB"},
 		{"deep", "", "not JSON"},
 		{"long", "", "longer than 64 MiB"},
 	} {
@@ -97,6 +99,15 @@ func TestAnswers(t *testing.T) {
 		}
 		cancel()
 	}
+	text(t, p, "hostile", "echo", "{}")
+}
+
+// TestClosedInput: a server that hears nothing more is started again.
+func TestClosedInput(t *testing.T) {
+	p := pool(t, Options{}, hostile(t, ""))
+	text(t, p, "hostile", "close-input", "{}")
+	_, err := call(limited(t), p, "hostile", "echo", "{}")
+	wantError(t, err, "it closed its input")
 	text(t, p, "hostile", "echo", "{}")
 }
 

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/mcp-bridge/mcp-bridge/internal/config"
 )
@@ -23,6 +24,8 @@ type httpServer struct {
 	inits    int
 	headers  http.Header // of the last request
 	messages []string
+	forgot   func(w http.ResponseWriter)                                           // what it says of a session that it does not know
+	discover func(w http.ResponseWriter, r *http.Request)                          // what it says to server/discover
 	lax      bool                                                                  // several clients at a time, without sessions
 	answer   func(w http.ResponseWriter, r *http.Request, id json.RawMessage) bool // of tools/call
 }
@@ -55,10 +58,18 @@ func (h *httpServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if !h.lax && r.Header.Get("Mcp-Session-Id") != fmt.Sprint(h.session) {
-		http.Error(w, "no such session", http.StatusNotFound)
-		return
+		if m.Method != "server/discover" && h.forgot != nil {
+			h.forgot(w)
+			return
+		}
+		if m.Method != "server/discover" || h.discover == nil {
+			http.Error(w, "no such session", http.StatusNotFound)
+			return
+		}
 	}
 	switch {
+	case m.Method == "server/discover" && h.discover != nil:
+		h.discover(w, r)
 	case m.Method == "server/discover":
 		fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,"error":{"code":-32601,"message":"unknown"}}`, m.ID)
 	case m.ID == nil:
@@ -242,4 +253,71 @@ func TestUnreachable(t *testing.T) {
 		}
 		wantError(t, err, `MCP server "web" cannot be reached`, want)
 	}
+}
+
+// TestHTTPForgotten: SDKs say in several ways that they do not know a session any more.
+func TestHTTPForgotten(t *testing.T) {
+	for name, forgot := range map[string]func(w http.ResponseWriter){
+		"TypeScript": func(w http.ResponseWriter) {
+			w.WriteHeader(400)
+			fmt.Fprint(w, `{"jsonrpc":"2.0","error":{"code":-32000,"message":"Bad Request: No valid session ID provided"},"id":null}`)
+		},
+		"Python": func(w http.ResponseWriter) { http.Error(w, "Bad Request: No valid session ID provided", 400) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := &httpServer{forgot: forgot}
+			p := pool(t, Options{}, web(t, h))
+			for range 3 {
+				if got := text(t, p, "web", "echo", "{}"); got != "web" {
+					t.Errorf("%q", got)
+				}
+				if _, err := p.Running(limited(t), "web"); err != nil { // so that nothing else is under way
+					t.Error(err)
+				}
+				h.mu.Lock()
+				h.session += 10
+				h.mu.Unlock()
+			}
+			if h.inits != 3 {
+				t.Errorf("%d sessions", h.inits)
+			}
+		})
+	}
+}
+
+// TestHTTPUndiscovered: a server of the older era may do anything with what it does not know.
+func TestHTTPUndiscovered(t *testing.T) {
+	for name, discover := range map[string]func(w http.ResponseWriter, r *http.Request){
+		"500":       func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "unknown method", 500) },
+		"accepted":  func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusAccepted) },
+		"empty":     func(http.ResponseWriter, *http.Request) {},
+		"something": func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"jsonrpc":"2.0","id":999,"result":{}}`) },
+		"hangs up":  func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		"hangs":     func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := web(t, &httpServer{discover: discover})
+			s.StartTimeout = 2 * time.Second
+			p := pool(t, Options{}, s)
+			if got := text(t, p, "web", "echo", "{}"); got != "web" {
+				t.Errorf("%q", got)
+			}
+		})
+	}
+}
+
+// TestSecretsAreMasked: what an entry holds as its secrets is in no error, though servers put it there.
+func TestSecretsAreMasked(t *testing.T) {
+	h := &httpServer{}
+	h.answer = func(w http.ResponseWriter, r *http.Request, _ json.RawMessage) bool {
+		http.Error(w, "wrong key: "+r.Header.Get("X-Key")+" "+r.Header.Get("Authorization"), http.StatusForbidden)
+		return true
+	}
+	s := web(t, h)
+	s.Headers = map[string]string{"X-Key": "HDRSECRET42", "Authorization": "Bearer TOKENSECRET42"}
+	p := pool(t, Options{}, s, hostile(t, "", "API_KEY=ENVSECRET42"))
+	_, err := call(limited(t), p, "web", "echo", "{}")
+	wantError(t, err, `MCP server "web" refused "echo": it answered 403 Forbidden: "wrong key: … …"`)
+	_, err = call(limited(t), p, "hostile", "die", "{}")
+	wantError(t, err, "I am dying …")
 }

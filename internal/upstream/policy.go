@@ -23,7 +23,7 @@ func (c *client) permit(ctx context.Context, tool string) error {
 			return nil
 		}
 	}
-	known, err := c.listed(ctx)
+	known, err := c.listed(ctx, true)
 	if err != nil {
 		return err
 	}

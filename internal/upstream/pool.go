@@ -157,11 +157,26 @@ func (p *Pool) find(name string) (*client, error) {
 
 // Tools is what a server offers and its configuration allows. It starts the server if the catalog does not know.
 func (p *Pool) Tools(ctx context.Context, server string) ([]Tool, error) {
+	return p.tools(server, func(c *client) (*catalog, error) { return c.known(ctx) })
+}
+
+// Running is Tools of a server that runs, for which it is started if it does not: what the catalog knows may be of
+// another version of it.
+func (p *Pool) Running(ctx context.Context, server string) ([]Tool, error) {
+	return p.tools(server, func(c *client) (*catalog, error) { return c.listed(ctx, false) })
+}
+
+// Again is Running, but the server is asked once more, for something is missing in what it has said.
+func (p *Pool) Again(ctx context.Context, server string) ([]Tool, error) {
+	return p.tools(server, func(c *client) (*catalog, error) { return c.listed(ctx, true) })
+}
+
+func (p *Pool) tools(server string, list func(*client) (*catalog, error)) ([]Tool, error) {
 	c, err := p.find(server)
 	if err != nil {
 		return nil, err
 	}
-	known, err := c.known(ctx)
+	known, err := list(c)
 	if err != nil {
 		return nil, err
 	}
@@ -239,7 +254,7 @@ func documents(tools []Tool) []rank.Document {
 
 // errorf is an error that names the server.
 func (c *client) errorf(format string, args ...any) *Error {
-	return &Error{Server: c.server.Name, Message: fmt.Sprintf("MCP server %q ", c.server.Name) + fmt.Sprintf(format, args...)}
+	return &Error{Server: c.server.Name, Message: fmt.Sprintf("MCP server %q ", c.server.Name) + c.mask(fmt.Sprintf(format, args...))}
 }
 
 var errClosed = errors.New("the bridge is ending")

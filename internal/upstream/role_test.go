@@ -122,8 +122,8 @@ func (h *hostileServer) handle(line []byte) {
 }
 
 var hostileTools = []string{
-	"echo", "die", "die-after-answer", "never", "wrong-id", "string-id", "long", "broken", "odd", "null", "result-null", "no-result",
-	"error-text", "bad-utf8", "storm", "ask", "ask-and-withdraw", "progress", "environment", "denied", "big", "slow", "twice", "grow", "deep", "close-output",
+	"echo", "die", "die-after-answer", "never", "wrong-id", "string-id", "long", "broken", "broken-spaced", "long-spaced", "odd", "null", "result-null", "no-result",
+	"error-text", "bad-utf8", "storm", "ask", "ask-and-withdraw", "progress", "environment", "denied", "big", "slow", "twice", "grow", "deep", "close-output", "close-input",
 }
 
 func (h *hostileServer) list(id json.RawMessage) {
@@ -155,11 +155,15 @@ func (h *hostileServer) call(id json.RawMessage, name string, args, meta map[str
 	content := func(s string) { result(fmt.Sprintf(`{"content":[{"type":"text","text":%q}]}`, s)) }
 	switch name {
 	case "die":
-		fmt.Fprintln(os.Stderr, "I am dying")
+		fmt.Fprintln(os.Stderr, "I am dying", os.Getenv("API_KEY"))
 		os.Exit(5)
 	case "die-after-answer":
 		content("last words")
 		os.Exit(6)
+	case "close-input":
+		content("closed")
+		syscall.Close(0)
+		select {}
 	case "close-output":
 		os.Stdout.Close()
 	case "never":
@@ -186,6 +190,10 @@ func (h *hostileServer) call(id json.RawMessage, name string, args, meta map[str
 		content(strings.Repeat("y", int(n)))
 	case "broken":
 		h.say(`{"jsonrpc":"2.0","id":%s,"result":{"content":[`, id)
+	case "broken-spaced": // as Python's json writes it
+		h.say(`{"jsonrpc": "2.0", "id": %s, "result": {"x": NaN}}`, id)
+	case "long-spaced":
+		h.say(`{"result": {"content": [{"type": "text", "text": "%s"}]}, "id": %s, "jsonrpc": "2.0"}`, strings.Repeat("z", 65<<20), id)
 	case "odd":
 		result(`{"content":[{"type":"hologram","x":1},{"type":"image","data":"!!!not base64","mimeType":7}],"structuredContent":{"n":12345678901234567890,"f":1.000,"u":"\u00e9\ud83d"},"x":null}`)
 	case "null":

@@ -31,7 +31,8 @@ type session struct {
 	changes atomic.Int64 // how many came
 
 	refreshing sync.Mutex
-	seen       int64 // of changes, by the last refresh
+	seen       int64     // of changes, by the last refresh
+	asked      time.Time // when that was
 
 	// Guarded by the client's mutex.
 	inflight int
@@ -67,7 +68,7 @@ func (c *client) attend(ctx context.Context, s *session) {
 			default:
 			}
 			if err := c.refresh(ctx, s, false); err != nil {
-				c.log.Warn("cannot list the tools of a server again", "error", err)
+				c.log.Warn("cannot list the tools of a server again", "error", c.mask(err.Error()))
 			}
 			last, wait = time.Now(), min(2*wait, longDebounce)
 		case <-idle:
@@ -106,7 +107,7 @@ func (c *client) ended(s *session) {
 		return
 	}
 	err := s.conn.Err()
-	c.log.Warn("a server has ended", "error", err)
+	c.log.Warn("a server has ended", "error", c.mask(err.Error()))
 	if time.Since(s.started) < settled {
 		c.fail(err)
 	}
@@ -144,7 +145,7 @@ func (c *client) request(ctx context.Context, method string, params json.RawMess
 			return nil, cause(ctx, err)
 		}
 		result, err := s.conn.Request(ctx, method, params, progress)
-		refused := (*wire.Error)(nil)
+		refused, status := (*wire.Error)(nil), (*wire.StatusError)(nil)
 		c.release(s, err == nil || errors.As(err, &refused))
 		switch {
 		case err == nil:
@@ -158,6 +159,8 @@ func (c *client) request(ctx context.Context, method string, params json.RawMess
 			e := c.errorf("answered %s with an error: %s", what, refused.Message)
 			e.Code, e.Data = refused.Code, refused.Data
 			return nil, e
+		case errors.As(err, &status) && status.Code/100 == 4:
+			return nil, c.errorf("refused %s: %v", what, err)
 		case errors.Is(err, wire.ErrNotSent):
 			return nil, c.errorf("cannot be asked for %s: %v%s", what, err, c.loginHint(err))
 		default:
@@ -187,7 +190,7 @@ func (c *client) notified(s *session, method string, params json.RawMessage) {
 		default:
 		}
 	case "notifications/message":
-		c.log.Debug("log of a server", "message", clip(params))
+		c.log.Debug("log of a server", "message", c.mask(clip(params)))
 	default:
 		c.log.Debug("notification", "method", clip([]byte(method)))
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // The versions of the protocol that are offered. A server of the older era answers with its own, and any is accepted:
@@ -22,14 +23,15 @@ const maxRounds = 10
 
 // greet finds out what the server speaks. One way is tried and then, if the server refuses that, the other. With a
 // program that is not known the older way is the first: those that do not know it say so, while those that do not know
-// the modern one may say nothing, or end.
+// the modern one may say nothing, or end. Over HTTP the modern one is the first; a server that does not know it may do anything
+// but answer, and is then asked in the older way.
 func (c *Conn) greet(ctx, base context.Context) error {
 	first, second := c.initialize, c.discover
 	if c.opts.Modern {
 		first, second = second, first
 	}
-	err := first(ctx)
-	if refused(err) {
+	err := c.try(ctx, first)
+	if refused(err) || c.opts.Modern && err != nil && !errors.Is(err, ErrNotSent) && ctx.Err() == nil {
 		if err2 := second(ctx); err2 == nil || !refused(err2) || c.opts.Modern {
 			err = err2
 		}
@@ -44,6 +46,16 @@ func (c *Conn) greet(ctx, base context.Context) error {
 		})
 	}
 	return nil
+}
+
+// try is the first way. The modern one has half of the time: the older one must have some, too.
+func (c *Conn) try(ctx context.Context, way func(context.Context) error) error {
+	if until, ok := ctx.Deadline(); ok && c.opts.Modern {
+		half, cancel := context.WithTimeout(ctx, time.Until(until)/2)
+		defer cancel()
+		ctx = half
+	}
+	return way(ctx)
 }
 
 // refused says if the server did not want what it was asked, so that it can be asked in another way.

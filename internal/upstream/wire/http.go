@@ -41,6 +41,15 @@ func (e *StatusError) Error() string {
 	return s
 }
 
+// forgotten says if the server does not know the session any more. That is 404 (MCP, "Session Management"); but the SDK of
+// TypeScript, and older ones of Python, answer 400 with some words.
+func (e *StatusError) forgotten() bool {
+	return e.Code == http.StatusNotFound || e.Code == http.StatusBadRequest && strings.Contains(strings.ToLower(e.Body), "session")
+}
+
+// minRetry is the least pause between two streams of a server, whatever it asks for.
+const minRetry = 250 * time.Millisecond
+
 // maxResumes is how often a stream is resumed that brings nothing.
 const maxResumes = 5
 
@@ -65,8 +74,11 @@ func newWeb(e Endpoint, opts Options, base context.Context) (*web, error) {
 	transport.MaxIdleConnsPerHost = 16
 	w := &web{endpoint: e, origin: origin, opts: opts, client: &http.Client{Transport: transport}}
 	w.client.CheckRedirect = func(r *http.Request, via []*http.Request) error {
-		if r.URL.Scheme != origin.Scheme || r.URL.Host != origin.Host || len(via) > 5 {
-			return errors.New("it redirects to another host, which must not get the headers") // nor the arguments
+		if r.URL.Scheme != origin.Scheme || r.URL.Host != origin.Host {
+			return errors.New("it redirects to another host, or another scheme, which must not get the headers") // nor the arguments
+		}
+		if len(via) > 5 {
+			return errors.New("it redirects again and again")
 		}
 		if path := strings.TrimSuffix(origin.Path, "/"); e.Authorize != nil && r.URL.Path != path && !strings.HasPrefix(r.URL.Path, path+"/") {
 			r.Header.Del("Authorization") // the token is for this server, not for all of its host
@@ -134,7 +146,7 @@ func (w *web) do(ctx context.Context, method, to string, body []byte, header htt
 		}
 		defer resp.Body.Close()
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
-		if m, err := decode(bytes.TrimSpace(text)); err == nil && len(m) == 1 && !absent(m[0].Error) {
+		if m, err := decode(bytes.TrimSpace(text)); err == nil && len(m) == 1 && bytes.HasPrefix(m[0].Error, []byte("{")) {
 			return nil, &httpRefusal{StatusError{resp.StatusCode, resp.Status, clip(text, 500)}, decodeError(m[0].Error)}
 		}
 		return nil, &StatusError{resp.StatusCode, resp.Status, clip(bytes.TrimSpace(text), 500)}
@@ -258,7 +270,7 @@ func (s *streamable) send(ctx context.Context, m outgoing) error {
 	header, session := s.headers(m)
 	resp, err := s.do(ctx, http.MethodPost, s.endpoint.URL, m.data, header)
 	if err != nil {
-		if e := (*StatusError)(nil); errors.As(err, &e) && e.Code == http.StatusNotFound && session != "" {
+		if e := (*StatusError)(nil); errors.As(err, &e) && session != "" && e.forgotten() {
 			err = fmt.Errorf("%w: the server has forgotten the session", ErrEnded)
 			s.conn.end(err)
 			return fmt.Errorf("%w: %w", ErrNotSent, err)
@@ -358,7 +370,7 @@ func (s *streamable) listen(ctx context.Context) {
 			header.Set("Last-Event-ID", lastID)
 		}
 		resp, err := s.do(ctx, http.MethodGet, s.endpoint.URL, nil, header)
-		if e := (*StatusError)(nil); errors.As(err, &e) && e.Code == http.StatusNotFound && session != "" && lastID != "" {
+		if e := (*StatusError)(nil); errors.As(err, &e) && session != "" && e.forgotten() && (lastID != "" || e.Code != http.StatusNotFound) {
 			s.conn.end(fmt.Errorf("%w: the server has forgotten the session", ErrEnded))
 			return
 		} else if errors.As(err, &e) && e.Code/100 == 4 {
@@ -371,7 +383,7 @@ func (s *streamable) listen(ctx context.Context) {
 			err = s.take(ctx, r, 0)
 			resp.Body.Close()
 			if lastID = r.lastID; r.retry > 0 {
-				wait = r.retry
+				wait = max(r.retry, minRetry)
 			}
 		}
 		s.opts.Logger.Debug("the stream of a server has ended", "error", err)

@@ -74,24 +74,25 @@ func decodeError(raw json.RawMessage) *Error {
 
 // guessID finds whose answer a line is that cannot be read, by its beginning and its end.
 func guessID(head, tail []byte) (int64, bool) {
-	head = bytes.TrimLeft(head, " \t{")
-	if rest, ok := bytes.CutPrefix(head, []byte(`"jsonrpc":"2.0",`)); ok {
-		head = bytes.TrimLeft(rest, " \t")
-	}
+	const enough = 200 // bytes, with whatever space an encoder puts between them
+	head, tail = squeeze(head[:min(len(head), enough)]), squeeze(tail[max(0, len(tail)-enough):])
+	head = bytes.TrimPrefix(bytes.TrimPrefix(head, []byte("{")), []byte(`"jsonrpc":"2.0",`))
 	if rest, ok := bytes.CutPrefix(head, []byte(`"id":`)); ok {
 		if i := bytes.IndexAny(rest, ",}"); i > 0 {
-			return number(bytes.TrimSpace(rest[:i]))
+			return number(rest[:i])
 		}
 	}
-	tail = bytes.TrimRight(tail, " \t\r\n")
 	if rest, ok := bytes.CutSuffix(tail, []byte("}")); ok {
 		rest = bytes.TrimSuffix(rest, []byte(`,"jsonrpc":"2.0"`))
 		if i := bytes.LastIndex(rest, []byte(`"id":`)); i >= 0 {
-			return number(bytes.TrimSpace(rest[i+len(`"id":`):]))
+			return number(rest[i+len(`"id":`):])
 		}
 	}
 	return 0, false
 }
+
+// squeeze is b without white space.
+func squeeze(b []byte) []byte { return bytes.Join(bytes.Fields(b), nil) }
 
 // A Member is one of a JSON object.
 type Member struct {

@@ -59,7 +59,7 @@ func DialCommand(ctx context.Context, command Command, opts Options) (*Conn, err
 		return nil, err
 	}
 	c.link = p
-	p.work.Go(func() { p.write(base) })
+	p.work.Go(func() { p.write(base, c) })
 	p.work.Go(func() { p.read(base, c) })
 	p.work.Go(func() {
 		<-p.exited
@@ -129,6 +129,9 @@ func start(command Command, opts Options) (*process, error) {
 		}
 	})
 	if err := <-started; err != nil {
+		if _, derr := os.Stat(command.Dir); command.Dir != "" && derr != nil { // of which the error says that the program is missing
+			err = fmt.Errorf("its working directory cannot be used: %w", derr)
+		}
 		return fail(err)
 	}
 	for _, f := range []*os.File{stdinR, stdoutW, stderrW} {
@@ -248,14 +251,18 @@ func (p *process) send(ctx context.Context, m outgoing) error {
 }
 
 // write is the writer.
-func (p *process) write(ctx context.Context) {
+func (p *process) write(ctx context.Context, c *Conn) {
 	defer p.stdin.Close()
 	for {
 		select {
 		case line := <-p.outbox:
 			if _, err := p.stdin.Write(line); err != nil {
-				// The reader, or the end of the process, says what has happened.
 				p.opts.Logger.Debug("cannot write to a server", "error", err)
+				if errors.Is(err, syscall.EPIPE) && !p.gone(p.opts.StopGrace) { // else its end says what has happened
+					c.end(fmt.Errorf("%w: it closed its input", ErrEnded))
+					p.work.Go(p.stop)
+					return
+				}
 			}
 		case <-p.closing:
 			return
