@@ -17,10 +17,10 @@ import (
 	"github.com/mcp-bridge/mcp-bridge/internal/gunzip"
 )
 
-// A layerReader is the uncompressed tar stream of a layer blob. It counts what it gives, hashes it unless the blob's own hash
-// is the same, and stops at the bounds. Decoding and hashing run in a goroutine each, some steps ahead of whoever writes the files: an image of one
-// layer keeps two processors busy too. That the blob is the one that was asked for is checked by who reads it from its
-// source (feed.go).
+// A layerReader is the uncompressed tar stream of a layer blob. It counts what it gives, hashes it unless the blob's own
+// hash is the same, and stops at the bounds. Decoding and hashing run in a goroutine each, some steps ahead of whoever
+// writes the files: an image of one layer keeps two processors busy too. That the blob is the one that was asked for is
+// checked by who reads it from its source (feed.go).
 type layerReader struct {
 	plain   *readAhead
 	hash    *hashStage

@@ -163,7 +163,10 @@ func (h *hostileServer) call(id json.RawMessage, name string, args, meta map[str
 	case "close-input":
 		content("closed")
 		syscall.Close(0)
-		select {}
+		told := make(chan os.Signal, 1)
+		signal.Notify(told, syscall.SIGTERM)
+		<-told
+		os.Exit(0)
 	case "close-output":
 		os.Stdout.Close()
 	case "never":
