@@ -161,8 +161,8 @@ func (h *hostileServer) call(id json.RawMessage, name string, args, meta map[str
 		content("last words")
 		os.Exit(6)
 	case "close-input":
-		content("closed")
 		syscall.Close(0)
+		content("closed")
 		told := make(chan os.Signal, 1)
 		signal.Notify(told, syscall.SIGTERM)
 		<-told
