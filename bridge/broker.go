@@ -78,14 +78,6 @@ func (b *Bridge) newBroker(say *progress) *broker {
 	return k
 }
 
-// anew is the broker of another try of the same run, of which nothing has begun. It knows what has been loaded.
-func (k *broker) anew() *broker {
-	return &broker{
-		servers: k.servers, infos: k.infos, names: k.names, aliases: k.aliases, kept: k.kept, say: k.say, front: k.front,
-		tools: k.tools, failed: k.failed, open: make(map[int64]opened),
-	}
-}
-
 // preloadTimeout is how long a run waits for the servers that it names. One that takes longer is waited for by the
 // script, if that uses it, and then by the script's own clock.
 const preloadTimeout = 20 * time.Second

@@ -242,3 +242,16 @@ import inspect
 		t.Error("stubs of no server")
 	}
 }
+
+// TestSignatures: a tool looks like what it takes to whoever asks.
+func TestSignatures(t *testing.T) {
+	b := newBridge(t, func(o *Options) { o.Servers = office() })
+	res := runCode(t, b, `import asyncio, inspect
+from mcp.servers.github import create_issue
+[str(inspect.signature(f)) for f in (create_issue, create_issue.sync, mcp_stub.echo)] + [
+    inspect.getfullargspec(create_issue).args, inspect.iscoroutinefunction(create_issue), create_issue.__name__]`)
+	const issue = `"(repo: str, title: str, body: str = None) -> Any"`
+	if want := `[` + issue + `,` + issue + `,"(message: str) -> Any",["repo","title","body"],true,"create_issue"]`; string(res.Result) != want {
+		t.Errorf("%s, want %s; %+v", res.Result, want, res)
+	}
+}

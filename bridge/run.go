@@ -28,17 +28,15 @@ const (
 
 // The causes for which a run is stopped from outside of it.
 var (
-	errTimeout  = errors.New("timeout")
 	errLost     = errors.New("the sandbox did not answer, and was ended; the script may have begun")
 	errProtocol = errors.New("the script broke the protocol with the bridge")
 	errOutput   = errors.New("the output cannot be written")
 )
 
-// A timeoutError is errTimeout, with the calls that were open.
+// A timeoutError is one more: the script's time is over. It names the calls that were open.
 type timeoutError string
 
-func (e timeoutError) Error() string        { return errTimeout.Error() }
-func (e timeoutError) Is(target error) bool { return target == errTimeout }
+func (e timeoutError) Error() string { return "timeout" }
 
 // Output takes a script's output as it comes. A nil writer drops it; the result has it in any case.
 type Output struct {
@@ -83,10 +81,10 @@ func (b *Bridge) run(ctx context.Context, req Request, out Output) (result Resul
 		say = &progress{notify: out.Progress}
 		defer say.end()
 	}
-	broker := b.newBroker(say)
+	k := b.newBroker(say)
 	if len(req.Servers) > 0 {
 		say.phase("starting MCP servers")
-		broker.load(ctx, req.Servers)
+		k.load(ctx, req.Servers)
 	}
 	if !b.slots.TryAcquire(1) {
 		say.phase("waiting for other runs to end")
@@ -111,7 +109,7 @@ func (b *Bridge) run(ctx context.Context, req Request, out Output) (result Resul
 		}
 		return Result{Status: StatusError, Error: err.Error()}, left, err
 	}
-	r := &run{b: b, req: req, image: image, out: out, broker: broker}
+	r := &run{b: b, req: req, image: image, out: out, broker: k}
 	s, result, err := r.run(ctx)
 	if s == nil {
 		free()
@@ -159,7 +157,6 @@ func (r *run) run(ctx context.Context) (*sandbox.Sandbox, Result, error) {
 		s.Close()
 		<-s.Gone()
 		r.stdout, r.stderr, r.done, r.protocol = capture{}, capture{}, nil, nil
-		r.broker = r.broker.anew()
 	}
 	s, err := sandbox.Start(ctx, recipe, false)
 	if err != nil {
@@ -266,11 +263,12 @@ func (r *run) result(exit oci.Exit, launchErr, cause error) (Result, error) {
 	if launchErr == nil && exit.Signal != syscall.SIGKILL && !errors.Is(cause, errProtocol) && !errors.Is(cause, errOutput) {
 		cause = nil // it had ended by itself before it could be stopped
 	}
+	var late timeoutError
 	switch {
-	case errors.Is(cause, errTimeout):
+	case errors.As(cause, &late):
 		res.Status, res.TimeoutSeconds = StatusTimeout, int(r.req.Timeout.Seconds())
-		if open := timeoutError(""); errors.As(cause, &open) && open != "" {
-			res.Error = "it waited for the answer to " + string(open)
+		if late != "" {
+			res.Error = "it waited for the answer to " + string(late)
 		}
 		return res, nil
 	case errors.Is(cause, sandbox.ErrStart), errors.Is(cause, errLost):

@@ -14,7 +14,6 @@ import (
 type tarEntry struct {
 	item
 	name string // what the archive calls it
-	bad  error  // why it cannot be an item
 }
 
 // eachItem calls add for every entry of the tar stream r, after it has been charged. The content of one for which add calls
@@ -41,8 +40,8 @@ func eachItem(ctx context.Context, r io.Reader, q *quota, files *fileWriter, add
 			if err := q.charge(e.size); err != nil {
 				return err
 			}
-			if e.bad != nil || e.typ == tar.TypeXGlobalHeader {
-				return e.bad
+			if e.typ == tar.TypeXGlobalHeader {
+				return nil
 			}
 			return add(e.item)
 		})
@@ -97,15 +96,10 @@ func (p *parser) next(ctx context.Context, n int) {
 	// Nobody has bounded them yet: a name can have a megabyte, of which an error shows less.
 	e := tarEntry{item: item{typ: hdr.Typeflag}, name: strings.Clone(hdr.Name[:min(len(hdr.Name), maxPath)])}
 	if hdr.Typeflag != tar.TypeXGlobalHeader {
-		e.item, e.bad = newItem(hdr)
-	}
-	if e.bad != nil { // which ends it all
-		e.item = item{size: e.size}
-		if p.room() != nil {
-			p.now.parts = append(p.now.parts, part{tarEntry: e, first: true, last: true})
+		if e.item, err = newItem(hdr); err != nil {
+			p.err = entryError(e.name, err)
+			return
 		}
-		p.err = entryError(e.name, e.bad)
-		return
 	}
 	for left, first := e.size, true; ; first = false {
 		room := p.room()

@@ -15,10 +15,10 @@ import (
 func TestUnpackerLies(t *testing.T) {
 	layer := archive(t, file("usr/bin/python3", strings.Repeat("good", 2<<20)))
 	for name, tt := range map[string]struct{ script, compress string }{
-		"reads nothing, plain":   {script: "printf '{\"result\":{\"diffIDs\":[\"\"],\"bytes\":7}}'"},
-		"reads nothing":          {script: "printf '{\"result\":{\"diffIDs\":[\"DIGEST\"],\"bytes\":7}}'", compress: "zstd"},
-		"reads a part, plain":    {script: "head -c 100000 <&4 >/dev/null; printf '{\"result\":{\"diffIDs\":[\"\"],\"bytes\":7}}'"},
-		"reads all, and is lied": {script: "cat <&4 >/dev/null; printf '{\"result\":{\"diffIDs\":[\"DIGEST\"],\"bytes\":7}}'"},
+		"reads nothing, plain": {script: "printf '{\"result\":{\"diffIDs\":[\"\"],\"bytes\":7}}'"},
+		"reads nothing":        {script: "printf '{\"result\":{\"diffIDs\":[\"DIGEST\"],\"bytes\":7}}'", compress: "zstd"},
+		"reads a part, plain":  {script: "head -c 100000 <&4 >/dev/null; printf '{\"result\":{\"diffIDs\":[\"\"],\"bytes\":7}}'"},
+		"reads all":            {script: "cat <&4 >/dev/null; printf '{\"result\":{\"diffIDs\":[\"DIGEST\"],\"bytes\":7}}'"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLayout(t)

@@ -62,7 +62,7 @@ func (s *mcpServers) learn(ctx context.Context, stderr io.Writer) {
 	}
 	_ = g.Wait()
 	for _, err := range errs {
-		if err != nil {
+		if err != nil && ctx.Err() == nil {
 			fmt.Fprintln(stderr, "mcp-bridge: "+config.Printable(err.Error()))
 		}
 	}

@@ -112,8 +112,10 @@ func parseJSON(b []byte, f format, keep func(key ...string) bool) (doc any, note
 		return nil, nil, wrong(b, at, "it is nested too deeply")
 	}
 	v, err := hujson.Parse(b)
-	if errors.Is(err, io.ErrUnexpectedEOF) && strings.Contains(err.Error(), "parsing comment") {
-		v, err = hujson.Parse(append(slices.Clip(b), '\n')) // which a comment at the end need not have, but hujson wants
+	if errors.Is(err, io.ErrUnexpectedEOF) { // a comment at the end need not end its line, but hujson wants that
+		if ended, err2 := hujson.Parse(append(slices.Clip(b), '\n')); err2 == nil {
+			v, err = ended, nil
+		}
 	}
 	if err != nil {
 		return nil, nil, hujsonError(err)

@@ -35,8 +35,8 @@
 //	guest -> host  done    result?, error?: {type, message, line?}, truncated?   at most once, the last
 //	both           part    data: "<piece of JSON text>", last: bool
 //
-// On warm the runner imports what scripts need and makes an event loop, while nobody waits. A script whose running never came has not begun, and
-// may be given to another guest once this one is dead.
+// On warm the runner imports what scripts need and makes an event loop, while nobody waits. A script whose running never
+// came has not begun, and may be given to another guest once this one is dead.
 //
 // The host writes the fields of a frame in this order; the runner relies on it. The [Reader] relies on nothing.
 //

@@ -50,11 +50,16 @@ class SitePackages:
 
         for d in dirs:
             site.addsitedir(d, set(sys.path))
-        for finder in list(sys.meta_path):
-            find = finder is not self and getattr(finder, "find_spec", None)  # which an old one lacks
-            spec = find and find(name, path, target)
-            if spec:
-                return spec
+        return spec_of(self, name, path, target)
+
+
+def spec_of(besides, name, path=None, target=None):
+    """What the other finders know of a module."""
+    for finder in list(sys.meta_path):
+        find = finder is not besides and getattr(finder, "find_spec", None)  # which an old one lacks
+        spec = find and find(name, path, target)
+        if spec:
+            return spec
 
 
 # A script with await at its top level, as a file that Python can run.
@@ -84,21 +89,19 @@ class Watch:
         linecache.cache[self.name] = len(self.source), None, lines, self.name
 
     def linecache(self, name, path, target):
-        for finder in list(sys.meta_path):
-            find = finder is not self and getattr(finder, "find_spec", None)  # which an old one lacks
-            spec = find and find(name, path, target)
-            if spec:
-                execute = spec.loader.exec_module
+        spec = spec_of(self, name, path, target)
+        if spec:
+            execute = spec.loader.exec_module
 
-                def exec_module(module):
-                    execute(module)
-                    self.fill(module)
+            def exec_module(module):
+                execute(module)
+                self.fill(module)
 
-                try:
-                    spec.loader.exec_module = exec_module
-                except (AttributeError, TypeError):
-                    pass
-                return spec
+            try:
+                spec.loader.exec_module = exec_module
+            except (AttributeError, TypeError):
+                pass
+            return spec
 
     def write_file(self):
         """multiprocessing's spawn and forkserver run the main file again, so it must exist."""

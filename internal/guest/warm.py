@@ -25,7 +25,7 @@ class HeavyLoader:
         self.loader = loader
 
     def find_spec(self, name, path=None, target=None):
-        spec = name in HEAVY and spec_of(name, path, self)
+        spec = name in HEAVY and spec_of(self, name, path)
         if spec:
             spec.loader = HeavyLoader(spec.loader)
             return spec
@@ -36,14 +36,6 @@ class HeavyLoader:
     def exec_module(self, module):
         module.__loader__ = module.__spec__.loader = self.loader
         module.__class__ = Heavy
-
-
-def spec_of(name, path=None, besides=None):
-    for finder in sys.meta_path:
-        find = finder is not besides and getattr(finder, "find_spec", None)
-        spec = find and find(name, path, None)
-        if spec:
-            return spec
 
 
 async def nothing():
@@ -71,7 +63,7 @@ def warm():
     finders = sys.meta_path[:]
     # Without the last one, which a module that is missing here would make read .pth files.
     sys.meta_path[:] = [f for f in finders if type(f) is not SitePackages]
-    if spec_of("_ssl"):
+    if spec_of(None, "_ssl"):
         sys.meta_path.insert(0, HeavyLoader())
     import asyncio
     import json

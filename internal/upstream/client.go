@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -28,6 +29,7 @@ type client struct {
 	pool   *Pool
 	server config.Server
 	log    *slog.Logger
+	masker *strings.Replacer
 
 	mu       sync.Mutex
 	stopped  bool

@@ -278,6 +278,8 @@ func TestHTTPForgotten(t *testing.T) {
 				h.session += 10
 				h.mu.Unlock()
 			}
+			h.mu.Lock()
+			defer h.mu.Unlock()
 			if h.inits != 3 {
 				t.Errorf("%d sessions", h.inits)
 			}

@@ -4,34 +4,35 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+
+	"github.com/mcp-bridge/mcp-bridge/internal/config"
 )
 
 // minSecret is how long a value of a configuration must be to be taken out of what a server says: a shorter one is part of too
 // many words.
 const minSecret = 6
 
-// secrets are the values that the entry of this server has for its environment and its headers, the longest first. Servers put
-// them into their last words and into their answers.
-func (c *client) secrets() []string {
+// masker takes the values that an entry has for its environment, its headers and its login out of a text that a model or a log
+// gets: servers put them into their last words and into their answers.
+func masker(s config.Server) *strings.Replacer {
 	var all []string
-	for _, v := range c.server.Env {
+	for _, v := range s.Env {
 		all = append(all, v)
 	}
-	for _, v := range c.server.Headers {
+	for _, v := range s.Headers {
 		all = append(append(all, v), strings.Fields(v)...) // "Bearer ..."
 	}
-	if o := c.server.OAuth; o != nil {
-		all = append(all, o.ClientSecret)
+	if s.OAuth != nil {
+		all = append(all, s.OAuth.ClientSecret)
 	}
-	all = slices.DeleteFunc(all, func(v string) bool { return len(v) < minSecret || strings.EqualFold(v, "bearer") })
-	slices.SortFunc(all, func(a, b string) int { return cmp.Compare(len(b), len(a)) })
-	return slices.Compact(all)
+	slices.SortFunc(all, func(a, b string) int { return cmp.Compare(len(b), len(a)) }) // one may be a part of another
+	var pairs []string
+	for _, v := range all {
+		if len(v) >= minSecret && !strings.EqualFold(v, "bearer") {
+			pairs = append(pairs, v, "…")
+		}
+	}
+	return strings.NewReplacer(pairs...)
 }
 
-// mask takes the secrets out of a text that a model or a log gets.
-func (c *client) mask(text string) string {
-	for _, v := range c.secrets() {
-		text = strings.ReplaceAll(text, v, "…")
-	}
-	return text
-}
+func (c *client) mask(text string) string { return c.masker.Replace(text) }

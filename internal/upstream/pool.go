@@ -82,7 +82,7 @@ func New(opts Options) *Pool {
 		if p.byName[s.Name] != nil {
 			continue
 		}
-		c := &client{pool: p, server: s, log: opts.Logger.With("server", s.Name)}
+		c := &client{pool: p, server: s, log: opts.Logger.With("server", s.Name), masker: masker(s)}
 		p.clients = append(p.clients, c)
 		p.byName[s.Name] = c
 	}

@@ -190,7 +190,7 @@ func (c *client) notified(s *session, method string, params json.RawMessage) {
 		default:
 		}
 	case "notifications/message":
-		c.log.Debug("log of a server", "message", c.mask(clip(params)))
+		c.log.Debug("log of a server", "message", clip(params))
 	default:
 		c.log.Debug("notification", "method", clip([]byte(method)))
 	}

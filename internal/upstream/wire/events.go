@@ -16,6 +16,9 @@ type event struct {
 	data     []byte
 }
 
+// minRetry is the least pause between two streams of a server, whatever it asks for.
+const minRetry = 250 * time.Millisecond
+
 // An eventReader reads server-sent events. It remembers what a stream that is resumed needs.
 type eventReader struct {
 	lines  *bufio.Reader
@@ -59,7 +62,7 @@ func (r *eventReader) next() (event, error) {
 			e.id, r.lastID = string(value), string(value)
 		case "retry":
 			if ms, err := strconv.Atoi(string(value)); err == nil && ms >= 0 {
-				r.retry = time.Duration(min(ms, 60_000)) * time.Millisecond
+				r.retry = max(minRetry, time.Duration(min(ms, 60_000))*time.Millisecond)
 			}
 		}
 	}

@@ -47,9 +47,6 @@ func (e *StatusError) forgotten() bool {
 	return e.Code == http.StatusNotFound || e.Code == http.StatusBadRequest && strings.Contains(strings.ToLower(e.Body), "session")
 }
 
-// minRetry is the least pause between two streams of a server, whatever it asks for.
-const minRetry = 250 * time.Millisecond
-
 // maxResumes is how often a stream is resumed that brings nothing.
 const maxResumes = 5
 
@@ -383,7 +380,7 @@ func (s *streamable) listen(ctx context.Context) {
 			err = s.take(ctx, r, 0)
 			resp.Body.Close()
 			if lastID = r.lastID; r.retry > 0 {
-				wait = max(r.retry, minRetry)
+				wait = r.retry
 			}
 		}
 		s.opts.Logger.Debug("the stream of a server has ended", "error", err)
