@@ -96,3 +96,16 @@ func (s silentServers) Running(ctx context.Context, _ string) ([]upstream.Tool, 
 	<-ctx.Done()
 	return nil, ctx.Err()
 }
+
+// TestFailureWithoutContent: an answer that says no more than that it is an error is one.
+func TestFailureWithoutContent(t *testing.T) {
+	b := newBridge(t, func(o *Options) {
+		o.Servers = fakeCall("v", func(context.Context, string, string, json.RawMessage) (json.RawMessage, error) {
+			return json.RawMessage(`{"isError":true}`), nil
+		})
+	})
+	res := runCode(t, b, "from mcp import runtime\ntry: await mcp_v.t()\nexcept runtime.MCPError as e: print(e)")
+	if len(res.Stdout) != 1 || res.Stdout[0] != "the tool failed and said nothing" {
+		t.Errorf("%+v", res)
+	}
+}

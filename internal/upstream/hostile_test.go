@@ -40,7 +40,7 @@ func TestStartFails(t *testing.T) {
 			s := hostile(t, "")
 			s.Dir = "/no/such/directory"
 			return s
-		}, []string{"cannot be started", "no such file or directory"}},
+		}, []string{"cannot be started", "its working directory cannot be used: stat /no/such/directory: no such file or directory"}},
 		{"not a program", func(t *testing.T) config.Server {
 			return config.Server{Name: "x", Transport: config.Stdio, Command: "/etc/passwd"}
 		}, []string{"permission denied"}},
