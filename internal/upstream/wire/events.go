@@ -22,12 +22,36 @@ const minRetry = 250 * time.Millisecond
 // An eventReader reads server-sent events. It remembers what a stream that is resumed needs.
 type eventReader struct {
 	lines  *bufio.Reader
+	begun  bool // something has been read
 	lastID string
 	retry  time.Duration // what the server asked for, 0 if it did not
 }
 
 func newEventReader(r io.Reader) *eventReader {
-	return &eventReader{lines: bufio.NewReaderSize(r, 32<<10)}
+	return &eventReader{lines: bufio.NewReaderSize(&newlines{r: r}, 32<<10)}
+}
+
+var byteOrderMark = []byte("\ufeff")
+
+// newlines makes all ends of lines that server-sent events may have "\n": CR LF, LF, or CR alone, which must not wait for
+// what comes behind it (WHATWG HTML, 9.2.6).
+type newlines struct {
+	r  io.Reader
+	cr bool // the last byte was a CR
+}
+
+func (l *newlines) Read(p []byte) (int, error) {
+	n, err := l.r.Read(p)
+	kept := p[:0]
+	for _, c := range p[:n] {
+		if c != '\n' || !l.cr {
+			kept = append(kept, c)
+		}
+		if l.cr = c == '\r'; l.cr {
+			kept[len(kept)-1] = '\n'
+		}
+	}
+	return len(kept), err
 }
 
 // next reads one event that has data.
@@ -40,6 +64,9 @@ func (r *eventReader) next() (event, error) {
 			return event{}, err // an event that is cut off does not count
 		}
 		size += len(line)
+		if !r.begun {
+			line, r.begun = bytes.TrimPrefix(line, byteOrderMark), true
+		}
 		if len(line) == 0 {
 			if e.data != nil {
 				return e, nil
@@ -83,6 +110,6 @@ func (r *eventReader) line(limit int) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		return bytes.TrimRight(line, "\r\n"), nil
+		return line[:len(line)-1], nil
 	}
 }
