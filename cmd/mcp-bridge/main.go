@@ -103,6 +103,20 @@ func command() *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error { return serve(c.Context()) },
 	}, runCommand(), versionCommand())
 	root.AddCommand(pullCommand(), imagesCommand(), pruneCommand(), verifyCommand(), serversCommand(), searchCommand(), stubsCommand(), toolsCommand(), trustCommand(), loginCommand(), logoutCommand(), doctorCommand(), benchCommand(), benchServerCommand())
+	root.SetHelpCommand(&cobra.Command{ // cobra's own succeeds for what there is not
+		Use: "help [command]", Short: "Say more about a command",
+		RunE: func(_ *cobra.Command, args []string) error {
+			of, rest, err := root.Find(args)
+			if err == nil {
+				err = cobra.NoArgs(of, rest)
+			}
+			if err != nil {
+				return err
+			}
+			of.InitDefaultHelpFlag()
+			return of.Help()
+		},
+	})
 	return root
 }
 

@@ -312,14 +312,26 @@ func TestHTTPUndiscovered(t *testing.T) {
 func TestSecretsAreMasked(t *testing.T) {
 	h := &httpServer{}
 	h.answer = func(w http.ResponseWriter, r *http.Request, _ json.RawMessage) bool {
-		http.Error(w, "wrong key: "+r.Header.Get("X-Key")+" "+r.Header.Get("Authorization"), http.StatusForbidden)
+		http.Error(w, "wrong key for text/plain: "+r.Header.Get("X-Key")+" "+r.Header.Get("Authorization"), http.StatusForbidden)
 		return true
 	}
 	s := web(t, h)
-	s.Headers = map[string]string{"X-Key": "HDRSECRET42", "Authorization": "Bearer TOKENSECRET42"}
+	s.Headers = map[string]string{"X-Key": "HDRSECRET42", "Authorization": "Bearer TOKENSECRET42", "accept": "text/plain", "X-Number": "12345678"}
 	p := pool(t, Options{}, s, hostile(t, "", "API_KEY=ENVSECRET42"))
 	_, err := call(limited(t), p, "web", "echo", "{}")
-	wantError(t, err, `MCP server "web" refused "echo": it answered 403 Forbidden: "wrong key: … …"`)
+	wantError(t, err, `MCP server "web" refused "echo": it answered 403 Forbidden: "wrong key for text/plain: … …"`)
+	for data, want := range map[string]string{`{"key":"HDRSECRET42"}`: `{"key":"…"}`, `{"key":12345678}`: "", `[1]`: `[1]`} {
+		h.mu.Lock()
+		h.answer = func(w http.ResponseWriter, _ *http.Request, id json.RawMessage) bool {
+			fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,"error":{"code":-1,"message":"no","data":%s}}`, id, data)
+			return true
+		}
+		h.mu.Unlock()
+		_, err := call(limited(t), p, "web", "echo", "{}")
+		if got := wantError(t, err, "no").Data; string(got) != want {
+			t.Errorf("%s: %s", data, got)
+		}
+	}
 	_, err = call(limited(t), p, "hostile", "die", "{}")
 	wantError(t, err, "I am dying …")
 }

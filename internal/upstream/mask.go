@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"cmp"
+	"net/http"
 	"slices"
 	"strings"
 
@@ -12,6 +13,9 @@ import (
 // many words.
 const minSecret = 6
 
+// openHeaders hold no secrets, but words that a server needs to say what is wrong.
+var openHeaders = []string{"Accept", "Accept-Language", "Content-Type", "User-Agent"}
+
 // masker takes the values that an entry has for its environment, its headers and its login out of a text that a model or a log
 // gets: servers put them into their last words and into their answers.
 func masker(s config.Server) *strings.Replacer {
@@ -19,7 +23,10 @@ func masker(s config.Server) *strings.Replacer {
 	for _, v := range s.Env {
 		all = append(all, v)
 	}
-	for _, v := range s.Headers {
+	for name, v := range s.Headers {
+		if slices.Contains(openHeaders, http.CanonicalHeaderKey(name)) {
+			continue
+		}
 		all = append(append(all, v), strings.Fields(v)...) // "Bearer ..."
 	}
 	if s.OAuth != nil {

@@ -157,7 +157,10 @@ func (c *client) request(ctx context.Context, method string, params json.RawMess
 			return nil, cause(ctx, err)
 		case refused != nil:
 			e := c.errorf("answered %s with an error: %s", what, refused.Message)
-			e.Code, e.Data = refused.Code, refused.Data
+			e.Code = refused.Code
+			if data := []byte(c.mask(string(refused.Data))); json.Valid(data) { // a number that was a secret leaves nothing valid
+				e.Data = data
+			}
 			return nil, e
 		case errors.As(err, &status) && status.Code/100 == 4:
 			return nil, c.errorf("refused %s: %v", what, err)
