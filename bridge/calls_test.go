@@ -153,6 +153,40 @@ func TestCallsEndWithTheRun(t *testing.T) {
 	}
 }
 
+// slowKill is a launcher that takes its time to end a container.
+type slowKill struct{ hostPython }
+
+func (l slowKill) Run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit, error) {
+	late, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(300*time.Millisecond, cancel) })()
+	return l.hostPython.Run(late, c, s)
+}
+
+// TestEndIsNotHidden: a script is killed before its open calls fail, so that it cannot go on and look like a success.
+func TestEndIsNotHidden(t *testing.T) {
+	for want, timeout := range map[Status]time.Duration{StatusTimeout: time.Second, StatusCancelled: 0} {
+		t.Run(string(want), func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			b := newBridge(t, func(o *Options) {
+				withTools(func(ctx context.Context, _, _ string, _ json.RawMessage) (json.RawMessage, error) {
+					if want == StatusCancelled {
+						cancel()
+					}
+					<-ctx.Done()
+					return nil, ctx.Err()
+				})(o)
+				o.Launcher = slowKill{hostPython{t.TempDir()}}
+			})
+			r, err := b.Run(ctx, Request{Code: imports + "try: call_tool_sync('files', 't')\nexcept Exception as e: print(e)", Timeout: timeout}, Output{})
+			if err != nil || r.Status != want || len(r.Stdout) > 0 {
+				t.Errorf("%+v, %v", r, err)
+			}
+		})
+	}
+}
+
 // TestNoServers: scripts without tools, and a bridge without any.
 func TestNoServers(t *testing.T) {
 	b := newBridge(t, nil)

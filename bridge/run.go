@@ -333,10 +333,12 @@ func (r *run) reason(exit oci.Exit) string {
 // it. A nil error means that nothing was wrong with the frames; that they ended early is for the exit to judge.
 func (r *run) converse(ctx context.Context, s *sandbox.Sandbox, kept bool, sent, began func()) error {
 	outer := ctx
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	// A guest that does not read must not hold the bridge: the end of the run closes what a write hangs on, after all
-	// calls have been told, so that none takes the place of one that is let go.
+	// calls have been told, so that none takes the place of one that is let go. But first the guest must be dead: a script
+	// that saw its call fail would go on, and could end by itself before it is killed, which would hide why the run ended.
 	unblock := context.AfterFunc(outer, func() {
+		<-s.Exited()
 		cancel()
 		s.CloseStdin()
 	})
