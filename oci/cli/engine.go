@@ -41,8 +41,11 @@ type EngineOptions struct {
 }
 
 const (
-	// engineStart bounds the time from the start of the client to the first word of a container.
-	engineStart = 60 * time.Second
+	// engineStart bounds the time from the start of the client to the first word of a container. Who waits for the container
+	// does so a little longer, and so hears what was wrong.
+	engineStart = 25 * time.Second
+	// engineCleanup is how long the engine may take to remove a container; the next start tries again.
+	engineCleanup = 10 * time.Second
 	// engineFlush is how long a reader may take for the last words of a container that was killed.
 	engineFlush = time.Second
 	// maxEngineWords is how much of what the client prints on its standard error is kept: the last of it.
@@ -51,7 +54,7 @@ const (
 
 // engineKill is how long the client may take to see that its container was killed, before it is killed itself. A test is
 // less patient.
-var engineKill = 10 * time.Second
+var engineKill = 4 * time.Second
 
 // An Engine runs each container by a client of podman or docker. It is safe for concurrent use.
 //
@@ -64,6 +67,7 @@ type Engine struct {
 	state   *engineState
 	images  map[string]EngineImage // by reference
 	running map[string]bool        // by container ID
+	lax     bool                   // the engine has not set the limits of a container
 }
 
 // NewEngine makes an Engine. It touches nothing; what is wrong shows in Run.
@@ -177,20 +181,40 @@ func (e *Engine) Run(ctx context.Context, c oci.Container, s oci.Streams) (oci.E
 	if err != nil {
 		return oci.Exit{}, err
 	}
+	if ctx.Err() != nil {
+		return oci.Exit{}, context.Cause(ctx)
+	}
 	if !e.claim(c.ID) {
 		return oci.Exit{}, fmt.Errorf("internal error: a container %q is running already", c.ID)
 	}
 	defer e.unclaim(c.ID)
-	limits := oci.ByCgroup
-	if e.weak() {
-		if !e.opts.AllowWeakLimits {
-			return oci.Exit{}, &oci.HostError{
-				Missing: "podman cannot enforce the limits of memory and processes for a user on cgroup v1",
-				Fix:     "start Linux with cgroup v2 (systemd.unified_cgroup_hierarchy=1), or set MCP_BRIDGE_ALLOW_WEAK_LIMITS=1 to run with weaker limits (rlimits)",
+	for {
+		limits := oci.ByCgroup
+		if why := e.weak(); why != "" {
+			if !e.opts.AllowWeakLimits {
+				return oci.Exit{}, &oci.HostError{
+					Missing: "podman cannot enforce the limits of memory and processes: " + why,
+					Fix:     weakFix,
+				}
 			}
+			limits = oci.ByRlimits
 		}
-		limits = oci.ByRlimits
+		exit, err := e.try(ctx, c, s, st, limits)
+		if !errors.Is(err, errUnenforced) {
+			return exit, err
+		}
+		e.opts.Logger.Debug("podman does not enforce limits", "error", err)
+		e.mu.Lock()
+		e.lax = true
+		e.mu.Unlock()
 	}
+}
+
+// weakFix is what mends it that podman has no cgroup for containers.
+const weakFix = "with cgroup v2, run from a session of systemd (log in, or loginctl enable-linger $USER), without cgroup_manager in containers.conf; with cgroup v1, start Linux with systemd.unified_cgroup_hierarchy=1; or set MCP_BRIDGE_ALLOW_WEAK_LIMITS=1 to run with weaker limits (rlimits)"
+
+// try is one try of Run. The error is errUnenforced, and nothing was run, if the engine has not set limits that it was told.
+func (e *Engine) try(ctx context.Context, c oci.Container, s oci.Streams, st *engineState, limits oci.Enforcement) (oci.Exit, error) {
 	m, err := newMuxHost(s)
 	if err != nil {
 		return oci.Exit{}, err
@@ -216,8 +240,18 @@ func (e *Engine) Run(ctx context.Context, c oci.Container, s oci.Streams) (oci.E
 // local says that containers are processes of this machine, and of this user.
 func (e *Engine) local() bool { return e.opts.Kind == Podman && e.machine == nil }
 
-// weak says that there is no cgroup for this user's containers.
-func (e *Engine) weak() bool { return e.local() && os.Geteuid() != 0 && !unifiedCgroups() }
+// weak says why there is no cgroup that limits this user's containers, if so.
+func (e *Engine) weak() string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case e.lax:
+		return "it does not set them for this user, or in this session"
+	case e.local() && os.Geteuid() != 0 && !unifiedCgroups():
+		return "for a user on cgroup v1"
+	}
+	return ""
+}
 
 func (e *Engine) claim(id string) bool {
 	e.mu.Lock()

@@ -18,7 +18,8 @@ func (e *Engine) Diagnose(ctx context.Context) []host.Check {
 	defer cancel()
 	version, err := e.output(ctx, "--version")
 	if err != nil {
-		return []host.Check{failedCheck(name, err, "install "+name+", or have MCP_BRIDGE_RUNTIME name another runtime")}
+		fix := "find out why \"" + name + " --version\" fails, or have MCP_BRIDGE_RUNTIME name another runtime" // or that of a HostError: to install it
+		return []host.Check{failedCheck(name, err, fix)}
 	}
 	checks := []host.Check{{Step: name, Status: host.OK, Detail: printableLine(version)}}
 	if e.machine != nil {
@@ -45,7 +46,7 @@ func (e *Engine) Diagnose(ctx context.Context) []host.Check {
 			}
 		}
 		checks = append(checks, failedCheck("engine", err, name+" info"))
-	case e.weak():
+	case e.weak() != "":
 		checks = append(checks, host.Check{Step: "engine", Status: host.Weak, Detail: "podman has no cgroup for this user's containers: limits by rlimits only", Fix: "boot with systemd.unified_cgroup_hierarchy=1"})
 	default:
 		checks = append(checks, host.Check{Step: "engine", Status: host.OK, Detail: "it answers; cgroup " + printableLine(cgroup)})

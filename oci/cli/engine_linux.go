@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/mcp-bridge/mcp-bridge/oci"
 	"github.com/mcp-bridge/mcp-bridge/oci/host"
 )
 
@@ -39,6 +40,7 @@ func unifiedCgroups() bool {
 // The cgroup that says so goes soon after the container, so it is looked at when pid 1 ends.
 type firstWatch struct {
 	events, pid1 *os.File
+	cgroups      map[string]string // directories by controller, memory and pids
 	most         atomic.Int64
 	watcher      sync.WaitGroup
 	dead         chan struct{} // closed when pid 1 is: then no process of the container is left
@@ -65,18 +67,23 @@ func watchFirst(pidFile string) *firstWatch {
 	if err != nil {
 		return w
 	}
+	w.cgroups = make(map[string]string)
 	for line := range strings.Lines(string(text)) {
 		f := strings.SplitN(strings.TrimSpace(line), ":", 3)
-		name := ""
 		switch {
-		case len(f) == 3 && f[1] == "memory":
-			name = filepath.Join("/sys/fs/cgroup/memory", f[2], "memory.oom_control")
+		case len(f) == 3 && (f[1] == "memory" || f[1] == "pids"):
+			w.cgroups[f[1]] = filepath.Join("/sys/fs/cgroup", f[1], f[2])
 		case len(f) == 3 && f[0] == "0" && unifiedCgroups():
-			name = filepath.Join("/sys/fs/cgroup", f[2], "memory.events")
+			dir := filepath.Join("/sys/fs/cgroup", f[2])
+			w.cgroups["memory"], w.cgroups["pids"] = dir, dir
 		}
-		if name != "" && w.events == nil {
-			w.events, _ = os.Open(name)
+	}
+	if dir := w.cgroups["memory"]; dir != "" {
+		name := "memory.oom_control"
+		if unifiedCgroups() {
+			name = "memory.events"
 		}
+		w.events, _ = os.Open(filepath.Join(dir, name))
 	}
 	raw, err := w.pid1.SyscallConn()
 	if err != nil {
@@ -95,6 +102,40 @@ func watchFirst(pidFile string) *firstWatch {
 		}
 	})
 	return w
+}
+
+// enforced looks whether the container's cgroups, or those that they are in, have limits as low as these: a client that may make
+// no cgroup, or not the controllers in it, only prints that it leaves them out.
+func (w *firstWatch) enforced(limits oci.Limits) error {
+	memory := "memory.max"
+	if !unifiedCgroups() {
+		memory = "memory.limit_in_bytes"
+	}
+	for _, l := range []struct {
+		controller, file string
+		most             int64
+	}{{"memory", memory, limits.Memory}, {"pids", "pids.max", limits.Pids}} {
+		if l.most <= 0 {
+			continue
+		}
+		dir, ok := w.cgroups[l.controller]
+		if !ok {
+			return fmt.Errorf("the container is in no cgroup of %s that can be found", l.controller)
+		}
+		found := false
+		for ; !found && strings.HasPrefix(dir, "/sys/fs/cgroup/"); dir = filepath.Dir(dir) {
+			text, err := os.ReadFile(filepath.Join(dir, l.file))
+			if err != nil {
+				continue // the root has none
+			}
+			n, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
+			found = err == nil && n <= l.most // else "max"
+		}
+		if !found {
+			return fmt.Errorf("its cgroup has no %s of %d", l.file, l.most)
+		}
+	}
+	return nil
 }
 
 // look reads the count. One that cannot be read is that of a cgroup which is gone, and was looked at before.

@@ -344,3 +344,55 @@ func TestEngineAnswersEarly(t *testing.T) {
 		t.Errorf("left in the working directory: %v, %v", left, err)
 	}
 }
+
+// TestEngineUnenforced: a podman that leaves the limits out, as one without a session of systemd does, is seen to do so before
+// the container gets anything to run.
+func TestEngineUnenforced(t *testing.T) {
+	needs(t, "podman")
+	if os.Geteuid() != 0 && !unifiedCgroups() {
+		t.Skip("podman has no limits for a user on cgroup v1, which is known before")
+	}
+	program := filepath.Join(t.TempDir(), "podman")
+	const lax = `#!/bin/bash
+args=()
+while [ $# -gt 0 ]; do
+    case $1 in
+    --memory | --memory-swap | --pids-limit) shift ;;
+    *) args+=("$1") ;;
+    esac
+    shift
+done
+exec podman "${args[@]}"
+`
+	if err := os.WriteFile(program, []byte(lax), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, allow := range []bool{false, true} {
+		e := NewEngine(EngineOptions{Kind: Podman, Program: program, Options: host.Options{StateDir: filepath.Join(t.TempDir(), "state"), AllowWeakLimits: allow}})
+		c := ocitest.Python("print('it runs')")
+		c.Limits = oci.Limits{Memory: 64 << 20, Pids: 32}
+		for range 2 {
+			r, w, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			exit, err := e.Run(t.Context(), c, oci.Streams{Stdout: w})
+			w.Close()
+			out, _ := io.ReadAll(r)
+			r.Close()
+			var missing *oci.HostError
+			switch {
+			case allow && (err != nil || exit.Limits != oci.ByRlimits || string(out) != "it runs\n"):
+				t.Errorf("%+v, %v: %q; want weak limits", exit, err, out)
+			case !allow && (!errors.As(err, &missing) || !strings.Contains(missing.Fix, "MCP_BRIDGE_ALLOW_WEAK_LIMITS") || len(out) > 0):
+				t.Errorf("%+v, %v: %q; want a HostError", exit, err, out)
+			}
+		}
+		if left := containersOf(t, e.state.name); len(left) > 0 {
+			t.Errorf("left: %q", left)
+		}
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -2,7 +2,11 @@
 
 package cli
 
-import "context"
+import (
+	"context"
+
+	"github.com/mcp-bridge/mcp-bridge/oci"
+)
 
 // Where containers are in a virtual machine, what limits a process here says nothing of them, and what became of one is the
 // engine's to tell.
@@ -18,5 +22,9 @@ type firstWatch struct{}
 func watchFirst(string) *firstWatch { return nil }
 
 func (*firstWatch) died(context.Context) (killed, ok bool) { return false, false }
+
+func (*firstWatch) enforced(oci.Limits) error { return nil }
+
+func (*firstWatch) look() {}
 
 func (*firstWatch) close() bool { return false }

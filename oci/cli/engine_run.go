@@ -81,7 +81,7 @@ func (r *engineRun) run(ctx context.Context, args []string) (oci.Exit, error) {
 		select {
 		case <-alive.Done():
 		case <-r.dead: // there is nothing to be killed, only a client that cleans up
-			patience, cancel := context.WithTimeout(alive, engineStart)
+			patience, cancel := context.WithTimeout(alive, engineCleanup)
 			defer cancel()
 			r.giveUp(patience, alive, cmd)
 		default:
@@ -93,14 +93,21 @@ func (r *engineRun) run(ctx context.Context, args []string) (oci.Exit, error) {
 	defer slow.Stop()
 
 	r.mux.to = toClient
-	r.mux.hello = func() {
+	r.mux.hello = func() error {
 		slow.Stop()
-		r.greeted = true
 		r.first = watchFirst(r.plan.pidFile)
+		if r.e.local() && r.limits == oci.ByCgroup { // before it gets to read anything
+			if err := r.first.enforced(r.c.Limits); err != nil {
+				return fmt.Errorf("%w: %w", errUnenforced, err)
+			}
+		}
+		r.greeted = true
 		if r.s.Started != nil {
 			r.s.Started(0, r.limits) // what it is numbered here says nothing of when its output has come
 		}
+		return nil
 	}
+	r.mux.last = func() { r.first.look() }
 	var teller sync.WaitGroup
 	r.mux.settled = func(status uint32) {
 		r.settled, r.status = true, status
@@ -171,6 +178,7 @@ func (r *engineRun) tell(alive context.Context) {
 var (
 	errEngineSlow   = fmt.Errorf("the container did not start within %v", engineStart)
 	errEngineFrames = errors.New("the container broke the protocol of its multiplexer")
+	errUnenforced   = errors.New("podman has not set the limits of the container")
 )
 
 // kill ends the container, and the client if that does not see it.
@@ -194,7 +202,7 @@ func (r *engineRun) giveUp(patience, alive context.Context, cmd *exec.Cmd) {
 // end is how the container has ended, when its client has, and sees to it that the engine keeps nothing of it.
 func (r *engineRun) end(ctx context.Context, ps *os.ProcessState, werr, frames error, words string) (exit oci.Exit, err error) {
 	r.e.opts.Logger.Debug("a container has ended", "name", r.name, "client", ps, "words", words)
-	cleanup, done := context.WithTimeout(context.WithoutCancel(ctx), engineStart)
+	cleanup, done := context.WithTimeout(context.WithoutCancel(ctx), engineCleanup)
 	defer done()
 	code := ps.ExitCode()
 	if r.told != nil {
@@ -238,6 +246,8 @@ func (r *engineRun) observed(ctx, cleanup context.Context, code int, werr, frame
 	switch {
 	case !r.greeted && ctx.Err() != nil && !errors.Is(cause, errEngineSlow) && !errors.Is(cause, errEngineFrames):
 		return oci.Exit{}, cause // whatever a container says that is killed while it starts
+	case errors.Is(frames, errUnenforced):
+		return oci.Exit{}, frames
 	case frames != nil && !r.greeted:
 		return oci.Exit{}, r.e.explain(cleanup, r.c, frames, words)
 	case frames != nil:

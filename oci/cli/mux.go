@@ -85,7 +85,8 @@ type muxHost struct {
 	ways     string // of each channel: i into the container, o out of it, - neither
 	channels []*muxChannel
 
-	hello   func()              // called once, with the first frame
+	hello   func() error        // called once, with the first frame; on an error the container gets nothing to read
+	last    func()              // called once, after the last frame, while the container still is; may be nil
 	settled func(status uint32) // called once, after the last frame, when all that came out has been handed on
 
 	sending sync.Mutex
@@ -136,7 +137,7 @@ func newMuxHost(s oci.Streams) (m *muxHost, err error) {
 				way = 'i'
 			}
 		}); err != nil {
-			return nil, fmt.Errorf("cannot use a stream of the container: %w", err)
+			return m, fmt.Errorf("cannot use a stream of the container: %w", err)
 		}
 		ways = append(ways, way)
 	}
@@ -198,6 +199,9 @@ func (m *muxHost) run(to io.Closer, from io.Reader) error {
 	if err == nil {
 		m.settle()
 	}
+	if ended && m.last != nil {
+		m.last()
+	}
 	m.abandon()
 	to.Close() // the lifeline, and what a pump may hang on
 	m.pumps.Wait()
@@ -258,7 +262,9 @@ func (m *muxHost) read(r *bufio.Reader) (status uint32, ended bool, err error) {
 			return 0, false, fmt.Errorf("a frame %q in the wrong place", kind)
 		case kind == muxHello:
 			greeted = true
-			m.hello()
+			if err := m.hello(); err != nil {
+				return 0, false, err
+			}
 			m.mu.Lock()
 			m.greeted = true
 			m.changed.Broadcast()

@@ -125,6 +125,11 @@ def serve():
             said = True
             frame(120, 0, 4, status.to_bytes(4, "big"))
         if said and not out:
+            # The host looks once more at what the kernel says of the cgroup, which goes with this process.
+            hold = select.poll()
+            hold.register(0, select.POLLIN)
+            while not dying and hold.poll(1000) and posix.read(0, CHUNK):
+                pass
             leave()
         poll = select.poll()
         if not dying:

@@ -49,7 +49,7 @@ func hear(t testing.TB, input []byte) (p muxPeer, err error) {
 	if m.ways != "iooio" {
 		t.Fatalf("the ways are %s", m.ways)
 	}
-	m.hello = func() { p.greeted++ }
+	m.hello = func() error { p.greeted++; return nil }
 	m.settled = func(status uint32) { p.settled++; p.status = status }
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -126,6 +126,19 @@ func TestMuxHost(t *testing.T) {
 				t.Errorf("error %v, want %q", err, tt.reason)
 			}
 		})
+	}
+}
+
+// TestMuxHostWithoutDescriptors: a stream that cannot be used is an error.
+func TestMuxHostWithoutDescriptors(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	w.Close()
+	if _, err := newMuxHost(oci.Streams{Stdout: w}); err == nil {
+		t.Error("no error")
 	}
 }
 
