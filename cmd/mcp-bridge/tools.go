@@ -76,7 +76,7 @@ func stubsCommand() *cobra.Command {
 				log.Error("cannot clean up", "error", closeErr)
 			}
 			if err != nil {
-				return &exitError{exitBridge, err}
+				return &exitError{exitBridge, printableError(err)}
 			}
 			_, err = fmt.Fprint(forTerminal(os.Stdout), text)
 			return err

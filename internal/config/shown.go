@@ -20,11 +20,14 @@ func flat(entry any) object {
 	return t
 }
 
-// wholeOf is shownOf with all that decides what runs: for who is to trust it.
+// wholeOf is shownOf with all that decides what runs, and what of this host goes to whom: for who is to trust it.
 func wholeOf(entry any) string {
 	t := flat(entry)
 	const most = 10_000 // none of it may be beyond the end that is seen
 	words := []string{shownUpTo(t, most)}
+	if address, ok := text(first(t, addressKeys...)); ok && address != "" {
+		words[0] = withVariables(words[0], address)
+	}
 	for _, keys := range [][]string{{"cwd"}, {"envFile", "env_file"}} {
 		if v, ok := text(first(t, keys...)); ok && v != "" {
 			words = append(words, keys[0]+" "+visible(v))
@@ -36,19 +39,67 @@ func wholeOf(entry any) string {
 		if !ok {
 			value = fmt.Sprint(env[name])
 		}
+		shown := hide(value)
 		if sensitive(name) || sensitive(value) {
-			value = hideValue(value)
-		} else {
-			value = hide(value)
+			shown = hideValue(value)
 		}
-		words = append(words, "env "+name+"="+visible(value))
+		words = append(words, "env "+name+"="+visible(withVariables(shown, value)))
+	}
+	for _, key := range []string{"headers", "http_headers", "env_http_headers", "bearer_token_env_var", "requestOptions", "apiKey", "oauth", "auth"} {
+		words = append(words, sent(key, t[key])...)
 	}
 	return short(strings.Join(words, "; "), most)
+}
+
+// sent is a value of an entry that goes to its server: its variables, while the rest may be a secret.
+func sent(name string, v any) (words []string) {
+	if t, ok := v.(object); ok {
+		for _, key := range slices.Sorted(maps.Keys(t)) {
+			words = append(words, sent(name+" "+visible(key), t[key])...)
+		}
+		return words
+	}
+	if v == nil {
+		return nil
+	}
+	value, ok := text(v)
+	if !ok {
+		value = fmt.Sprint(v)
+	}
+	shown := hideValue(value)
+	if strings.HasPrefix(name, "env_http_headers") || name == "bearer_token_env_var" { // the names of variables
+		shown = "$" + value
+	}
+	return []string{name + "=" + visible(withVariables(shown, value))}
+}
+
+// withVariables adds to what is shown of a value the variables and files in it that are not seen there.
+func withVariables(shown, value string) string {
+	for i := range len(value) {
+		rest, name := value[i:], ""
+		switch {
+		case strings.HasPrefix(rest, "${{"):
+			name, _, _ = strings.Cut(rest, "}}")
+			name += "}}"
+		case strings.HasPrefix(rest, "${"), strings.HasPrefix(rest, "{env:"), strings.HasPrefix(rest, "{file:"):
+			name, _, _ = strings.Cut(rest, "}")
+			name, _, _ = strings.Cut(name, ":-") // a default may be a secret
+			name += "}"
+		case rest[0] == '$':
+			name = "$" + identifier(rest[1:])
+		}
+		if len(name) > 1 && !strings.Contains(shown, name) {
+			shown += name
+		}
+	}
+	return shown
 }
 
 // shown is what an entry starts or calls, for people: as it is written, with variables by their names, and without
 // what could be a secret. Better too little is shown than too much.
 func shown(t object) string { return shownUpTo(t, 300) }
+
+var addressKeys = []string{"url", "serverUrl", "httpUrl", "uri", "server_url"}
 
 func shownUpTo(t object, most int) string {
 	var words []string
@@ -58,7 +109,7 @@ func shownUpTo(t object, most int) string {
 		words = list
 	}
 	if len(words) == 0 {
-		address, _ := text(first(t, "url", "serverUrl", "httpUrl", "uri", "server_url"))
+		address, _ := text(first(t, addressKeys...))
 		return short(hideURL(strings.TrimSpace(address)), most)
 	}
 	args, _ := texts(t["args"])

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
 	"time"
 
@@ -29,9 +28,10 @@ type client struct {
 	pool   *Pool
 	server config.Server
 	log    *slog.Logger
-	masker *strings.Replacer
+	masker *masker
 
 	mu       sync.Mutex
+	tokens   wire.Authorizer // nil until it is needed
 	stopped  bool
 	session  *session
 	starting *starting
@@ -146,7 +146,11 @@ func (c *client) start(ctx context.Context) *starting {
 func (c *client) fail(err error) {
 	c.failed = err
 	if c.failures++; c.failures > 1 {
-		c.retryAt = time.Now().Add(min(longPause, firstPause<<min(c.failures-2, 10)))
+		pause := min(longPause, firstPause<<min(c.failures-2, 10))
+		if c.loginHint(err) != "" {
+			pause = min(pause, maxPatience) // it is waited for: there may be a login by then
+		}
+		c.retryAt = time.Now().Add(pause)
 	}
 }
 

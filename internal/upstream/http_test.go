@@ -175,6 +175,23 @@ func TestResume(t *testing.T) {
 	}
 }
 
+// TestResumeRefused: a server that has taken a call, and then refuses to resume its answer, has not refused the call.
+func TestResumeRefused(t *testing.T) {
+	for _, status := range []int{http.StatusMethodNotAllowed, http.StatusUnauthorized, http.StatusNotFound} {
+		h := &httpServer{answer: func(w http.ResponseWriter, r *http.Request, _ json.RawMessage) bool {
+			if r.Method == http.MethodGet {
+				w.WriteHeader(status)
+				return true
+			}
+			w.Header().Set("Content-Type", "text/event-stream")
+			fmt.Fprint(w, "retry: 10\nid: e1\ndata:\n\n")
+			return true
+		}}
+		_, err := call(limited(t), pool(t, Options{}, web(t, h)), "web", "echo", "{}")
+		wantError(t, err, `did not answer "echo", which may have been carried out`, fmt.Sprint(status))
+	}
+}
+
 // TestAuthorization: what an error says where a login is needed, and how a client with a secret gets in.
 func TestAuthorization(t *testing.T) {
 	var tokens atomic.Int32

@@ -6,84 +6,59 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"sync"
-	"time"
-
-	"github.com/modelcontextprotocol/go-sdk/auth"
-	"golang.org/x/oauth2"
 
 	"github.com/mcp-bridge/mcp-bridge/internal/config"
 	"github.com/mcp-bridge/mcp-bridge/internal/upstream/oauth"
 	"github.com/mcp-bridge/mcp-bridge/internal/upstream/wire"
 )
 
-// renewPause is how long a renewal that failed is not tried again, so that calls that wait do not all wait for it.
-const renewPause = 5 * time.Second
-
 // userLogin uses the tokens of a user's login, if there is one, or else another way. It opens no browser: a bridge
 // works in the background.
 type userLogin struct {
 	server oauth.Server
 	dir    string
-	other  auth.OAuthHandler // may be nil
-
-	mu     sync.Mutex
-	failed error
-	until  time.Time
+	other  wire.Authorizer // may be nil
+	fetch  fetch
 }
 
-var _ auth.OAuthHandler = (*userLogin)(nil)
-
-// token is the access token, or empty if there is no login.
-func (u *userLogin) token(ctx context.Context, refused string) (string, error) {
-	u.mu.Lock()
-	failed, until := u.failed, u.until
-	u.mu.Unlock()
-	if failed != nil && time.Now().Before(until) {
-		return "", failed
+// Token implements [wire.Authorizer]. It looks at the file each time, because another bridge may have renewed the login.
+func (u *userLogin) Token(ctx context.Context) (string, error) {
+	token, renew, err := oauth.Stored(u.server, u.dir, "")
+	if renew {
+		var renewed string
+		if renewed, err = u.fetch.token(ctx, ""); err == nil {
+			token = renewed
+		} else if token != "" {
+			err = nil // it is good until it ends
+		}
 	}
-	token, err := oauth.Token(ctx, u.server, u.dir, refused)
-	if err != nil && !errors.Is(err, oauth.ErrLogin) && ctx.Err() == nil {
-		u.mu.Lock()
-		u.failed, u.until = err, time.Now().Add(renewPause)
-		u.mu.Unlock()
+	if err == nil && token == "" && u.other != nil {
+		return u.other.Token(ctx)
 	}
+	u.fetch.seen(token)
 	return token, err
 }
 
-// TokenSource gives the token of the login. It is asked before each request, because another bridge may have renewed it.
-func (u *userLogin) TokenSource(ctx context.Context) (oauth2.TokenSource, error) {
-	token, err := u.token(ctx, "")
-	switch {
-	case err != nil:
-		return nil, err
-	case token != "":
-		return oauth2.StaticTokenSource(&oauth2.Token{AccessToken: token}), nil
-	case u.other != nil:
-		return u.other.TokenSource(ctx)
-	}
-	return nil, nil
-}
-
-// Authorize renews a token that the server has refused.
-func (u *userLogin) Authorize(ctx context.Context, r *http.Request, resp *http.Response) error {
-	sent := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
-	token, err := u.token(ctx, "")
-	if err == nil && token == "" && u.other != nil {
-		return u.other.Authorize(ctx, r, resp)
-	}
-	resp.Body.Close()
+// Refused implements [wire.Authorizer].
+func (u *userLogin) Refused(ctx context.Context, sent string, status int, h http.Header) error {
+	token, renew, err := oauth.Stored(u.server, u.dir, sent)
 	switch {
 	case err != nil:
 		return err
-	case token == "":
-		return errors.New(resp.Header.Get("WWW-Authenticate"))
-	case token != sent:
+	case token == "" && !renew: // no login
+		if u.other != nil {
+			return u.other.Refused(ctx, sent, status, h)
+		}
+		return newChallenge(h)
+	case token != "":
 		return nil // another call was quicker
-	case resp.StatusCode == http.StatusForbidden: // a new token would have the same rights
-		return errors.Join(errors.New(resp.Header.Get("WWW-Authenticate")), oauth.Widen(ctx, u.server, u.dir, resp.Header))
+	case status == http.StatusForbidden: // a new token would have the same rights
+		return errors.Join(newChallenge(h), oauth.Widen(ctx, u.server, u.dir, h))
 	}
-	_, err = u.token(ctx, sent)
+	token, err = u.fetch.token(ctx, sent)
+	if err == nil && token == "" {
+		return newChallenge(h) // logged out meanwhile
+	}
 	return err
 }
 
@@ -109,11 +84,15 @@ func (c *client) hasHeader() bool {
 // loginHint is what a user can do about an error, if it is one of authorization.
 func (c *client) loginHint(err error) string {
 	login := ""
-	if denied := (*wire.AuthorizationError)(nil); !errors.As(err, &denied) {
+	denied := (*wire.AuthorizationError)(nil)
+	switch {
+	case !errors.As(err, &denied):
 		if !errors.Is(err, oauth.ErrLogin) {
 			return ""
 		}
 		return fmt.Sprintf("; %q gets one with a browser", "mcp-bridge login "+quoted(c.server.Name))
+	case denied.Err != nil && !errors.Is(denied.Err, oauth.ErrLogin):
+		return "" // there is a way, which has failed
 	}
 	if c.pool.opts.TokenDir != "" && !c.hasHeader() {
 		login = fmt.Sprintf("; %q gets it with a browser, or else", "mcp-bridge login "+quoted(c.server.Name))
@@ -155,7 +134,7 @@ func (p *Pool) Login(ctx context.Context, name string, scopes []string, show fun
 	}
 	s := c.oauthServer()
 	if len(scopes) > 0 {
-		s.Scopes = scopes
+		s.Scopes, s.OnlyScopes = scopes, true
 	}
 	if issuer, err = oauth.Login(ctx, s, p.opts.TokenDir, show); err != nil {
 		return "", c.errorf("has no login: %v", err)

@@ -13,7 +13,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/mcp-bridge/mcp-bridge/internal/config"
 	"github.com/mcp-bridge/mcp-bridge/internal/upstream/oauth/oauthtest"
@@ -86,7 +85,13 @@ func TestLogin(t *testing.T) {
 		"OpenID":                     {set: func(s *oauthtest.Settings) { s.OpenID = true }, scope: "all", client: "registered "},
 		"a resource above":           {set: func(s *oauthtest.Settings) { s.ResourceMeta = map[string]any{"scopes_supported": nil} }, client: "registered "},
 		"no issuer in the answer":    {set: func(s *oauthtest.Settings) { s.Answer = map[string]string{"iss": ""} }, scope: "all", client: "registered "},
-		"a client with a secret":     {set: func(s *oauthtest.Settings) { s.ClientSecret = "sesame" }, scope: "all", client: "registered "},
+		"a redirect to a slash":      {set: func(s *oauthtest.Settings) { s.Slash = true }, scope: "all", client: "registered "},
+		"pages for people":           {set: func(s *oauthtest.Settings) { s.OpenID, s.Page = true, true }, scope: "all", client: "registered "},
+		"an odd life":                {set: func(s *oauthtest.Settings) { s.Lives = `"soon"` }, scope: "all", client: "registered "},
+		"a secret without a method": {
+			set: func(s *oauthtest.Settings) { s.ClientSecret, s.NoMethod = "sesame", true }, scope: "all", client: "registered ",
+		},
+		"a client with a secret": {set: func(s *oauthtest.Settings) { s.ClientSecret = "sesame" }, scope: "all", client: "registered "},
 		"offline access": {
 			set: func(s *oauthtest.Settings) {
 				s.Metadata = map[string]any{"scopes_supported": []string{"offline_access"}}
@@ -170,8 +175,6 @@ func TestLoginRefused(t *testing.T) {
 		want    string
 		browser bool
 	}{
-		"state":             {answer("state", "forged"), "its state is wrong", true},
-		"no state":          {answer("state", ""), "its state is wrong", true},
 		"issuer":            {answer("iss", "https://evil.example"), "of another issuer", true},
 		"issuer with slash": {answer("iss", "x/"), "of another issuer", true},
 		"no code":           {answer("code", ""), "no code", true},
@@ -218,6 +221,32 @@ func TestLoginRefused(t *testing.T) {
 	}
 }
 
+// TestForgedAnswer: what is no answer to our question neither ends the login nor makes one.
+func TestForgedAnswer(t *testing.T) {
+	_, s := world(t)
+	p := pool(t, Options{TokenDir: tokenDir(t)}, s)
+	var opened string
+	_, err := p.Login(limited(t), "web", nil, func(to string) {
+		u, _ := url.Parse(to)
+		for _, state := range []string{"forged", ""} {
+			resp, err := http.Get(u.Query().Get("redirect_uri") + "?code=x&state=" + state) //nolint:noctx // it ends with the login
+			if err != nil {
+				t.Error(err)
+				continue
+			}
+			resp.Body.Close()
+			if resp.StatusCode != http.StatusBadRequest {
+				t.Errorf("state %q: %s", state, resp.Status)
+			}
+		}
+		browse(t, &opened)(to)
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	text(t, p, "web", "echo", "{}")
+}
+
 // TestLoginOf: servers for which there is no login.
 func TestLoginOf(t *testing.T) {
 	header := config.Server{Name: "header", Transport: config.HTTP, URL: "https://x.example", Headers: map[string]string{"authorization": "Bearer x"}}
@@ -237,123 +266,6 @@ func TestLoginOf(t *testing.T) {
 	if _, err = pool(t, Options{TokenDir: tokenDir(t)}, s).Login(ctx, "web", nil, func(string) { cancel() }); err == nil || w.Count("code") > 0 {
 		t.Errorf("a login that is given up: %v", err)
 	}
-}
-
-// TestRenewal: a token is renewed once for all who need it, in two bridges, when it has expired and when the server says
-// so; and the new refresh token takes the place of the old one.
-func TestRenewal(t *testing.T) {
-	w, s := world(t)
-	dir := tokenDir(t)
-	pools := []*Pool{pool(t, Options{TokenDir: dir}, s), pool(t, Options{TokenDir: dir}, s)}
-	if _, err := login(t, pools[0]); err != nil {
-		t.Fatal(err)
-	}
-	for _, p := range pools {
-		text(t, p, "web", "echo", "{}")
-	}
-	calls := func() {
-		t.Helper()
-		var work sync.WaitGroup
-		for i := range 20 {
-			work.Go(func() {
-				if _, err := call(limited(t), pools[i%2], "web", "echo", "{}"); err != nil {
-					t.Error(err)
-				}
-			})
-		}
-		work.Wait()
-	}
-	for round := range 3 {
-		w.Expire()
-		calls()
-		if n := w.Count("refresh"); n != round+1 {
-			t.Fatalf("%d renewals after %d expiries", n, round+1)
-		}
-	}
-	// By the clock: the server is not even asked with the old token.
-	name, fields := kept(t, dir)
-	fields["renew"] = time.Now().Add(-time.Second)
-	b, _ := json.Marshal(fields)
-	if err := os.WriteFile(name, b, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	calls()
-	if n := w.Count("refresh"); n != 4 || w.Count("reuse") != 0 {
-		t.Errorf("%d renewals, %d with a token that was used up", n, w.Count("reuse"))
-	}
-	// A server that refuses whatever it gets is asked once more, not for ever.
-	w.Set(func(s *oauthtest.Settings) { s.RefuseAllCalls = true })
-	_, err := call(limited(t), pools[0], "web", "echo", "{}")
-	wantError(t, err, "needs authorization", "mcp-bridge login web")
-	if n := w.Count("refresh"); n != 5 {
-		t.Errorf("%d renewals", n)
-	}
-}
-
-// TestRenewalFails: a login that has ended says so and names the way back; one that may come back does not.
-func TestRenewalFails(t *testing.T) {
-	w, s := world(t)
-	dir := tokenDir(t)
-	p := pool(t, Options{TokenDir: dir}, s)
-	if _, err := login(t, p); err != nil {
-		t.Fatal(err)
-	}
-	text(t, p, "web", "echo", "{}")
-	w.Set(func(s *oauthtest.Settings) { s.FailRenewals = true })
-	secrets := w.Secrets()
-	w.Expire()
-	for range 3 {
-		_, err := call(limited(t), p, "web", "echo", "{}")
-		wantError(t, err, "cannot renew the token", "500")
-	}
-	if n := w.Count("refresh"); n != 1 {
-		t.Errorf("%d renewals in a row", n)
-	}
-	w.Set(func(s *oauthtest.Settings) { s.FailRenewals, s.ForgetRefresh, s.QuoteSecrets = false, true, true })
-	p = pool(t, Options{TokenDir: dir}, s)
-	for range 3 {
-		_, err := p.Tools(limited(t), "web")
-		e := wantError(t, err, "a login is needed", "mcp-bridge login web")
-		for _, secret := range secrets {
-			if strings.Contains(e.Message, secret) {
-				t.Errorf("a token is shown: %s", e.Message)
-			}
-		}
-	}
-	if n := w.Count("refresh"); n != 2 {
-		t.Errorf("%d renewals; a token that is refused is not tried again", n)
-	}
-	w.Set(func(s *oauthtest.Settings) { *s = oauthtest.Settings{NoRefresh: true, Lifetime: 1} })
-	if _, err := login(t, p); err != nil {
-		t.Fatal(err)
-	}
-	p = pool(t, Options{TokenDir: dir}, s)
-	text(t, p, "web", "echo", "{}")
-	w.Expire()
-	_, err := call(limited(t), p, "web", "echo", "{}")
-	wantError(t, err, "cannot be renewed", "mcp-bridge login web")
-}
-
-// TestMoreScopes: what a server wants beyond a login is asked for by the next one, and nothing is renewed for it.
-func TestMoreScopes(t *testing.T) {
-	w, s := world(t)
-	dir := tokenDir(t)
-	p := pool(t, Options{TokenDir: dir}, s)
-	if _, err := login(t, p); err != nil {
-		t.Fatal(err)
-	}
-	text(t, p, "web", "echo", "{}")
-	w.Set(func(s *oauthtest.Settings) { s.Missing = "write " + strings.Repeat("x", 300) })
-	for range 2 {
-		_, err := call(limited(t), p, "web", "echo", "{}")
-		wantError(t, err, "cannot be asked", "403", "insufficient_scope", "mcp-bridge login web")
-	}
-	w.Set(func(s *oauthtest.Settings) { s.Missing = "" })
-	asked, err := login(t, p)
-	if err != nil || asked.Get("scope") != "all write" || w.Count("refresh") != 0 {
-		t.Errorf("%v; it asked for %q; %d renewals", err, asked.Get("scope"), w.Count("refresh"))
-	}
-	text(t, p, "web", "echo", "{}")
 }
 
 // TestTokenStaysHome: a token goes to the server only, not where that sends us.

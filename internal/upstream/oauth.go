@@ -2,71 +2,167 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
-	"strings"
+	"sync"
 	"time"
 
-	"github.com/modelcontextprotocol/go-sdk/auth"
-	"github.com/modelcontextprotocol/go-sdk/auth/extauth"
-	"github.com/modelcontextprotocol/go-sdk/oauthex"
-	"golang.org/x/oauth2"
-
-	"github.com/mcp-bridge/mcp-bridge/internal/config"
+	"github.com/mcp-bridge/mcp-bridge/internal/upstream/oauth"
 	"github.com/mcp-bridge/mcp-bridge/internal/upstream/wire"
 )
 
-// tokenTimeout is how long one request to an authorization server may take.
-const tokenTimeout = 30 * time.Second
+const (
+	// tokenTimeout is how long getting a token may take in all.
+	tokenTimeout = 30 * time.Second
+	// tokenGrace is how long the end of the bridge waits for a renewal: its refresh token may be used up already.
+	tokenGrace = 2 * time.Second
+	// tokenPause is how long getting a token that failed is not tried again, so that calls that wait do not all wait for it.
+	tokenPause = 5 * time.Second
+)
 
 // endpoint is where a server is reached. A login goes before a client with a secret, which can get a token by itself; a
 // header of the entry goes before both.
 func (c *client) endpoint() wire.Endpoint {
-	e := wire.Endpoint{URL: c.server.URL, Headers: c.server.Headers}
-	if o := c.server.OAuth; o != nil && o.ClientID != "" && o.ClientSecret != "" {
-		e.Authorize = &clientCredentials{oauth: *o}
-	}
-	if c.pool.opts.TokenDir != "" && !c.hasHeader() {
-		e.Authorize = &userLogin{server: c.oauthServer(), dir: c.pool.opts.TokenDir, other: e.Authorize}
-	}
-	return e
+	return wire.Endpoint{URL: c.server.URL, Headers: c.server.Headers, Authorizer: c.authorizer()}
 }
 
-// clientCredentials is the SDK's handler of that grant, with the scopes of the configuration. It is made when a server
-// asks for it.
-type clientCredentials struct {
-	oauth   config.OAuth
-	handler *extauth.ClientCredentialsHandler
-}
-
-var _ auth.OAuthHandler = (*clientCredentials)(nil)
-
-// Authorize gets a token. Its requests do not end with ctx, because the SDK keeps it to renew the token.
-func (a *clientCredentials) Authorize(ctx context.Context, r *http.Request, resp *http.Response) error {
-	if a.handler == nil {
-		handler, err := extauth.NewClientCredentialsHandler(&extauth.ClientCredentialsHandlerConfig{
-			Credentials: &oauthex.ClientCredentials{
-				ClientID: a.oauth.ClientID, ClientSecretAuth: &oauthex.ClientSecretAuth{ClientSecret: a.oauth.ClientSecret},
-			},
-			HTTPClient: &http.Client{Timeout: tokenTimeout},
-		})
-		if err != nil {
-			resp.Body.Close()
-			return err
+// authorizer is the one of all connections to the server; nil if there is no way to get tokens.
+func (c *client) authorizer() wire.Authorizer {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.tokens != nil || c.hasHeader() {
+		return c.tokens
+	}
+	s := c.oauthServer()
+	if s.ClientID != "" && s.ClientSecret != "" {
+		credentials := oauth.NewCredentials(s)
+		c.tokens = &clientCredentials{
+			credentials: credentials,
+			fetch:       fetch{pool: c.pool, seen: c.masker.add, get: func(ctx context.Context, _ string) (string, error) { return credentials.Get(ctx) }},
 		}
-		a.handler = handler
 	}
-	if len(a.oauth.Scopes) > 0 {
-		const name = "Www-Authenticate"
-		resp.Header[name] = append([]string{fmt.Sprintf("Bearer scope=%q", strings.Join(a.oauth.Scopes, " "))}, resp.Header[name]...)
+	if dir := c.pool.opts.TokenDir; dir != "" {
+		c.tokens = &userLogin{
+			server: s, dir: dir, other: c.tokens,
+			fetch: fetch{pool: c.pool, seen: c.masker.add, get: func(ctx context.Context, refused string) (string, error) {
+				return oauth.Renew(ctx, s, dir, refused)
+			}},
+		}
 	}
-	return a.handler.Authorize(context.WithoutCancel(ctx), r, resp)
+	return c.tokens
 }
 
-// TokenSource has nothing before the first Authorize.
-func (a *clientCredentials) TokenSource(ctx context.Context) (oauth2.TokenSource, error) {
-	if a.handler == nil {
-		return nil, nil
+// A challenge is what a server says to a request that it has refused, and a login is the answer to it.
+type challenge string
+
+func newChallenge(h http.Header) challenge { return challenge(h.Get("WWW-Authenticate")) }
+func (c challenge) Error() string          { return string(c) }
+func (c challenge) Is(target error) bool   { return target == oauth.ErrLogin }
+
+// A fetch gets new tokens, once for all who need one. It goes on when they give up: a renewal that is broken off may have used
+// up its refresh token.
+type fetch struct {
+	pool *Pool
+	get  func(ctx context.Context, refused string) (string, error)
+	seen func(token string)
+
+	mu     sync.Mutex
+	going  *fetching
+	failed error
+	until  time.Time // no other try before
+}
+
+type fetching struct {
+	refused string
+	done    chan struct{}
+	token   string
+	err     error
+}
+
+// token waits for a new token, other than the one that was refused.
+func (f *fetch) token(ctx context.Context, refused string) (string, error) {
+	for {
+		f.mu.Lock()
+		if f.failed != nil && time.Now().Before(f.until) {
+			defer f.mu.Unlock()
+			return "", f.failed
+		}
+		going := f.going
+		if going == nil {
+			going = &fetching{refused: refused, done: make(chan struct{})}
+			if !f.pool.spawn(func() { f.run(context.WithoutCancel(ctx), going) }) {
+				f.mu.Unlock()
+				return "", errClosed
+			}
+			f.going = going
+		}
+		f.mu.Unlock()
+		select {
+		case <-going.done:
+			if going.err != nil || going.token != refused || going.refused == refused {
+				return going.token, going.err
+			}
+		case <-ctx.Done():
+			return "", fmt.Errorf("the authorization server has not answered yet: %w", ctx.Err())
+		}
 	}
-	return a.handler.TokenSource(ctx)
+}
+
+func (f *fetch) run(ctx context.Context, going *fetching) {
+	ctx, cancel := context.WithTimeout(ctx, tokenTimeout)
+	defer cancel()
+	go func() {
+		select {
+		case <-f.pool.ending:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	going.token, going.err = f.get(ctx, going.refused)
+	if going.err == nil {
+		f.seen(going.token)
+	} else if ctx.Err() != nil {
+		going.err = errors.Join(errors.New("the authorization server takes too long"), going.err)
+	}
+	f.mu.Lock()
+	f.going = nil
+	f.failed, f.until = going.err, time.Now().Add(tokenPause)
+	f.mu.Unlock()
+	close(going.done)
+}
+
+// clientCredentials are the tokens of a client with a secret.
+type clientCredentials struct {
+	credentials *oauth.Credentials
+	fetch       fetch
+}
+
+// Token implements [wire.Authorizer].
+func (a *clientCredentials) Token(ctx context.Context) (string, error) {
+	token, renew := a.credentials.Stored("")
+	if !renew {
+		return token, nil
+	}
+	renewed, err := a.fetch.token(ctx, token)
+	if err != nil && token != "" {
+		return token, nil //nolint:nilerr // it is good until it ends
+	}
+	return renewed, err
+}
+
+// Refused implements [wire.Authorizer].
+func (a *clientCredentials) Refused(ctx context.Context, sent string, status int, h http.Header) error {
+	switch token, _ := a.credentials.Stored(sent); {
+	case status == http.StatusForbidden && sent != "":
+		if !a.credentials.Widen(h) {
+			return newChallenge(h)
+		}
+	case token != "":
+		return nil // another call was quicker
+	default:
+		a.credentials.Challenged(h)
+	}
+	_, err := a.fetch.token(ctx, sent)
+	return err
 }

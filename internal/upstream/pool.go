@@ -59,6 +59,8 @@ type Pool struct {
 	mu     sync.Mutex
 	closed bool
 
+	ending chan struct{} // closed some time after Close has begun: for what should not be broken off
+
 	indexing sync.Mutex
 	index    *rank.Index
 }
@@ -77,12 +79,12 @@ func New(opts Options) *Pool {
 	if opts.Environ == nil {
 		opts.Environ = os.Environ()
 	}
-	p := &Pool{opts: opts, byName: make(map[string]*client), catalog: catalogDir{dir: opts.CatalogDir, log: opts.Logger}}
+	p := &Pool{ending: make(chan struct{}), opts: opts, byName: make(map[string]*client), catalog: catalogDir{dir: opts.CatalogDir, log: opts.Logger}}
 	for _, s := range opts.Servers {
 		if p.byName[s.Name] != nil {
 			continue
 		}
-		c := &client{pool: p, server: s, log: opts.Logger.With("server", s.Name), masker: masker(s)}
+		c := &client{pool: p, server: s, log: opts.Logger.With("server", s.Name), masker: newMasker(s)}
 		p.clients = append(p.clients, c)
 		p.byName[s.Name] = c
 	}
@@ -92,8 +94,12 @@ func New(opts Options) *Pool {
 // Close ends all servers, at once, and returns when nothing of them is left. Requests that go on fail.
 func (p *Pool) Close() {
 	p.mu.Lock()
+	first := !p.closed
 	p.closed = true
 	p.mu.Unlock()
+	if first {
+		time.AfterFunc(tokenGrace, func() { close(p.ending) })
+	}
 	for _, c := range p.clients {
 		c.stop()
 	}

@@ -35,34 +35,40 @@ type authServer struct {
 
 // discover finds out who may give tokens for a server.
 func (w *web) discover(ctx context.Context, s Server) (found, error) {
-	at, challengeScopes, denied, err := w.challenge(ctx, s)
+	header, err := w.challenge(ctx, s)
 	if err != nil {
 		return found{}, err
+	}
+	return w.follow(ctx, s, header)
+}
+
+// follow reads the metadata that a challenge leads to; nil is that of a server which has not challenged.
+func (w *web) follow(ctx context.Context, s Server, challenge http.Header) (found, error) {
+	places := []*url.URL{w.wellKnown(w.server, "oauth-protected-resource"), w.wellKnown(&url.URL{Scheme: w.server.Scheme, Host: w.server.Host}, "oauth-protected-resource")}
+	raw, challengeScopes := bearer(challenge)
+	if raw != "" {
+		at, err := parse(raw)
+		if err != nil || !same(at, w.server) {
+			return found{}, errors.New("the metadata of the resource is not on the server's own host")
+		}
+		places = []*url.URL{at}
 	}
 	var meta struct {
 		Resource string   `json:"resource"`
 		Servers  []string `json:"authorization_servers"`
 		Scopes   []string `json:"scopes_supported"`
 	}
-	candidates := []*url.URL{w.wellKnown(w.server, "oauth-protected-resource"), w.wellKnown(&url.URL{Scheme: w.server.Scheme, Host: w.server.Host}, "oauth-protected-resource")}
-	if at != nil {
-		candidates = []*url.URL{at}
-	}
-	ok := false
-	for _, u := range candidates {
-		if ok, err = w.get(ctx, u, &meta); err != nil {
-			return found{}, fmt.Errorf("cannot read the metadata of the resource: %w", err)
-		} else if ok {
-			break
-		}
+	at, err := w.get(ctx, &meta, places...)
+	if err != nil {
+		return found{}, fmt.Errorf("cannot read the metadata of the resource: %w", err)
 	}
 	f := found{Resource: s.URL, Scopes: meta.Scopes}
 	switch {
-	case ok && !w.covers(meta.Resource):
+	case at != nil && !w.covers(meta.Resource):
 		return found{}, fmt.Errorf("the metadata is of another resource: %.200q", meta.Resource)
-	case ok:
-		f.Resource = meta.Resource
 	case at != nil:
+		f.Resource = meta.Resource
+	case raw != "":
 		return found{}, errors.New("the metadata that the server's answer names is not there")
 	}
 	if challengeScopes != nil {
@@ -77,23 +83,24 @@ func (w *web) discover(ctx context.Context, s Server) (found, error) {
 		if err != nil {
 			return found{}, fmt.Errorf("the authServerMetadataUrl of its entry %w", err)
 		}
-		if ok, err := w.get(ctx, u, &f.AS); err != nil || !ok {
+		if at, err := w.get(ctx, &f.AS, u); err != nil || at == nil {
 			return found{}, errors.Join(errors.New("cannot read the authServerMetadataUrl of its entry"), err)
 		}
-	case ok && len(meta.Servers) > 0:
+	case at != nil && len(meta.Servers) > 0:
 		err = w.authServer(ctx, meta.Servers[0], &f.AS)
 	default:
-		err = w.before(ctx, denied, &f.AS)
+		err = w.before(ctx, challenge != nil, &f.AS)
 	}
 	if err != nil {
 		return found{}, err
 	}
-	return f, f.AS.check()
+	return f, w.check(f.AS)
 }
 
-// challenge asks the server without a token, until it denies that (401), and reads where its metadata is and which
-// scopes it wants. The first requests are those of the two eras of the protocol; the older transport knows no POST here.
-func (w *web) challenge(ctx context.Context, s Server) (at *url.URL, scopes []string, denied bool, err error) {
+// challenge asks the server without a token, until it denies that (401), for the header of that answer; nil if it never does.
+// The first requests are those of the two eras of the protocol; the older transport knows no POST here.
+func (w *web) challenge(ctx context.Context, s Server) (http.Header, error) {
+	ctx = context.WithValue(ctx, noSecrets{}, true)
 	for _, hello := range []string{
 		`{"jsonrpc":"2.0","id":1,"method":"server/discover","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"mcp-bridge","version":"login"},"io.modelcontextprotocol/clientCapabilities":{}}}}`,
 		`{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"mcp-bridge","version":"login"}}}`,
@@ -105,7 +112,7 @@ func (w *web) challenge(ctx context.Context, s Server) (at *url.URL, scopes []st
 		}
 		r, err := http.NewRequestWithContext(ctx, method, s.URL, body)
 		if err != nil {
-			return nil, nil, false, errors.New("its url is none")
+			return nil, errors.New("its url is none")
 		}
 		r.Header.Set("Accept", "application/json, text/event-stream")
 		if hello != "" {
@@ -122,23 +129,14 @@ func (w *web) challenge(ctx context.Context, s Server) (at *url.URL, scopes []st
 			if e := (*url.Error)(nil); errors.As(err, &e) {
 				err = e.Err
 			}
-			return nil, nil, false, fmt.Errorf("cannot be reached: %w", err)
+			return nil, fmt.Errorf("cannot be reached: %w", err)
 		}
 		resp.Body.Close() // unread: it may be a stream that never ends
-		if resp.StatusCode != http.StatusUnauthorized {
-			continue
+		if resp.StatusCode == http.StatusUnauthorized {
+			return resp.Header, nil
 		}
-		raw, scopes := bearer(resp.Header)
-		if raw == "" {
-			return nil, scopes, true, nil
-		}
-		at, err := parse(raw)
-		if err != nil || !same(at, w.server) {
-			return nil, nil, true, errors.New("the metadata of the resource is not on the server's own host")
-		}
-		return at, scopes, true, nil
 	}
-	return nil, nil, false, nil
+	return nil, nil
 }
 
 // bearer reads a challenge: where the metadata is, and the scopes. One that cannot be read says nothing.
@@ -161,9 +159,9 @@ func bearer(h http.Header) (metadata string, scopes []string) {
 	return metadata, scopes
 }
 
-// wellKnown is the place of a document, between the host and the path (RFC 8615, RFC 8414, RFC 9728).
+// wellKnown is the place of a document, between the host and the path with its query (RFC 8615, RFC 8414, RFC 9728).
 func (w *web) wellKnown(u *url.URL, name string) *url.URL {
-	return &url.URL{Scheme: u.Scheme, Host: u.Host, Path: "/.well-known/" + name + strings.TrimSuffix(u.Path, "/")}
+	return &url.URL{Scheme: u.Scheme, Host: u.Host, Path: "/.well-known/" + name + strings.TrimSuffix(u.Path, "/"), RawQuery: u.RawQuery}
 }
 
 // covers says if a resource is the server, or what the server is a part of.
@@ -184,37 +182,34 @@ func (w *web) authServer(ctx context.Context, issuer string, into *authServer) e
 	}
 	appended := *u
 	appended.Path = strings.TrimSuffix(u.Path, "/") + "/.well-known/openid-configuration"
-	for _, at := range []*url.URL{w.wellKnown(u, "oauth-authorization-server"), w.wellKnown(u, "openid-configuration"), &appended} {
-		ok, err := w.get(ctx, at, into)
-		if err != nil {
-			return fmt.Errorf("cannot read the metadata of the authorization server: %w", err)
-		}
-		if ok {
-			if strings.TrimSuffix(into.Issuer, "/") != strings.TrimSuffix(issuer, "/") {
-				return fmt.Errorf("the metadata of %.200q is of another issuer: %.200q", issuer, into.Issuer)
-			}
-			return nil
-		}
+	at, err := w.get(ctx, into, w.wellKnown(u, "oauth-authorization-server"), w.wellKnown(u, "openid-configuration"), &appended)
+	switch {
+	case err != nil:
+		return fmt.Errorf("cannot read the metadata of the authorization server: %w", err)
+	case at == nil:
+		return fmt.Errorf("the authorization server %.200q has no metadata", issuer)
+	case strings.TrimSuffix(into.Issuer, "/") != strings.TrimSuffix(issuer, "/"):
+		return fmt.Errorf("the metadata of %.200q is of another issuer: %.200q", issuer, into.Issuer)
 	}
-	return fmt.Errorf("the authorization server %.200q has no metadata", issuer)
+	return nil
 }
 
 // before is how it was before resources had metadata (MCP 2025-03-26): the host of the server gives its tokens, at
 // places that are agreed on if it has no metadata at all.
 func (w *web) before(ctx context.Context, denied bool, into *authServer) error {
 	origin := w.server.Scheme + "://" + w.server.Host
-	ok, err := w.get(ctx, w.wellKnown(&url.URL{Scheme: w.server.Scheme, Host: w.server.Host}, "oauth-authorization-server"), into)
+	at, err := w.get(ctx, into, w.wellKnown(&url.URL{Scheme: w.server.Scheme, Host: w.server.Host}, "oauth-authorization-server"))
 	if err != nil {
 		return err
 	}
-	if !ok && denied {
+	if at == nil && denied {
 		*into = authServer{
 			Issuer: origin, Authorization: origin + "/authorize", Token: origin + "/token", Registration: origin + "/register",
 			Challenges: []string{"S256"},
 		}
 		return nil
 	}
-	if !ok {
+	if at == nil {
 		return errors.New("the server says nothing of an authorization server; it may not want a login of this kind")
 	}
 	if strings.TrimSuffix(into.Issuer, "/") != origin {
@@ -223,20 +218,31 @@ func (w *web) before(ctx context.Context, denied bool, into *authServer) error {
 	return nil
 }
 
-// check refuses an authorization server that could not be used, or not safely.
-func (a *authServer) check() error {
-	for name, raw := range map[string]string{"issuer": a.Issuer, "authorization_endpoint": a.Authorization, "token_endpoint": a.Token} {
-		if _, err := parse(raw); err != nil {
+// check refuses an authorization server to which secrets could not go safely. It may have no places that are not needed.
+func (w *web) check(a authServer) error {
+	for name, raw := range map[string]string{
+		"issuer": a.Issuer, "token_endpoint": a.Token, "authorization_endpoint": a.Authorization,
+		"registration_endpoint": a.Registration, "revocation_endpoint": a.Revocation,
+	} {
+		u, err := parse(raw)
+		if raw == "" && name != "issuer" && name != "token_endpoint" {
+			continue
+		}
+		// A browser is not held back by what a server of the internet may make us dial.
+		if err == nil && name == "authorization_endpoint" && onLoopback(u) && !onLoopback(w.server) {
+			err = errors.New("is on this host, and the server is not")
+		}
+		if err != nil {
 			return fmt.Errorf("the %s of the authorization server %w", name, err)
 		}
 	}
-	for name, raw := range map[string]*string{"registration_endpoint": &a.Registration, "revocation_endpoint": &a.Revocation} {
-		if *raw == "" {
-			continue
-		}
-		if _, err := parse(*raw); err != nil {
-			return fmt.Errorf("the %s of the authorization server %w", name, err)
-		}
+	return nil
+}
+
+// checkLogin is check for a login with a browser.
+func (a *authServer) checkLogin() error {
+	if _, err := parse(a.Authorization); err != nil {
+		return fmt.Errorf("the authorization_endpoint of the authorization server %w", err)
 	}
 	if !slices.Contains(a.Challenges, "S256") {
 		return errors.New("the authorization server does not support PKCE with S256")

@@ -34,10 +34,13 @@ func Login(ctx context.Context, s Server, dir string, show func(string)) (issuer
 		return "", err
 	}
 	f, err := w.discover(ctx, s)
+	if err == nil {
+		err = f.AS.checkLogin()
+	}
 	if err != nil {
 		return "", err
 	}
-	if before, err := read(s, dir); err == nil && s.Scopes == nil && before.Wanted != nil {
+	if before, err := read(s, dir); err == nil && !s.OnlyScopes && before.Wanted != nil {
 		for _, scope := range append(before.Scopes, before.Wanted...) {
 			if !slices.Contains(f.Scopes, scope) {
 				f.Scopes = append(f.Scopes, scope)
@@ -121,7 +124,11 @@ func (w *web) register(ctx context.Context, s Server, f found, redirect string) 
 	if got.ID == "" {
 		return client{}, errors.New("cannot register a client: the answer has no client_id")
 	}
-	if got.Method == "" {
+	switch {
+	case got.Method != "":
+	case got.Secret != "":
+		got.Method = f.AS.method()
+	default:
 		got.Method = method
 	}
 	return client(got), nil
@@ -175,7 +182,8 @@ func random() string {
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-// answer waits for the browser to come back. The first answer counts, right or wrong.
+// answer waits for the browser to come back. The first answer to our question counts, right or wrong; what has another state
+// may be of any page or of an older login.
 func (q *question) answer(ctx context.Context, l net.Listener, show func(string)) (code string, err error) {
 	type answer struct {
 		code string
@@ -192,6 +200,11 @@ func (q *question) answer(ctx context.Context, l net.Listener, show func(string)
 			w.Header().Set("X-Content-Type-Options", "nosniff")
 			if r.URL.Path != "/callback" || r.Method != http.MethodGet || r.Host != l.Addr().String() {
 				w.WriteHeader(http.StatusNotFound)
+				return
+			}
+			if subtle.ConstantTimeCompare([]byte(r.URL.Query().Get("state")), []byte(q.state)) != 1 {
+				w.WriteHeader(http.StatusBadRequest)
+				fmt.Fprintln(w, "This is not the answer that mcp-bridge waits for. It may be one to an older question.")
 				return
 			}
 			code, err := q.check(r.URL.Query())
@@ -229,11 +242,8 @@ func (q *question) answer(ctx context.Context, l net.Listener, show func(string)
 	}
 }
 
-// check reads the answer that a browser brings. Who sent it is known by the state, then by the issuer (RFC 9207).
+// check reads the answer that a browser brings, of the issuer that was asked (RFC 9207).
 func (q *question) check(v url.Values) (code string, err error) {
-	if subtle.ConstantTimeCompare([]byte(v.Get("state")), []byte(q.state)) != 1 {
-		return "", errors.New("the answer is not to our question: its state is wrong")
-	}
 	if iss := v.Get("iss"); (v.Has("iss") || q.saysIssuer) && iss != q.issuer {
 		return "", fmt.Errorf("the answer is of another issuer: %.200q, not %.200q", iss, q.issuer)
 	}

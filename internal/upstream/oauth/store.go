@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -22,44 +23,70 @@ const grantVersion = 1
 // A grant is a login as it is kept. It has everything that renewing it takes, so that a token never goes to another
 // issuer than the one that gave it, whatever the server says later.
 type grant struct {
-	Version            int       `json:"version"`
-	URL                string    `json:"url"`
-	Resource           string    `json:"resource"`
-	Issuer             string    `json:"issuer"`
-	TokenEndpoint      string    `json:"tokenEndpoint"`
-	RevocationEndpoint string    `json:"revocationEndpoint,omitempty"`
-	Client             client    `json:"client"`
-	Scopes             []string  `json:"scopes,omitempty"` // that were asked for
-	Wanted             []string  `json:"wanted,omitempty"` // that the server has asked for since
-	Access             string    `json:"accessToken,omitempty"`
-	Refresh            string    `json:"refreshToken,omitempty"`
-	Renew              time.Time `json:"renew,omitzero"` // when to; zero: when the server refuses it
-	configured         bool      // the client is one of the configuration, which keeps its secret
+	Version            int      `json:"version"`
+	URL                string   `json:"url"`
+	Resource           string   `json:"resource"`
+	Issuer             string   `json:"issuer"`
+	TokenEndpoint      string   `json:"tokenEndpoint"`
+	RevocationEndpoint string   `json:"revocationEndpoint,omitempty"`
+	Client             client   `json:"client"`
+	Scopes             []string `json:"scopes,omitempty"` // that were asked for
+	Wanted             []string `json:"wanted,omitempty"` // that the server has asked for since
+	Access             string   `json:"accessToken,omitempty"`
+	Refresh            string   `json:"refreshToken,omitempty"`
+	life
+	configured bool // the client is one of the configuration, which keeps its secret
 }
+
+// A life is how long an access token is good, as far as that is known.
+type life struct {
+	Renew   time.Time `json:"renew,omitzero"`   // when to; zero: when the server refuses it
+	Expires time.Time `json:"expires,omitzero"` // not used from then on
+}
+
+func (l life) fresh(now time.Time) bool { return l.Renew.IsZero() || now.Before(l.Renew) }
+func (l life) good(now time.Time) bool  { return l.fresh(now) || now.Before(l.Expires) }
 
 // tokens is the answer of a token endpoint.
 type tokens struct {
-	Access  string      `json:"access_token"`
-	Type    string      `json:"token_type"`
-	Refresh string      `json:"refresh_token"`
-	Expires json.Number `json:"expires_in"`
+	Access  string          `json:"access_token"`
+	Type    string          `json:"token_type"`
+	Refresh string          `json:"refresh_token"`
+	Expires json.RawMessage `json:"expires_in"` // seconds; some write them as a text, and what is none says nothing
 }
 
-// take puts new tokens in the place of old ones. A refresh token that is not replaced stays good (RFC 6749, 6).
-func (g *grant) take(t tokens, now time.Time) error {
+// check refuses what could not be sent.
+func (t tokens) check() error {
 	if !strings.EqualFold(t.Type, "bearer") {
 		return errors.New("the authorization server gave no bearer token")
 	}
 	if t.Access == "" || strings.ContainsFunc(t.Access, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return errors.New("the authorization server gave a token that is none")
 	}
-	g.Access, g.Renew = t.Access, time.Time{}
+	return nil
+}
+
+// life is that of the access token.
+func (t tokens) life(now time.Time) life {
+	seconds, err := strconv.ParseFloat(strings.Trim(string(t.Expires), `"`), 64)
+	if err != nil || !(seconds > 0 && seconds < 1e9) {
+		return life{}
+	}
+	span := time.Duration(seconds * float64(time.Second))
+	return life{Renew: now.Add(span - min(span/4, time.Minute)), Expires: now.Add(span)}
+}
+
+// take puts new tokens in the place of old ones. A refresh token that is not replaced stays good (RFC 6749, 6).
+func (g *grant) take(t tokens, now time.Time) error {
+	if err := t.check(); err != nil {
+		return err
+	}
+	g.Access, g.life = t.Access, life{}
 	if t.Refresh != "" {
 		g.Refresh = t.Refresh
 	}
-	if seconds, err := t.Expires.Float64(); err == nil && seconds > 0 && seconds < 1e9 && g.Refresh != "" {
-		life := time.Duration(seconds * float64(time.Second))
-		g.Renew = now.Add(life - min(life/4, time.Minute))
+	if g.Refresh != "" { // else the server says when it has ended
+		g.life = t.life(now)
 	}
 	return nil
 }

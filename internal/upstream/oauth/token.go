@@ -12,37 +12,39 @@ import (
 	"time"
 )
 
-// Token is the access token of a server's login in dir, renewed if it must be; empty if there is no login. refused is
-// one that the server no longer takes.
-func Token(ctx context.Context, s Server, dir, refused string) (string, error) {
+// Stored is the access token of a server's login in dir, empty if there is none that is good. renew says that [Renew] should
+// be asked for another one. refused is one that the server no longer takes.
+func Stored(s Server, dir, refused string) (token string, renew bool, err error) {
 	g, err := read(s, dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil
+	switch now := time.Now(); {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", false, nil
+	case err != nil:
+		return "", false, err
+	case g.Access == "" || g.Access == refused || !g.good(now):
+		return "", true, nil
+	default:
+		return g.Access, !g.fresh(now), nil
 	}
-	if err != nil {
-		return "", err
-	}
-	if g.good(refused) {
-		return g.Access, nil
-	}
-	// Whoever waits may give up, but a renewal that has begun ends: its refresh token may be used up already.
+}
+
+// Renew renews the access token of a login, unless another bridge has; empty if there is no login. ctx should outlive who
+// waits for the token: the refresh token of a renewal that is broken off may be used up.
+func Renew(ctx context.Context, s Server, dir, refused string) (token string, err error) {
 	err = locked(ctx, s, dir, func(file string) error {
-		if g, err = read(s, dir); err != nil || g.good(refused) { // another bridge was quicker
-			return err
+		g, err := read(s, dir)
+		if err == nil && (g.Access == "" || g.Access == refused || !g.fresh(time.Now())) {
+			err = g.renew(ctx, file)
 		}
-		return g.renew(context.WithoutCancel(ctx), file)
+		if err == nil {
+			token = g.Access
+		}
+		return err
 	})
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil // logged out meanwhile
 	}
-	if err != nil {
-		return "", err
-	}
-	return g.Access, nil
-}
-
-func (g *grant) good(refused string) bool {
-	return g.Access != "" && g.Access != refused && (g.Renew.IsZero() || time.Now().Before(g.Renew))
+	return token, err
 }
 
 // renew gets a new token for the refresh token; the lock is held.
@@ -55,15 +57,22 @@ func (g *grant) renew(ctx context.Context, file string) error {
 		return err
 	}
 	defer w.close()
+	if err := g.write(file); err != nil { // before the refresh token is used up: what comes for it must have a place
+		return fmt.Errorf("cannot renew the token, which could not be kept: %w", err)
+	}
 	form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {g.Refresh}, "resource": {g.Resource}}
 	var t tokens
 	err = w.postForm(ctx, g.Client, g.TokenEndpoint, form, &t, g.Refresh, g.Access)
-	if e := (*refusal)(nil); errors.As(err, &e) && (e.Code == "invalid_grant" || e.Code == "invalid_client" || e.Code == "unauthorized_client") {
-		g.Access, g.Refresh = "", ""
-		return errors.Join(fmt.Errorf("%w: the last one has ended: %v", ErrLogin, err), g.write(file))
-	}
-	if err != nil {
+	refused := (*refusal)(nil)
+	switch {
+	case err == nil:
+	case !errors.As(err, &refused) || refused.temporary():
 		return fmt.Errorf("cannot renew the token: %w", err)
+	case refused.Code == "invalid_grant" || refused.Code == "invalid_client" || refused.Code == "unauthorized_client":
+		g.Access, g.Refresh = "", "" // there is no use in asking again
+		return errors.Join(fmt.Errorf("%w: the last one has ended: %v", ErrLogin, err), g.write(file))
+	default:
+		return fmt.Errorf("%w: the last one cannot be renewed: %v", ErrLogin, err)
 	}
 	if err := g.take(t, time.Now()); err != nil {
 		return err

@@ -2,6 +2,7 @@ package oauth
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -43,14 +44,19 @@ func newWeb(server string) (*web, error) {
 		Timeout:   requestTimeout,
 		Transport: transport{direct, proxied},
 		CheckRedirect: func(r *http.Request, via []*http.Request) error {
-			if r.Method != http.MethodGet || via[0].Method != http.MethodGet || !same(r.URL, via[0].URL) || len(via) > maxRedirects {
-				return errors.New("it redirects, which is not followed to another host nor with secrets")
+			if _, open := r.Context().Value(noSecrets{}).(bool); !open && via[0].Method != http.MethodGet || !same(r.URL, via[0].URL) || len(via) > maxRedirects {
+				return errRedirect
 			}
 			return nil
 		},
 	}
 	return w, nil
 }
+
+// noSecrets marks the context of a request that may follow its server's redirects although it has a body.
+type noSecrets struct{}
+
+var errRedirect = errors.New("it redirects, which is not followed to another host nor with secrets")
 
 // transport dials by itself what no proxy of the environment is for; a proxy has its own rules.
 type transport struct{ direct, proxied *http.Transport }
@@ -128,7 +134,7 @@ func parse(raw string) (*url.URL, error) {
 
 func onLoopback(u *url.URL) bool {
 	a, err := netip.ParseAddr(u.Hostname())
-	return err == nil && a.Unmap().IsLoopback() || u.Hostname() == "localhost"
+	return err == nil && a.Unmap().IsLoopback() || hostname(u) == "localhost"
 }
 
 // do makes a request and reads its answer.
@@ -151,33 +157,47 @@ func (w *web) do(r *http.Request) (status int, body []byte, err error) {
 	return resp.StatusCode, body, nil
 }
 
-// get reads a document of metadata; found is false where there is none.
-func (w *web) get(ctx context.Context, u *url.URL, into any) (found bool, err error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
-	if err != nil {
-		return false, err
+// get reads a document of metadata from the first place that has one. Others may answer with an error or with a page for
+// people, as a server does for all that it does not know; what they say counts if no place has it. at is nil then.
+func (w *web) get(ctx context.Context, into any, places ...*url.URL) (at *url.URL, err error) {
+	var odd error
+	for _, u := range places {
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+		if err != nil {
+			return nil, err
+		}
+		r.Header.Set("Accept", "application/json")
+		r.Header.Set("MCP-Protocol-Version", "2025-11-25")
+		status, body, err := w.do(r)
+		switch {
+		case errors.Is(err, errRedirect):
+			odd = cmp.Or(odd, err)
+		case err != nil:
+			return nil, err
+		case status/100 == 4:
+		case status != http.StatusOK:
+			odd = cmp.Or(odd, fmt.Errorf("%s answers %d", u.Host, status))
+		case !bytes.HasPrefix(bytes.TrimSpace(body), []byte("{")) || json.Unmarshal(body, into) != nil:
+			odd = cmp.Or(odd, fmt.Errorf("the metadata of %s is not JSON as it should be", u.Host))
+		default:
+			return u, nil
+		}
 	}
-	r.Header.Set("Accept", "application/json")
-	r.Header.Set("MCP-Protocol-Version", "2025-11-25")
-	status, body, err := w.do(r)
-	switch {
-	case err != nil:
-		return false, err
-	case status/100 == 4:
-		return false, nil
-	case status != http.StatusOK:
-		return false, fmt.Errorf("%s answers %d", u.Host, status)
-	}
-	if err := json.Unmarshal(body, into); err != nil {
-		return false, fmt.Errorf("the metadata of %s is not JSON as it should be", u.Host)
-	}
-	return true, nil
+	return nil, odd
 }
 
 // A refusal is an error of OAuth.
-type refusal struct{ Code, text string }
+type refusal struct {
+	Code, text string
+	status     int
+}
 
 func (e *refusal) Error() string { return e.text }
+
+// temporary says that the same request may be answered later.
+func (e *refusal) temporary() bool {
+	return e.status/100 == 5 || e.status == http.StatusRequestTimeout || e.status == http.StatusTooManyRequests
+}
 
 func isErrorCode(s string) bool {
 	return s != "" && len(s) <= 60 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz_") == ""
@@ -185,7 +205,7 @@ func isErrorCode(s string) bool {
 
 // refused reads the error in an answer. It may quote what we have sent, so a description that has a secret is left out.
 func refused(who string, status int, code, description string, secrets ...string) error {
-	e := &refusal{Code: code, text: fmt.Sprintf("%s refuses", who)}
+	e := &refusal{Code: code, text: fmt.Sprintf("%s refuses", who), status: status}
 	if status != 0 {
 		e.text += fmt.Sprintf(" (%d)", status)
 	}
@@ -227,12 +247,12 @@ func (w *web) post(ctx context.Context, to, kind string, body []byte, header htt
 	if err != nil {
 		return err
 	}
-	if status/100 != 2 {
-		var e struct {
-			Error       string `json:"error"`
-			Description string `json:"error_description"`
-		}
-		_ = json.Unmarshal(answer, &e) // what is no JSON has no code
+	var e struct {
+		Error       string `json:"error"`
+		Description string `json:"error_description"`
+	}
+	_ = json.Unmarshal(answer, &e)                       // what is no JSON has no code
+	if status/100 != 2 || into != nil && e.Error != "" { // GitHub refuses with 200
 		return refused(u.Host, status, e.Error, e.Description, secrets...)
 	}
 	if into == nil {

@@ -12,19 +12,27 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"path"
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/modelcontextprotocol/go-sdk/auth"
 )
 
 // An Endpoint is a server that is reached by HTTP.
 type Endpoint struct {
 	URL     string
 	Headers map[string]string
-	// Authorize gets tokens; nil sends the headers only.
-	Authorize auth.OAuthHandler
+	// Authorizer gets tokens; nil sends the headers only.
+	Authorizer Authorizer
+}
+
+// An Authorizer gets the tokens for a server. It is safe for concurrent use, and gives up when ctx ends.
+type Authorizer interface {
+	// Token is sent with a request; empty sends none.
+	Token(ctx context.Context) (string, error)
+	// Refused is told of an answer (401, or 403 with a challenge) to a request with token. The request is made once more if
+	// there is no error.
+	Refused(ctx context.Context, token string, status int, header http.Header) error
 }
 
 // A StatusError is an answer of HTTP that is none of MCP.
@@ -56,7 +64,6 @@ type web struct {
 	origin   *url.URL
 	opts     Options
 	client   *http.Client
-	login    sync.Mutex // one authorization at a time
 	// bind makes a context end with the connection, and parting is for a last request after that end.
 	bind    func(context.Context) (context.Context, context.CancelFunc)
 	parting func() (context.Context, context.CancelFunc)
@@ -71,13 +78,14 @@ func newWeb(e Endpoint, opts Options, base context.Context) (*web, error) {
 	transport.MaxIdleConnsPerHost = 16
 	w := &web{endpoint: e, origin: origin, opts: opts, client: &http.Client{Transport: transport}}
 	w.client.CheckRedirect = func(r *http.Request, via []*http.Request) error {
-		if r.URL.Scheme != origin.Scheme || r.URL.Host != origin.Host {
+		if r.URL.Scheme != origin.Scheme || !strings.EqualFold(r.URL.Host, origin.Host) {
 			return errors.New("it redirects to another host, or another scheme, which must not get the headers") // nor the arguments
 		}
 		if len(via) > 5 {
 			return errors.New("it redirects again and again")
 		}
-		if path := strings.TrimSuffix(origin.Path, "/"); e.Authorize != nil && r.URL.Path != path && !strings.HasPrefix(r.URL.Path, path+"/") {
+		under, to := strings.TrimSuffix(origin.Path, "/")+"/", path.Clean("/"+r.URL.Path)+"/"
+		if e.Authorizer != nil && !strings.HasPrefix(to, under) {
 			r.Header.Del("Authorization") // the token is for this server, not for all of its host
 		}
 		return nil
@@ -110,8 +118,14 @@ func (w *web) do(ctx context.Context, method, to string, body []byte, header htt
 				r.Host = value
 			}
 		}
-		if err := w.addToken(ctx, r); err != nil {
-			return nil, fmt.Errorf("%w: cannot get a token: %w", ErrNotSent, err)
+		token := ""
+		if w.endpoint.Authorizer != nil {
+			if token, err = w.endpoint.Authorizer.Token(ctx); err != nil {
+				return nil, fmt.Errorf("%w: cannot get a token: %w", ErrNotSent, err)
+			}
+			if token != "" {
+				r.Header.Set("Authorization", "Bearer "+token)
+			}
 		}
 		resp, err := w.client.Do(r)
 		if err != nil {
@@ -127,18 +141,16 @@ func (w *web) do(ctx context.Context, method, to string, body []byte, header htt
 			return resp, nil
 		}
 		if resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden && resp.Header.Get("WWW-Authenticate") != "" {
-			if w.endpoint.Authorize != nil && !again {
-				w.login.Lock()
-				err := w.endpoint.Authorize.Authorize(ctx, r, resp) // closes the body
-				w.login.Unlock()
-				if err != nil {
-					return nil, &AuthorizationError{resp.Status, err.Error()}
+			if w.endpoint.Authorizer != nil && !again {
+				resp.Body.Close()
+				if err := w.endpoint.Authorizer.Refused(ctx, token, resp.StatusCode, resp.Header); err != nil {
+					return nil, &AuthorizationError{resp.Status, err.Error(), err}
 				}
 				continue
 			}
 			if resp.StatusCode == http.StatusUnauthorized {
 				defer resp.Body.Close()
-				return nil, &AuthorizationError{resp.Status, resp.Header.Get("WWW-Authenticate")}
+				return nil, &AuthorizationError{resp.Status, resp.Header.Get("WWW-Authenticate"), nil}
 			}
 		}
 		defer resp.Body.Close()
@@ -158,24 +170,6 @@ type httpRefusal struct {
 
 func (e *httpRefusal) Error() string   { return e.err.Message }
 func (e *httpRefusal) Unwrap() []error { return []error{&e.status, e.err} }
-
-func (w *web) addToken(ctx context.Context, r *http.Request) error {
-	if w.endpoint.Authorize == nil {
-		return nil
-	}
-	w.login.Lock()
-	defer w.login.Unlock()
-	source, err := w.endpoint.Authorize.TokenSource(ctx)
-	if err != nil || source == nil {
-		return err
-	}
-	token, err := source.Token()
-	if err != nil {
-		return err
-	}
-	token.SetAuthHeader(r)
-	return nil
-}
 
 // streamable is the link of streamable HTTP: each message is a request of its own, and the answers come with it.
 type streamable struct {
@@ -336,7 +330,8 @@ func (s *streamable) stream(ctx context.Context, resp *http.Response, id int64) 
 		header.Set("Accept", "text/event-stream")
 		header.Set("Last-Event-ID", lastID)
 		if resp, err = s.do(ctx, http.MethodGet, s.endpoint.URL, nil, header); err != nil {
-			return fmt.Errorf("the answer broke off: %w", err)
+			// Not wrapped: that this was refused, or not sent, says nothing of the call, which the server has taken.
+			return fmt.Errorf("the answer broke off: %v", err)
 		}
 	}
 }
@@ -372,6 +367,8 @@ func (s *streamable) listen(ctx context.Context) {
 			return
 		} else if errors.As(err, &e) && e.Code/100 == 4 {
 			return // it does not offer that
+		} else if denied := (*AuthorizationError)(nil); errors.As(err, &denied) {
+			return // nor to us
 		}
 		if err == nil {
 			wait = time.Second

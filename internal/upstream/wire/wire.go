@@ -91,8 +91,11 @@ var (
 	ErrEnded = errors.New("the connection has ended")
 )
 
-// An AuthorizationError is a server that wants a login. It has not carried out the request.
-type AuthorizationError struct{ Status, Detail string }
+// An AuthorizationError is a server that wants authorization. It has not carried out the request.
+type AuthorizationError struct {
+	Status, Detail string
+	Err            error // of the Authorizer, if it could not give another token; or nil
+}
 
 func (e *AuthorizationError) Error() string {
 	s := "it needs authorization: it answered " + e.Status
@@ -102,7 +105,12 @@ func (e *AuthorizationError) Error() string {
 	return s
 }
 
-func (e *AuthorizationError) Unwrap() error { return ErrNotSent }
+func (e *AuthorizationError) Unwrap() []error {
+	if e.Err == nil {
+		return []error{ErrNotSent}
+	}
+	return []error{ErrNotSent, e.Err}
+}
 
 // A link carries messages to the server; what comes back is given to a Conn.
 type link interface {

@@ -43,8 +43,14 @@ type Settings struct {
 	FailRenewals   bool // with 500
 	QuoteSecrets   bool // errors quote what was sent
 	ClientSecret   string
-	RefuseAllCalls bool   // 401 whatever the token
-	Missing        string // a scope without which there is 403
+	RefuseAllCalls bool          // 401 whatever the token
+	Missing        string        // a scope without which there is 403
+	Slash          bool          // /mcp redirects to /mcp/
+	Page           bool          // places that there are not have a page for people
+	NoMethod       bool          // registering does not say how the secret is shown
+	Hold           chan struct{} // tokens are given when it is closed
+	Lives          string        // expires_in as it is
+	RefuseRenewals int           // with this status and no JSON
 }
 
 // New starts the servers; Close ends them. The resource is at URL.
@@ -52,7 +58,14 @@ func New(mcp http.Handler) *World {
 	w := &World{requests: make(map[string]url.Values), access: make(map[string]bool), refresh: make(map[string]bool), counts: make(map[string]int)}
 	resource, as := http.NewServeMux(), http.NewServeMux()
 	w.Resource, w.AS = httptest.NewServer(resource), httptest.NewServer(as)
-	resource.HandleFunc("/mcp", func(rw http.ResponseWriter, r *http.Request) { w.protect(rw, r, mcp) })
+	resource.HandleFunc("/mcp", func(rw http.ResponseWriter, r *http.Request) {
+		if w.settings().Slash {
+			http.Redirect(rw, r, "/mcp/", http.StatusTemporaryRedirect)
+			return
+		}
+		w.protect(rw, r, mcp)
+	})
+	resource.HandleFunc("/mcp/", func(rw http.ResponseWriter, r *http.Request) { w.protect(rw, r, mcp) })
 	resource.HandleFunc("/.well-known/oauth-protected-resource/mcp", func(rw http.ResponseWriter, r *http.Request) {
 		w.stranger(r)
 		w.json(rw, merged(map[string]any{"resource": w.URL(), "authorization_servers": []string{w.Issuer()}, "scopes_supported": []string{"all"}}, w.settings().ResourceMeta))
@@ -62,7 +75,7 @@ func New(mcp http.Handler) *World {
 			w.stranger(r)
 			s := w.settings()
 			if s.OpenID != openID {
-				http.NotFound(rw, r)
+				w.nowhere(rw, r)
 				return
 			}
 			w.json(rw, merged(map[string]any{
@@ -74,6 +87,7 @@ func New(mcp http.Handler) *World {
 	}
 	as.HandleFunc("/.well-known/oauth-authorization-server/tenant", metadata(false))
 	as.HandleFunc("/tenant/.well-known/openid-configuration", metadata(true))
+	as.HandleFunc("/", w.nowhere)
 	as.HandleFunc("/tenant/register", w.register)
 	as.HandleFunc("/tenant/authorize", w.authorize)
 	as.HandleFunc("/tenant/token", w.token)
@@ -152,6 +166,14 @@ func (w *World) json(rw http.ResponseWriter, v any) {
 	_ = json.NewEncoder(rw).Encode(v) // the client may be gone
 }
 
+func (w *World) nowhere(rw http.ResponseWriter, r *http.Request) {
+	if !w.settings().Page {
+		http.NotFound(rw, r)
+		return
+	}
+	fmt.Fprint(rw, "<!DOCTYPE html><title>Welcome</title>")
+}
+
 func (w *World) stranger(r *http.Request) {
 	if strings.HasPrefix(r.Header.Get("Authorization"), "Bearer") {
 		w.mu.Lock()
@@ -200,7 +222,10 @@ func (w *World) register(rw http.ResponseWriter, r *http.Request) {
 	w.count("register")
 	answer := map[string]any{"client_id": "registered " + ask.RedirectURIs[0]}
 	if s := w.settings().ClientSecret; s != "" {
-		answer["client_secret"], answer["token_endpoint_auth_method"] = s, "client_secret_basic"
+		answer["client_secret"] = s
+		if !w.settings().NoMethod {
+			answer["token_endpoint_auth_method"] = "client_secret_basic"
+		}
 	}
 	rw.WriteHeader(http.StatusCreated)
 	w.json(rw, answer)
@@ -238,6 +263,12 @@ func (w *World) authorize(rw http.ResponseWriter, r *http.Request) {
 func (w *World) token(rw http.ResponseWriter, r *http.Request) {
 	_ = r.ParseForm()
 	s := w.settings()
+	if s.Hold != nil {
+		select {
+		case <-s.Hold:
+		case <-r.Context().Done():
+		}
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	refuse := func(code string) {
@@ -249,7 +280,8 @@ func (w *World) token(rw http.ResponseWriter, r *http.Request) {
 		w.json(rw, map[string]string{"error": code, "error_description": description})
 	}
 	id, secret, basic := r.BasicAuth()
-	if id, _ = url.QueryUnescape(id); !basic {
+	id, _ = url.QueryUnescape(id)
+	if secret, _ = url.QueryUnescape(secret); !basic {
 		id, secret = r.PostForm.Get("client_id"), r.PostForm.Get("client_secret")
 	}
 	if s.ClientSecret != "" && secret != s.ClientSecret {
@@ -270,7 +302,10 @@ func (w *World) token(rw http.ResponseWriter, r *http.Request) {
 	case "refresh_token":
 		w.counts["refresh"]++
 		if s.FailRenewals {
-			rw.WriteHeader(http.StatusInternalServerError)
+			s.RefuseRenewals = http.StatusInternalServerError
+		}
+		if s.RefuseRenewals != 0 {
+			rw.WriteHeader(s.RefuseRenewals)
 			return
 		}
 		token := r.PostForm.Get("refresh_token")
@@ -280,6 +315,12 @@ func (w *World) token(rw http.ResponseWriter, r *http.Request) {
 			return
 		}
 		delete(w.refresh, token) // each is good once
+	case "client_credentials":
+		w.counts["client"]++
+		if s.ClientSecret == "" || r.PostForm.Get("resource") != w.URL() || s.Scope != "" && r.PostForm.Get("scope") != s.Scope {
+			refuse("invalid_request")
+			return
+		}
 	default:
 		refuse("unsupported_grant_type")
 		return
@@ -288,6 +329,9 @@ func (w *World) token(rw http.ResponseWriter, r *http.Request) {
 	w.access[answer["access_token"].(string)] = true
 	if s.Lifetime > 0 {
 		answer["expires_in"] = s.Lifetime
+	}
+	if s.Lives != "" {
+		answer["expires_in"] = json.RawMessage(s.Lives)
 	}
 	if !s.NoRefresh {
 		answer["refresh_token"] = "refresh-" + rand.Text()
