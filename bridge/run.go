@@ -202,7 +202,10 @@ func (r *run) in(ctx context.Context, s *sandbox.Sandbox, kept bool) (Result, er
 				lost.Stop()
 			}
 		})
-		if r.protocol != nil {
+		switch {
+		case errors.Is(r.protocol, sandbox.ErrStart): // nobody's script has said anything yet
+			cancel(r.protocol)
+		case r.protocol != nil:
 			cancel(errProtocol)
 		}
 	})
@@ -212,8 +215,11 @@ func (r *run) in(ctx context.Context, s *sandbox.Sandbox, kept bool) (Result, er
 	cause := context.Cause(ctx)
 	cancel(nil)
 	readers.Wait()
-	if cause == nil && errors.Is(r.protocol, sandbox.ErrStart) {
-		cause, r.protocol = r.protocol, nil
+	if errors.Is(r.protocol, sandbox.ErrStart) {
+		if cause == nil {
+			cause = r.protocol
+		}
+		r.protocol = nil
 	}
 	for _, t := range []*time.Timer{timeout, lost} {
 		if t != nil {
@@ -271,6 +277,8 @@ func (r *run) result(exit oci.Exit, launchErr, cause error) (Result, error) {
 			res.Error = "it waited for the answer to " + string(late)
 		}
 		return res, nil
+	case errors.Is(cause, sandbox.ErrStart) && launchErr != nil: // which says what was wrong
+		return fail(fmt.Errorf("%w: %w", cause, launchErr))
 	case errors.Is(cause, sandbox.ErrStart), errors.Is(cause, errLost):
 		return fail(cause)
 	case errors.Is(cause, errProtocol) || cause == nil && r.protocol != nil: // its last words may be read after its end

@@ -82,16 +82,16 @@ func doctor(ctx context.Context, out io.Writer, asJSON bool) error {
 	if ctx.Err() != nil {
 		return &exitError{exitInterrupt, errors.New("interrupted")}
 	}
-	write := writeText
-	if asJSON {
-		write = writeJSON
-	}
-	if err := write(out, checks); err != nil {
-		return &exitError{exitBridge, fmt.Errorf("cannot write the diagnosis: %w", err)}
-	}
 	code := doctorExit(checks)
 	if code == exitSick && (run.Status == host.OK || run.Status == host.Weak) {
 		code = exitWeak // not by the best means, but it works
+	}
+	write := func() error { return writeText(out, checks, code) }
+	if asJSON {
+		write = func() error { return writeJSON(out, checks) }
+	}
+	if err := write(); err != nil {
+		return &exitError{exitBridge, fmt.Errorf("cannot write the diagnosis: %w", err)}
 	}
 	if code != 0 {
 		return &exitError{code: code}
@@ -129,8 +129,11 @@ func checkImage(ctx context.Context, p place, cfg *config.Config, engine *cli.En
 func checkRun(ctx context.Context, cfg config.Config, log *slog.Logger, before int) host.Check {
 	c := host.Check{Step: "run", Status: host.Skipped, Detail: "needs what failed above"}
 	if before != exitSick {
-		cfg.AllowWeakLimits = true // what that comes to is seen in the result
 		c.Status, c.Detail, c.Fix = tryRun(ctx, cfg, log)
+		if c.Status == host.Failed && !cfg.AllowWeakLimits {
+			cfg.AllowWeakLimits = true // what that comes to is seen in the result
+			c.Status, c.Detail, c.Fix = tryRun(ctx, cfg, log)
+		}
 	}
 	return c
 }
@@ -185,7 +188,8 @@ func writeJSON(w io.Writer, checks []host.Check) error {
 	return e.Encode(checks)
 }
 
-func writeText(w io.Writer, checks []host.Check) error {
+// writeText ends with what code, the exit code, comes to.
+func writeText(w io.Writer, checks []host.Check, code int) error {
 	var b strings.Builder
 	first := -1
 	for i, c := range checks {
@@ -197,10 +201,13 @@ func writeText(w io.Writer, checks []host.Check) error {
 			first = i
 		}
 	}
-	switch doctorExit(checks) {
-	case 0:
+	run := slices.IndexFunc(checks, func(c host.Check) bool { return c.Step == "run" && c.Status == host.OK })
+	switch {
+	case code == 0:
 		b.WriteString("\nRuns work at full strength.\n")
-	case exitWeak:
+	case code == exitWeak && run >= 0:
+		fmt.Fprintf(&b, "\nRuns work at full strength, but not by the best means, because of: %s.\n", checks[first].Step)
+	case code == exitWeak:
 		fmt.Fprintf(&b, "\nRuns work only with %s=1, and with weak limits, because of: %s.\n", config.EnvAllowWeakLimits, checks[first].Step)
 	default:
 		for first = 0; checks[first].Status != host.Failed; first++ {
@@ -481,7 +488,7 @@ func (p place) fixImage(err error) string {
 				", or set " + config.EnvImage + " to an image with python3 3.9 or newer"
 		}
 	}
-	if errors.Is(err, fs.ErrPermission) {
+	if errors.Is(err, fs.ErrPermission) || strings.Contains(err.Error(), config.EnvCacheDir) {
 		return "set " + config.EnvCacheDir + " to a directory that this user may write to, or give the user the one above"
 	}
 	return "set " + config.EnvImage + " to an image with python3 3.9 or newer (host: this host's own)"

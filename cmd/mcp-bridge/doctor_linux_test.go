@@ -276,11 +276,16 @@ func TestDoctorExit(t *testing.T) {
 			checks = append(checks, host.Check{Step: fmt.Sprint("step ", i), Status: s, Detail: "a\x1b[31m\nok       b"})
 		}
 		var out strings.Builder
-		if err := writeText(&out, checks); err != nil {
+		if err := writeText(&out, checks, doctorExit(checks)); err != nil {
 			t.Fatal(err)
 		}
 		if got := doctorExit(checks); got != tt.want || !strings.Contains(out.String(), tt.says) || strings.Contains(out.String(), "\x1b") || strings.Count(out.String(), "\n") != len(checks)+2 {
 			t.Errorf("%v: exit code %d\n%s", tt.statuses, got, &out)
 		}
+	}
+	var out strings.Builder
+	checks := []host.Check{{Step: "fresh proc", Status: host.Failed}, {Step: "run", Status: host.OK, Detail: "by podman"}}
+	if err := writeText(&out, checks, exitWeak); err != nil || !strings.Contains(out.String(), "at full strength, but not by the best means, because of: fresh proc.") {
+		t.Errorf("a run by another runtime: %v\n%s", err, &out)
 	}
 }

@@ -175,8 +175,7 @@ func (a *auto) Run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exi
 	for {
 		l := a.first()
 		exit, err := l.Run(ctx, c, s)
-		var missing *oci.HostError
-		if !errors.As(err, &missing) {
+		if !unusable(err, first != nil) {
 			if err == nil {
 				a.mu.Lock()
 				a.used = true
@@ -191,6 +190,14 @@ func (a *auto) Run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exi
 			return exit, first
 		}
 	}
+}
+
+// unusable says that a launcher cannot be used on this host, by its error. Behind another one that could not, a container that
+// does not start is most likely not at fault either: runtimes that are programs do not always know that it is the host.
+func unusable(err error, another bool) bool {
+	var missing *oci.HostError
+	var start *oci.StartError
+	return errors.As(err, &missing) || another && errors.As(err, &start) && start.Step == host.StepStart
 }
 
 // next gives up a launcher that this host cannot use, if there is another one.

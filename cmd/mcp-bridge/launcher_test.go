@@ -97,6 +97,17 @@ func TestAuto(t *testing.T) {
 			t.Errorf("%v, want what is wrong with the first", err)
 		}
 	})
+	t.Run("one that does not know why", func(t *testing.T) {
+		start := &oci.StartError{Step: host.StepStart, Err: errors.New("mount proc: Operation not permitted")}
+		a, stubs := newStubs(cannot, start, nil)
+		if err := run(a); err != nil || stubs[2].runs != 1 {
+			t.Errorf("%v, %d runs of the third", err, stubs[2].runs)
+		}
+		a, stubs = newStubs(start, nil)
+		if err := run(a); !errors.Is(err, start) || stubs[1].runs != 0 {
+			t.Errorf("%v, %d runs of the second", err, stubs[1].runs)
+		}
+	})
 	t.Run("another reason", func(t *testing.T) {
 		reason := errors.New("the script is at fault")
 		a, stubs := newStubs(reason, nil)

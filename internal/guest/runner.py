@@ -437,11 +437,14 @@ def finish(code, done):
     for name in ("last_type", "last_value", "last_traceback", "last_exc"):
         vars(sys).pop(name, None)
     if not _thread._count():
-        names = vars(main)
-        for private in (True, False):
-            for k in list(names):
-                if isinstance(k, str) and k != "__builtins__" and (k[:1] == "_" and k[1:2] != "_") >= private:
-                    names[k] = None
+        # What a __del__ calls lives longer than what has one: CPython collects with modules and functions intact.
+        names, tools = vars(main), (type(sys), type, type(finish), type(len))
+        for late in (False, True):
+            for private in (True, False):
+                for k, v in list(names.items()):
+                    ours = type(v).__module__ == "mcp.runtime" and not isinstance(v, (str, list, dict, int, float))
+                    if isinstance(k, str) and k != "__builtins__" and (k[:1] == "_" and k[1:2] != "_") >= private and (isinstance(v, tools) or ours) <= late:
+                        names[k] = v = None
         if len(sys.modules) - frozen < 400:  # beyond, a collection costs more than cycles of unflushed files are worth
             gc.collect()
     for s in (sys.stdout, sys.stderr):
@@ -470,6 +473,7 @@ def start():
     names = vars(main)
     for k in [k for k in names if k[:2] != "__"]:  # the bootstrap's
         del names[k]
+    getattr(sys.modules.get("linecache"), "_interactive_cache", {}).clear()  # where 3.13 keeps its source
     for k in ("exit", "quit", "help", "copyright", "credits", "license"):
         setattr(sys.modules["builtins"], k, Late(k))
     extend_path()

@@ -105,12 +105,12 @@ def found(matches, detail):
 
 def search_tool_docs_sync(query, *, limit=5, detail="summary"):
     """The tools of all servers that fit a query best, best first; an empty list if none fits. Starts no server."""
-    return found(bridge_sync("search", query=str(query), limit=int(limit)), detail)
+    return found(bridge_sync("search", query=str(query), limit=min(int(limit), 1 << 30)), detail)
 
 
 async def search_tool_docs(query, *, limit=5, detail="summary"):
     """The tools of all servers that fit a query best, best first; an empty list if none fits. Starts no server."""
-    return found(await bridge("search", query=str(query), limit=int(limit)), detail)
+    return found(await bridge("search", query=str(query), limit=min(int(limit), 1 << 30)), detail)
 
 
 # Resources and prompts. Each exists twice: what differs is who waits.
@@ -179,6 +179,7 @@ def twice(name, steps, what):
     def form_sync(*args, **kwargs):
         return drive_sync(steps(*args, **kwargs))
 
+    steps.__name__ = steps.__qualname__ = name  # in what Python says of wrong arguments
     for f, n in ((form, name), (form_sync, name + "_sync")):
         f.__name__ = f.__qualname__ = n
         f.__doc__, f.__wrapped__ = what, steps
@@ -224,6 +225,8 @@ def display(*values):
 def media_of(value):
     if isinstance(value, Media):
         return [value]
+    if isinstance(value, (list, tuple)) and value and all(isinstance(v, Media) for v in value):
+        return list(value)
     message = envelope(value)
     return extra(value, "media") if message is not None else []
 
@@ -242,6 +245,8 @@ def show_result(encoder, value):
     """A result in the script's value: its data, and its images as content."""
     mine = isinstance(value, list) and any(isinstance(v, Media) for v in value)  # they are shown as its items
     for m in () if mine else media_of(value):
+        if isinstance(value, str) and m._part("text") == value:
+            continue  # the text of a resource is the value itself
         try:
             display(m)
         except Exception:
@@ -287,7 +292,9 @@ def save_tool(func):
     name = one_function(source)
     if func.__closure__:
         raise ValueError("%s() uses %s of the function around it" % (name, some(func.__code__.co_freevars)))
-    own = [n for n in globals_of(func.__code__) if n in vars(main) and n != name and not ours(n)]
+    builtins = sys.modules["builtins"]
+    used, kept = globals_of(compile(source, "", "exec", 0, True))
+    own = [n for n in used - kept if not ours(n) and not hasattr(builtins, n) and n[:2] != "__"]
     if own:
         raise ValueError("%s() uses %s of the script; import or define that inside of it" % (name, some(sorted(own))))
     bridge_sync("save_tool", name=name, source=source)
@@ -305,13 +312,21 @@ def one_function(source):
 
 
 def globals_of(code):
+    """The global names that code uses, and those that it makes itself."""
     import dis
 
-    names = {i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+    used, made = set(), set()
+    for i in dis.get_instructions(code):
+        if i.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+            used.add(i.argval)
+        elif i.opname in ("STORE_GLOBAL", "STORE_NAME"):
+            made.add(i.argval)
     for c in code.co_consts:
         if type(c) is type(code):
-            names |= globals_of(c)
-    return names
+            more_used, more_made = globals_of(c)
+            used |= more_used
+            made |= more_made
+    return used, made
 
 
 def ours(name):

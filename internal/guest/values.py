@@ -84,11 +84,11 @@ def extra(value, name):
             return Blocks(dict.get(message, "content") or ())
         if name == "text":
             return text_of(message)
-        if name == "structured":
+        if name in ("structured", "structuredContent"):  # the latter as an SDK has it
             return dict.get(message, "structuredContent")
         if name == "media":
             return [b for b in dict.get(message, "content") or () if isinstance(b, Media)]
-        if name == "is_error":
+        if name in ("is_error", "isError"):
             return bool(dict.get(message, "isError"))
     return MISSING
 
@@ -222,9 +222,12 @@ class Media(Record):
         if isinstance(data, dict):
             dict.__init__(self, data)
             return
+        if isinstance(data, (str, int)):
+            raise TypeError("Media takes the bytes of an image, sound or file, not %s" % type(data).__name__)
         data = bytes(data)
         if mime is None:
-            mime = next((m for start, m in MAGIC if data.startswith(start)), "application/octet-stream")
+            head = data[:4] + data[8:12] if data[:4] == b"RIFF" else data
+            mime = next((m for start, m in MAGIC if head.startswith(start)), "application/octet-stream")
         import binascii
 
         text, kind = binascii.b2a_base64(data, newline=False).decode(), mime.partition("/")[0]
@@ -248,7 +251,10 @@ class Media(Record):
         import binascii
 
         try:
-            return binascii.a2b_base64(encoded)
+            if not isinstance(encoded, str):
+                raise TypeError("it is no text")
+            encoded = encoded.replace("-", "+").replace("_", "/")  # base64url, which binascii would pass over
+            return binascii.a2b_base64(encoded + "=" * (-len(encoded) % 4 if "=" not in encoded and "\n" not in encoded else 0))
         except (ValueError, TypeError) as e:
             raise MCPError("the data of the %s is not base64: %s" % (dict.get(self, "type"), e)) from None
 
@@ -279,6 +285,17 @@ class Media(Record):
         found = extra(self, name)
         return Record._absent(self, name) if found is MISSING else found
 
+    def __missing__(self, key):
+        found = protocol_item(self, key) if envelope(self) is not None else MISSING
+        if found is MISSING:
+            raise KeyError(key)
+        return found
+
+    def get(self, key, default=None):
+        if key not in self and key in PROTOCOL and envelope(self) is not None and key in envelope(self):
+            return protocol_item(self, key)
+        return dict.get(self, key, default)
+
     def __repr__(self):
         if dict.get(self, "type") == "resource_link":
             return "<resource %s>" % self.uri
@@ -291,7 +308,7 @@ class Media(Record):
 
 MAGIC = (
     (b"\x89PNG\r\n", "image/png"), (b"\xff\xd8\xff", "image/jpeg"), (b"GIF8", "image/gif"), (b"<svg", "image/svg+xml"),
-    (b"RIFF", "image/webp"), (b"%PDF", "application/pdf"), (b"ID3", "audio/mpeg"), (b"OggS", "audio/ogg"),
+    (b"RIFFWEBP", "image/webp"), (b"RIFFWAVE", "audio/wav"), (b"%PDF", "application/pdf"), (b"ID3", "audio/mpeg"), (b"OggS", "audio/ogg"),
 )  # fmt: skip
 
 

@@ -62,6 +62,7 @@ var engineKill = 4 * time.Second
 type Engine struct {
 	opts    EngineOptions
 	machine *machine // nil if there is none between us and the containers
+	warn    sync.Once
 
 	mu      sync.Mutex // guards the rest
 	state   *engineState
@@ -170,6 +171,12 @@ func (e *Engine) Run(ctx context.Context, c oci.Container, s oci.Streams) (oci.E
 		if err != nil {
 			return oci.Exit{}, &oci.StartError{Step: "image", Err: err}
 		}
+		if strings.ContainsAny(c.Rootfs, `,\`) {
+			return oci.Exit{}, &oci.HostError{
+				Missing: fmt.Sprintf("%s cannot run the image at %q: its overlay takes no comma and no backslash", e.opts.Kind, c.Rootfs),
+				Fix:     "set MCP_BRIDGE_CACHE_DIR to a directory without them",
+			}
+		}
 	}
 	if e.machine != nil {
 		if err := e.machine.hold(ctx); err != nil {
@@ -198,6 +205,7 @@ func (e *Engine) Run(ctx context.Context, c oci.Container, s oci.Streams) (oci.E
 				}
 			}
 			limits = oci.ByRlimits
+			e.warn.Do(func() { e.opts.Logger.Warn("limits are weak: podman has no cgroup to enforce them", "limits", limits) })
 		}
 		exit, err := e.try(ctx, c, s, st, limits)
 		if !errors.Is(err, errUnenforced) {

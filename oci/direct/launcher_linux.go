@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"syscall"
 	"unsafe"
@@ -167,6 +168,9 @@ func (r run) explain(err error) error {
 		return err
 	}
 	what := r.plan.at(f.Nth)
+	if strings.HasPrefix(f.Step, "make new namespaces") {
+		what = "" // that is before the first operation
+	}
 	if what != "" {
 		what = ": " + what
 	}

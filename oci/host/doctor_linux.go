@@ -312,7 +312,10 @@ func (d *diagnosis) containers(ctx context.Context) {
 	} else if !slices.ContainsFunc(d.checks, func(c Check) bool { return c.Status == Failed }) {
 		failed = len(containerSteps)
 		if err = d.tryContainer(ctx, true); err != nil {
-			at = stepOf(err.Error())
+			at = "container"
+			if h := (*oci.HostError)(nil); !errors.As(err, &h) || strings.Contains(h.Missing, "mounting \"proc\"") { // else it has its own fix
+				at = stepOf(err.Error())
+			}
 			failed = -1
 			if !d.blame(at, err) {
 				for failed = 0; containerSteps[failed].name != at; failed++ {

@@ -4,10 +4,13 @@ package host
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/mcp-bridge/mcp-bridge/oci"
 )
@@ -69,6 +72,12 @@ func explain(start *oci.StartError, c oci.Container) error {
 		return &oci.HostError{
 			Missing: fmt.Sprintf("%v; this looks like the inside of a container whose /proc is masked", start),
 			Fix:     "run the outer container with --security-opt unmask=ALL (podman) or --security-opt systempaths=unconfined (docker)",
+		}
+	}
+	if strings.Contains(text, "make new namespaces") && errors.Is(start, unix.EPERM) {
+		return &oci.HostError{
+			Missing: fmt.Sprintf("%v; something refuses user namespaces: a chroot, an outer container's filter, or a security module", start),
+			Fix:     "run mcp-bridge outside of the chroot, or the outer container with --security-opt seccomp=unconfined",
 		}
 	}
 	return start

@@ -153,7 +153,7 @@ func executable() error {
 	}
 	name, err := os.Executable()
 	if err != nil {
-		name = "mcp-bridge"
+		return &oci.HostError{Missing: fmt.Sprintf("cannot find out about this program: %v", err), Fix: "mount -t proc proc /proc"}
 	}
 	return &oci.HostError{
 		Missing: name + " may not be executed by others, and a sandbox is another user",
