@@ -97,12 +97,15 @@ CreateIssueResult = TypedDict("CreateIssueResult", {
     "tree": "NotRequired[CreateIssueNode]",
 })
 
+class ReadResult(TypedDict):
+    content: NotRequired[str]
+
 async def create_issue(repo: str, body: str | None = None, labels: list[CreateIssueLabelsItem] | None = None, from_: int | None = None) -> CreateIssueResult:
     """Create an "issue"\\.
     More.\"\"\"
     body: Markdown"""
 
-async def read(**more: Any) -> str:
+async def read(**more: Any) -> str | ReadResult:
     ...
 
 async def count() -> int:
@@ -110,6 +113,15 @@ async def count() -> int:
 `
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+	// Tools that are named as what the types are made of.
+	list := json.RawMessage(`{"type":"object","properties":{"result":{"type":"array","items":{"type":"string"}}}}`)
+	page := json.RawMessage(`{"type":"object","properties":{"n":{"type":"integer"}}}`)
+	got = stubs("x", "x", []upstream.Tool{{Name: "list", OutputSchema: list}, {Name: "page", OutputSchema: page}, {Name: "PageResult", OutputSchema: list}})
+	for _, want := range []string{"import builtins\n", "async def list(**more: Any) -> builtins.list[str]:", "class PageResult2(TypedDict):", "-> PageResult2:"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q in\n%s", want, got)
+		}
 	}
 	hostile := []upstream.Tool{
 		{Name: "x", Description: "\"\"\"\nimport os\n\\", InputSchema: json.RawMessage(`{"properties":{"a":{"enum":["\"\n'''\u0000\\", 1e400, -5]}}}`)},
@@ -166,9 +178,20 @@ def closure():
     def inner(): return y
     return inner
 def uses_json(): return json.dumps([z for z in ()])
+def by_default(x=json): return x
+def counts():
+    global n
+    n = 1
+    return n
+runtime.save_tool(counts)
+try:
+    @runtime.save_tool
+    def early(): return later()
+except ValueError as e: r.append(str(e))
+def later(): return 1
 exec("def nowhere(): pass")
 def __hidden(): pass
-for f in (lambda x: x, len, closure(), uses_json, nowhere, __hidden, 5):
+for f in (lambda x: x, len, closure(), uses_json, by_default, nowhere, __hidden, 5):
     try:
         runtime.save_tool(f)
     except Exception as e:
@@ -176,10 +199,12 @@ for f in (lambda x: x, len, closure(), uses_json, nowhere, __hidden, 5):
 r`
 		res := runCode(t, b, script)
 		want := []string{
+			"early() uses 'later' of the script; import or define that inside of it",
 			"TypeError save_tool takes a function made with def, not function",
 			"TypeError save_tool takes a function made with def, not builtin_function_or_method",
 			"ValueError inner() uses 'y' of the function around it",
 			"ValueError uses_json() uses 'json' of the script; import or define that inside of it",
+			"ValueError by_default() uses 'json' of the script; import or define that inside of it",
 			"ValueError the source of nowhere() is not known; only functions of the script can be saved",
 			`MCPError "__hidden" cannot be the name of a saved tool: letters, digits and _ are allowed, at most 100`,
 			"TypeError save_tool takes a function made with def, not int",
@@ -197,7 +222,7 @@ try: user_tools.nope
 except AttributeError as e: r = str(e)
 import inspect
 [user_tools.double(4), double(5), await user_tools.issue('t'), dir(user_tools), r, user_tools.double.__doc__, inspect.getsource(double)[:10]]`)
-		if want := `[8,10,"t",["double","issue"],"there is no saved tool 'nope'; there are 'double', 'issue'","Twice.","def double"]`; string(res.Result) != want {
+		if want := `[8,10,"t",["counts","double","issue"],"there is no saved tool 'nope'; there are 'counts', 'double', 'issue'","Twice.","def double"]`; string(res.Result) != want {
 			t.Errorf("%s, want %s; %+v", res.Result, want, res)
 		}
 	})
@@ -223,7 +248,7 @@ import inspect
 		t.Fatal(err)
 	}
 	all, err := saved.All()
-	if err != nil || len(all) != 2 {
+	if err != nil || len(all) != 3 {
 		t.Errorf("%q, %v", all, err)
 	}
 	if err := saved.Remove("double"); err != nil {

@@ -111,9 +111,11 @@ func params(t *typer) (list []guest.Param, open bool) {
 func returns(t *typer) string {
 	s := t.resolve(t.root)
 	if props, ok := members(s["properties"]); ok && len(props) == 1 && !isSchema(s["additionalProperties"]) {
-		inner := t.typ(props[0].value, "Result", 1)
-		if props[0].name == "result" || props[0].name == "content" && inner == "str" {
+		switch inner := t.typ(props[0].value, "Result", 1); {
+		case props[0].name == "result":
 			return inner
+		case props[0].name == "content" && inner == t.builtin("str"): // opened if the text says the same, as some servers have it
+			return inner + " | " + t.typ(t.root, "Result", 0)
 		}
 	}
 	return t.typ(t.root, "Result", 0)
@@ -133,6 +135,8 @@ type typer struct {
 	class func(name string, props []member, required []string, depth int)
 	name  func(hint string) string
 	refs  map[string]string // names of the classes of references
+	// hidden are names of which something else has taken the place.
+	hidden map[string]bool
 }
 
 // object is the members of a JSON object, nil for all else, and for more than what may be read.
@@ -210,27 +214,35 @@ func (t *typer) typ(raw json.RawMessage, hint string, depth int) string {
 	return union(types)
 }
 
+// builtin is a type of Python's by a name that means it.
+func (t *typer) builtin(name string) string {
+	if t.hidden[name] {
+		return "builtins." + name
+	}
+	return name
+}
+
 func (t *typer) named(name string, s map[string]json.RawMessage, hint string, depth int) string {
 	switch name {
 	case "string":
-		return "str"
+		return t.builtin("str")
 	case "integer":
-		return "int"
+		return t.builtin("int")
 	case "number":
-		return "float"
+		return t.builtin("float")
 	case "boolean":
-		return "bool"
+		return t.builtin("bool")
 	case "null":
 		return "None"
 	case "array":
 		if s["items"] == nil {
-			return "list"
+			return t.builtin("list")
 		}
-		return "list[" + t.typ(s["items"], hint+"Item", depth+1) + "]"
+		return t.builtin("list") + "[" + t.typ(s["items"], hint+"Item", depth+1) + "]"
 	case "object":
 		if props, ok := members(s["properties"]); ok && len(props) > 0 {
 			if t.class == nil {
-				return "dict"
+				return t.builtin("dict")
 			}
 			name := t.name(hint)
 			if depth == 0 {
@@ -240,9 +252,9 @@ func (t *typer) named(name string, s map[string]json.RawMessage, hint string, de
 			return name
 		}
 		if more := t.object(s["additionalProperties"]); len(more) > 0 {
-			return "dict[str, " + t.typ(s["additionalProperties"], hint+"Value", depth+1) + "]"
+			return t.builtin("dict") + "[" + t.builtin("str") + ", " + t.typ(s["additionalProperties"], hint+"Value", depth+1) + "]"
 		}
-		return "dict"
+		return t.builtin("dict")
 	}
 	return anyType
 }

@@ -32,20 +32,24 @@ func (b *Bridge) Stubs(ctx context.Context, server string) (string, error) {
 // stubs writes the .pyi. Everything that comes from the server is quoted or made an identifier.
 func stubs(server, alias string, tools []upstream.Tool) string {
 	classes, functions := &strings.Builder{}, &strings.Builder{}
-	used := []string{"Any", "Literal", "NotRequired", "TypedDict"}
-	taken := make(map[string]bool)
-	for _, u := range used {
+	taken := make(map[string]bool) // names that a class must not have
+	for _, u := range []string{"Any", "Literal", "NotRequired", "TypedDict"} {
 		taken[u] = true
 	}
+	described := describe(tools)
+	hidden := make(map[string]bool) // names of types that a tool has too
+	for _, d := range described {
+		taken[d.Alias], hidden[d.Alias] = true, true
+	}
 	work := 0
-	for i, d := range describe(tools) {
+	for i, d := range described {
 		if functions.Len()+classes.Len() > maxStubs {
 			fmt.Fprintf(functions, "\n# %d more tools are left out\n", len(tools)-i)
 			break
 		}
 		prefix := camel(d.Alias)
 		newTyper := func(schema []byte) *typer {
-			t := &typer{root: schema, work: &work}
+			t := &typer{root: schema, work: &work, hidden: hidden}
 			t.name = func(hint string) string {
 				base := prefix + camel(identifier(hint))
 				name := base
@@ -89,9 +93,13 @@ func stubs(server, alias string, tools []upstream.Tool) string {
 		fmt.Fprintf(functions, "\nasync def %s(%s) -> %s:\n", d.Alias, strings.Join(list, ", "), result)
 		fmt.Fprintf(functions, "    %s\n", docstring(d))
 	}
+	imports := "from typing import Any, Literal, NotRequired, TypedDict\n"
+	if strings.Contains(classes.String()+functions.String(), "builtins.") {
+		imports = "import builtins\n" + imports
+	}
 	return fmt.Sprintf("# mcp_%s, mcp.servers.%s: the MCP server %s. Made from its schemas by mcp-bridge.\n"+
 		"# Results behave as the type says; those that are dicts have their keys as attributes too.\n"+
-		"from typing import Any, Literal, NotRequired, TypedDict\n", alias, alias, quote(server)) +
+		"%s", alias, alias, quote(server), imports) +
 		classes.String() + functions.String()
 }
 

@@ -89,13 +89,50 @@ func toonArray(d *json.Decoder, depth int) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		if o, ok := v.(toon.Object); ok && o.Len() > maxTOONColumns {
-			return nil, errors.New("too many fields for a table")
+		if err := toonItem(v); err != nil {
+			return nil, err
 		}
 		values = append(values, v)
 	}
 	_, err := d.Token()
 	return values, err
+}
+
+// toonItem refuses the items of lists that the encoder writes in a way which decoders do not read, or read as something else
+// (seen with @toon-format/toon 2.1.0 and 4.4.0).
+func toonItem(v any) error {
+	switch v := v.(type) {
+	case []any:
+		for _, inner := range v {
+			switch inner.(type) {
+			case []any, toon.Object:
+				return errors.New("a list in a list has more than plain values")
+			}
+		}
+	case toon.Object:
+		switch {
+		case v.Len() > maxTOONColumns:
+			return errors.New("too many fields for a table")
+		case v.Len() == 0:
+			return errors.New("an empty object in a list becomes text")
+		}
+		fields := v.Fields
+		switch first := fields[0].Value.(type) {
+		case toon.Object:
+			return errors.New("an object in a list begins with an object")
+		case []any:
+			for _, inner := range first {
+				switch inner.(type) {
+				case []any, toon.Object:
+					return errors.New("an object in a list begins with a list of objects or lists")
+				}
+			}
+		}
+		if text, ok := fields[0].Value.(string); strings.HasPrefix(fields[0].Key, "#") || ok && strings.HasPrefix(text, "#") {
+			return errors.New("a row that begins with # is taken for a comment")
+		}
+	}
+	return nil
 }
 
 func toonObject(d *json.Decoder, depth int) (any, error) {

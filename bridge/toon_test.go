@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -156,6 +158,10 @@ func TestEncodeTOONRefuses(t *testing.T) {
 		{"an array without a name", `{"":[1]}`, "empty name"},
 		{"a wide table", `[{"a":0` + wide.String() + `}]`, "too many fields"},
 		{"a megabyte", `{"s":"` + strings.Repeat("x", 1<<20) + `"}`, "bytes are more than"},
+		{"a list of objects that begin with one", `{"a":[{"x":{"y":1}}]}`, "begins with an object"},
+		{"an empty object in a list", `{"a":[1,{}]}`, "becomes text"},
+		{"objects in a list in a list", `{"a":[[{"x":1},{"x":2}]]}`, "more than plain values"},
+		{"a comment", `{"a":[{"x":"#1"},{"x":"b"}]}`, "comment"},
 		{"broken", `{"a":`, "EOF"},
 		{"two values", `{} {}`, "more than one value"},
 		{"nothing", ``, "EOF"},
@@ -175,6 +181,64 @@ func TestEncodeTOONRefuses(t *testing.T) {
 	if _, err := encodeTOON(json.RawMessage(`{"a":0` + wide.String() + `}`)); err != nil {
 		t.Errorf("a wide object: %v", err)
 	}
+}
+
+// TestTOONIsRead: what is encoded is read back by the format's own decoder as what it was; what cannot be is refused. All shapes
+// of containers up to a depth, and cells that look like something else.
+func TestTOONIsRead(t *testing.T) {
+	node, err := exec.LookPath("node")
+	if err == nil {
+		_, err = os.Stat("../.cache/clients/node_modules/@toon-format/toon")
+	}
+	if err != nil {
+		skipTest(t, err.Error())
+	}
+	var docs []string
+	level := []string{`1`, `"#x"`, `"a: b"`, `"- x"`, `""`, `" x "`, `"true"`, `"1e3"`, `null`, `[]`, `{}`, `[1,"b"]`, `{"a":1}`, `{"a":1,"b":"x"}`}
+	for range 2 {
+		var next []string
+		for i, v := range level {
+			w := level[(i+3)%len(level)]
+			next = append(
+				next, `[`+v+`]`, `[`+v+`,`+w+`]`, `{"x":`+v+`}`, `{"x":`+v+`,"y":`+w+`}`, `[{"x":`+v+`},{"x":`+w+`}]`,
+				`[{"x":`+v+`,"y":1},{"x":`+v+`,"y":2}]`, `[{"y":1,"x":`+v+`},{"y":2,"x":`+w+`}]`, `{"#x":`+v+`}`, `[{"#x":`+v+`}]`,
+			)
+		}
+		level = next
+		for _, v := range level {
+			docs = append(docs, `{"result":`+v+`}`)
+		}
+	}
+	type pair struct{ JSON, TOON string }
+	var pairs []pair
+	for _, doc := range docs {
+		if text, err := encodeTOON(json.RawMessage(doc)); err == nil {
+			pairs = append(pairs, pair{doc, text})
+		}
+	}
+	if len(pairs) < len(docs)/4 {
+		t.Errorf("only %d of %d are encoded", len(pairs), len(docs))
+	}
+	in, err := json.Marshal(pairs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(node, "--input-type=module", "-e", `
+import { decode } from "@toon-format/toon"
+import { isDeepStrictEqual } from "node:util"
+let text = ""
+for await (const part of process.stdin) text += part
+for (const { JSON: doc, TOON: toon } of JSON.parse(text)) {
+  let got
+  try { got = decode(toon) } catch (e) { got = String(e) }
+  if (!isDeepStrictEqual(got, JSON.parse(doc))) console.log(doc + "\n" + toon + "\n=> " + JSON.stringify(got) + "\n")
+}`)
+	cmd.Dir, cmd.Stdin = "../.cache/clients", bytes.NewReader(in)
+	out, err := cmd.CombinedOutput()
+	if err != nil || len(out) > 0 {
+		t.Errorf("%v\n%.5000s", err, out)
+	}
+	t.Logf("%d of %d documents are encoded, and read back", len(pairs), len(docs))
 }
 
 func TestSameDecimal(t *testing.T) {

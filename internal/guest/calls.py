@@ -44,8 +44,8 @@ class MissingError(MCPError, LookupError, AttributeError):
     """There is no such server, tool or saved tool."""
 
 
-class ArgumentError(MCPError, TypeError):
-    """A tool was called with arguments that do not fit its signature. Nothing was sent."""
+class ArgumentError(MCPError, TypeError, ValueError):
+    """A tool was called with arguments that do not fit its signature, or cannot be sent. Nothing was sent."""
 
 
 def open_frames():
@@ -190,7 +190,7 @@ def encode_arguments(server, tool, arguments):
     if arguments is None:
         return "{}"
     if not isinstance(arguments, dict):
-        raise TypeError("arguments must be a dict, not %s" % type(arguments).__name__)
+        raise ArgumentError("arguments must be a dict, not %s" % type(arguments).__name__, server, tool)
     encoder = Encoder(MAX_OPEN_ARGUMENTS, 90, True)
     name = None
 
@@ -202,12 +202,11 @@ def encode_arguments(server, tool, arguments):
     try:
         encoder.object(items())
     except TooLong:
-        raise ValueError("the arguments are longer than %d MiB" % (MAX_OPEN_ARGUMENTS >> 20)) from None
+        raise ArgumentError("the arguments are longer than %d MiB" % (MAX_OPEN_ARGUMENTS >> 20), server, tool) from None
     except (TypeError, ValueError) as e:
-        if not isinstance(name, str):
-            raise
+        where = "argument %r: " % name if isinstance(name, str) else ""
         hint = "; decode it, or encode it as base64" if "bytes" in str(e) else ""
-        raise type(e)("argument %r: %s%s" % (name, e, hint)) from None
+        raise ArgumentError("%s%s%s" % (where, e, hint), server, tool) from None
     return "".join(encoder.out)
 
 

@@ -119,6 +119,8 @@ class Encoder:
         for k, v in items:
             name = self.name(k)
             while name in seen:  # {1: …, "1": …}: a JSON object must not have a name twice
+                if self.strict:
+                    raise TypeError("two keys become %s" % quote(name[:100]))
                 name += "'"
             seen.add(name)
             self.emit(comma)

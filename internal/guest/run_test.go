@@ -136,6 +136,13 @@ var sandboxed = []struct {
 		name: "spawn and await", code: "import asyncio, multiprocessing as m\ndef f(x):\n    return x * x\nif __name__ == '__main__':\n    await asyncio.sleep(0)\n" +
 			"    with m.get_context('spawn').Pool(1) as p:\n        print(p.map(f, range(5)))", stdout: "[0, 1, 4, 9, 16]\n",
 	},
+	{
+		name: "spawn and tools", code: "import multiprocessing as m\nfrom mcp import runtime\nfrom mcp.servers import *\nimport user_tools\ndef f(x):\n    return x * x\ndef g(x):\n" +
+			"    try:\n        runtime.call_tool_sync('s', 't')\n    except RuntimeError as e:\n        return str(e)[:26]\nif __name__ == '__main__':\n" +
+			"    with m.get_context('spawn').Pool(1) as p:\n        print(p.map(f, range(5)), p.map(g, [1]))", stdout: "[0, 1, 4, 9, 16] ['MCP tools can be called on']\n",
+	},
+	{name: "what __del__ needs", code: "import json\nclass D:\n    def __del__(self): print('del', json.dumps(1), help_it())\nd = D()\ndef help_it(): return 3", stdout: "del 1 3\n"},
+	{name: "no source of ours", code: "eval('1/0')", exit: 1, stderr: "Traceback (most recent call last):\n  File \"script.py\", line 1, in <module>\n    eval('1/0')\n  File \"<string>\", line 1, in <module>\nZeroDivisionError: division by zero\n", err: &Error{Type: "ZeroDivisionError", Message: "division by zero", Line: 1}},
 	{name: "loop and a process", code: "import asyncio\np = await asyncio.create_subprocess_exec('echo', 'x')\nawait p.wait()", stdout: "x\n", result: "0"},
 	{name: "children get no frames", code: "import subprocess\np = subprocess.run(['ls', '/proc/self/fd'], close_fds=False, stdout=subprocess.PIPE)\n{b'240', b'241'} & set(p.stdout.split())", result: "[]"},
 	{name: "stdout lost", code: "import sys\nclass S:\n    def write(self, s): pass\n    def flush(self): raise OSError('gone')\nsys.stdout = S()", exit: 120, stderr: "Exception ignored in: <__main__.S object at …"},
@@ -257,8 +264,8 @@ var calls = []struct{ name, code, stdout, stderr, result string }{
 	{name: "deep answer", code: "from mcp import runtime\ntry:\n    runtime.call_tool_sync('s', 'deep')\nexcept runtime.MCPError as e:\n    print('nested' in str(e))", stdout: "True\n"},
 	{name: "many digits", code: "import sys\nfrom mcp import runtime\ntry:\n    print(len(str(runtime.call_tool_sync('s', 'digits'))))\nexcept ValueError as e:\n    print(5000)\nruntime.call_tool_sync('s', 'echo')", stdout: "5000\n", result: `{}`},
 	{
-		name: "bad arguments", code: "from mcp import runtime\nx = []; x.append(x)\nfor a in (5, {'a': object()}, {'a': float('nan')}, {'a': x}, {(1, 2): 3}):\n    try:\n        runtime.call_tool_sync('s', 'echo', a)\n    except (TypeError, ValueError) as e:\n        print(e)\nruntime.call_tool_sync('s', 'echo', {'a': 1, 5: 2, '5': 3})",
-		stdout: "arguments must be a dict, not int\nargument 'a': object object cannot be sent as JSON\nargument 'a': JSON has no nan\nargument 'a': a value that contains itself cannot be sent as JSON\na key must be a str, not tuple\n", result: `{"a":1,"5":2,"5'":3}`,
+		name: "bad arguments", code: "from mcp import runtime\nx = []; x.append(x)\nfor a in (5, {'a': object()}, {'a': float('nan')}, {'a': x}, {(1, 2): 3}, {5: 2, '5': 3}):\n    try:\n        runtime.call_tool_sync('s', 'echo', a)\n    except runtime.MCPError as e:\n        print(e, isinstance(e, TypeError) and isinstance(e, ValueError))\nruntime.call_tool_sync('s', 'echo', {'a': 1, 5: 2})",
+		stdout: "arguments must be a dict, not int True\nargument 'a': object object cannot be sent as JSON True\nargument 'a': JSON has no nan True\nargument 'a': a value that contains itself cannot be sent as JSON True\na key must be a str, not tuple True\nargument '5': two keys become \"5\" True\n", result: `{"a":1,"5":2}`,
 	},
 	{name: "surrogates", code: "from mcp import runtime\nruntime.call_tool_sync('s', 'echo', {'\\ud800': '\\ud83d\\ude00'}) == {'\\ud800': '\\U0001f600'}", result: `true`},
 	{name: "cancelled", code: "import asyncio\nfrom mcp import runtime\ntry:\n    await asyncio.wait_for(runtime.call_tool('s', 'never'), 0.01)\nexcept asyncio.TimeoutError:\n    print('timeout')\nawait runtime.call_tool('s', 'echo', {'a': 1})", stdout: "timeout\n", result: `{"a":1}`},

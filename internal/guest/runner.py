@@ -113,6 +113,8 @@ class Watch:
                 text = AWAITS % (AWAIT, text)
             with io.open(fd, "w", encoding="utf-8", errors="backslashreplace") as f:
                 f.write(text)
+            if not more[LIBRARY - 1]:
+                leave_library()
         except (OSError, KeyError, TypeError):
             pass
 
@@ -438,13 +440,13 @@ def finish(code, done):
         vars(sys).pop(name, None)
     if not _thread._count():
         # What a __del__ calls lives longer than what has one: CPython collects with modules and functions intact.
-        names, tools = vars(main), (type(sys), type, type(finish), type(len))
+        names, lasting = vars(main), (type(sys), type, type(finish), type(len))
         for late in (False, True):
             for private in (True, False):
-                for k, v in list(names.items()):
-                    ours = type(v).__module__ == "mcp.runtime" and not isinstance(v, (str, list, dict, int, float))
-                    if isinstance(k, str) and k != "__builtins__" and (k[:1] == "_" and k[1:2] != "_") >= private and (isinstance(v, tools) or ours) <= late:
-                        names[k] = v = None
+                for k in list(names):
+                    if isinstance(k, str) and k != "__builtins__" and (k[:1] == "_" and k[1:2] != "_") >= private:
+                        if late or not (isinstance(names[k], lasting) or k[:4] == "mcp_"):
+                            names[k] = None
         if len(sys.modules) - frozen < 400:  # beyond, a collection costs more than cycles of unflushed files are worth
             gc.collect()
     for s in (sys.stdout, sys.stderr):
@@ -473,7 +475,8 @@ def start():
     names = vars(main)
     for k in [k for k in names if k[:2] != "__"]:  # the bootstrap's
         del names[k]
-    getattr(sys.modules.get("linecache"), "_interactive_cache", {}).clear()  # where 3.13 keeps its source
+    for cache in "cache", "_interactive_cache":  # where 3.13 keeps its source
+        getattr(sys.modules.get("linecache"), cache, {}).clear()
     for k in ("exit", "quit", "help", "copyright", "credits", "license"):
         setattr(sys.modules["builtins"], k, Late(k))
     extend_path()

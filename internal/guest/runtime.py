@@ -433,6 +433,44 @@ def absent(name):
     raise AttributeError(name)
 
 
+AWAY = '''\
+import sys
+
+class Away:
+    def find_spec(self, name, path=None, target=None):
+        if name[:4] == "mcp.":
+            return type(__spec__)(name, self, is_package=True)
+
+    def create_module(self, spec):
+        pass
+
+    def exec_module(self, module):
+        def find(name):
+            if name[:2] == "__":
+                raise AttributeError(name)
+            return away
+
+        module.__getattr__, module.__all__ = find, []
+
+def away(*args, **kwargs):
+    raise RuntimeError("MCP tools can be called only from the main process, not from one that multiprocessing has started")
+
+sys.meta_path.append(Away())
+'''
+
+
+def leave_library():
+    """What processes of multiprocessing import, which run the script's file again, but cannot call."""
+    directory = "%s/.mcp-library-%d" % (posix.environ.get(b"TMPDIR", b"/tmp").decode(), posix.getpid())
+    posix.mkdir(directory, 0o755)
+    posix.mkdir(directory + "/mcp", 0o755)
+    user = "import sys, mcp.user_tools\nsys.modules[__name__] = mcp.user_tools\n"
+    for name, text in (("mcp/__init__.py", AWAY), ("user_tools.py", user)):
+        with io.open("%s/%s" % (directory, name), "w") as f:
+            f.write(text)
+    sys.path.append(directory)
+
+
 PUBLIC = (
     MCPError, MissingError, ArgumentError, Media, raw, call_tool, call_tool_sync, discovered_servers, list_servers,
     list_servers_sync, list_tools, list_tools_sync, describe_server, list_loaded_server_metadata, query_tool_docs,

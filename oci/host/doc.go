@@ -29,3 +29,6 @@ type Launcher interface {
 	// Nested says that there was but one id to map, as far as containers have run.
 	Nested() bool
 }
+
+// StepStart is the step of a start in which what the host does not offer shows.
+const StepStart = "start"

@@ -15,9 +15,6 @@ import (
 	"github.com/mcp-bridge/mcp-bridge/oci"
 )
 
-// StepStart is the step of a start in which what the host does not offer shows.
-const StepStart = "start"
-
 // reconsider finds out what has changed on a host where a start failed that was to be expected to work. Nothing of the
 // container has run, so it may be tried again.
 func (h *Host) reconsider(ctx context.Context, failed *oci.StartError, used oci.Host) (oci.Host, cgroupParent, bool) {
