@@ -87,6 +87,20 @@ class Encoder:
                 raise ValueError("arguments are nested more than %d deep" % self.depth)
             return self.emit('"..."')
         self.open.add(id(value))
+        done = len(self.out), self.size
+        try:
+            self.parts(value, kind)
+        except TooLong:
+            raise
+        except Exception:  # of an attribute, property or iterator of the script's own: only this value is lost
+            if self.strict:
+                raise
+            del self.out[done[0] :]
+            self.size = done[1]
+            self.text(safe_repr(value, self.limit))
+        self.open.discard(id(value))
+
+    def parts(self, value, kind):
         if isinstance(value, dict):
             self.object(dict.items(value))
         elif isinstance(value, tuple) and hasattr(kind, "_fields"):
@@ -104,7 +118,6 @@ class Encoder:
                     break
             else:
                 self.other(value)
-        self.open.discard(id(value))
 
     def array(self, values):
         comma = "["

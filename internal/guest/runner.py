@@ -445,7 +445,7 @@ def finish(code, done):
             for private in (True, False):
                 for k in list(names):
                     if isinstance(k, str) and k != "__builtins__" and (k[:1] == "_" and k[1:2] != "_") >= private:
-                        if late or not (isinstance(names[k], lasting) or k[:4] == "mcp_"):
+                        if late or not (issubclass(type(names.get(k)), lasting) or k[:4] == "mcp_"):
                             names[k] = None
         if len(sys.modules) - frozen < 400:  # beyond, a collection costs more than cycles of unflushed files are worth
             gc.collect()

@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -41,6 +42,7 @@ func unifiedCgroups() bool {
 type firstWatch struct {
 	events, pid1 *os.File
 	cgroups      map[string]string // directories by controller, memory and pids
+	gone         bool              // pid 1 had ended before it was found
 	most         atomic.Int64
 	watcher      sync.WaitGroup
 	dead         chan struct{} // closed when pid 1 is: then no process of the container is left
@@ -60,6 +62,7 @@ func watchFirst(pidFile string) *firstWatch {
 	}
 	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
 	if err != nil {
+		w.gone = errors.Is(err, unix.ESRCH)
 		return w
 	}
 	w.pid1 = os.NewFile(uintptr(fd), "pidfd")
@@ -105,8 +108,33 @@ func watchFirst(pidFile string) *firstWatch {
 }
 
 // enforced looks whether the container's cgroups, or those that they are in, have limits as low as these: a client that may make
-// no cgroup, or not the controllers in it, only prints that it leaves them out.
+// no cgroup, or not the controllers in it, only prints that it leaves them out. Of a container that has ended already there is
+// nothing to be seen, and nothing to be feared.
 func (w *firstWatch) enforced(limits oci.Limits) error {
+	err := w.limited(limits)
+	if err != nil && w.ended() {
+		return nil
+	}
+	return err
+}
+
+// ended says that pid 1 is dead, or was when it was looked for.
+func (w *firstWatch) ended() bool {
+	if w.pid1 == nil {
+		return w.gone
+	}
+	raw, err := w.pid1.SyscallConn()
+	dead := false
+	if err == nil {
+		err = raw.Control(func(fd uintptr) {
+			n, perr := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+			dead = perr == nil && n > 0
+		})
+	}
+	return err == nil && dead
+}
+
+func (w *firstWatch) limited(limits oci.Limits) error {
 	memory := "memory.max"
 	if !unifiedCgroups() {
 		memory = "memory.limit_in_bytes"

@@ -100,7 +100,7 @@ func (w *web) follow(ctx context.Context, s Server, challenge http.Header) (foun
 // challenge asks the server without a token, until it denies that (401), for the header of that answer; nil if it never does.
 // The first requests are those of the two eras of the protocol; the older transport knows no POST here.
 func (w *web) challenge(ctx context.Context, s Server) (http.Header, error) {
-	ctx = context.WithValue(ctx, noSecrets{}, true)
+	ctx = context.WithValue(ctx, ownServer{}, true)
 	for _, hello := range []string{
 		`{"jsonrpc":"2.0","id":1,"method":"server/discover","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"mcp-bridge","version":"login"},"io.modelcontextprotocol/clientCapabilities":{}}}}`,
 		`{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"mcp-bridge","version":"login"}}}`,

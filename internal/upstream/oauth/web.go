@@ -44,7 +44,7 @@ func newWeb(server string) (*web, error) {
 		Timeout:   requestTimeout,
 		Transport: transport{direct, proxied},
 		CheckRedirect: func(r *http.Request, via []*http.Request) error {
-			if _, open := r.Context().Value(noSecrets{}).(bool); !open && via[0].Method != http.MethodGet || !same(r.URL, via[0].URL) || len(via) > maxRedirects {
+			if _, open := r.Context().Value(ownServer{}).(bool); !open && via[0].Method != http.MethodGet || !same(r.URL, via[0].URL) || len(via) > maxRedirects {
 				return errRedirect
 			}
 			return nil
@@ -53,8 +53,8 @@ func newWeb(server string) (*web, error) {
 	return w, nil
 }
 
-// noSecrets marks the context of a request that may follow its server's redirects although it has a body.
-type noSecrets struct{}
+// ownServer marks the context of a request to the MCP server, which may be redirected within that although it has a body.
+type ownServer struct{}
 
 var errRedirect = errors.New("it redirects, which is not followed to another host nor with secrets")
 
