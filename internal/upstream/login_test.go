@@ -54,6 +54,18 @@ func login(t testing.TB, p *Pool) (url.Values, error) {
 	return u.Query(), err
 }
 
+// loggedIn makes a server that wants a login, and a pool that has one.
+func loggedIn(t testing.TB) (w *oauthtest.World, s config.Server, dir string, p *Pool) {
+	t.Helper()
+	w, s = world(t)
+	dir = tokenDir(t)
+	p = pool(t, Options{TokenDir: dir}, s)
+	if _, err := login(t, p); err != nil {
+		t.Fatal(err)
+	}
+	return w, s, dir, p
+}
+
 // kept is the one login in a directory.
 func kept(t testing.TB, dir string) (name string, fields map[string]any) {
 	t.Helper()
@@ -270,12 +282,7 @@ func TestLoginOf(t *testing.T) {
 
 // TestTokenStaysHome: a token goes to the server only, not where that sends us.
 func TestTokenStaysHome(t *testing.T) {
-	w, s := world(t)
-	dir := tokenDir(t)
-	p := pool(t, Options{TokenDir: dir}, s)
-	if _, err := login(t, p); err != nil {
-		t.Fatal(err)
-	}
+	w, s, dir, p := loggedIn(t)
 	var mu sync.Mutex
 	var got []string
 	thief := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -313,12 +320,7 @@ func TestTokenStaysHome(t *testing.T) {
 
 // TestTokenFile: a login that others may have read or written is not used, and logging out removes it.
 func TestTokenFile(t *testing.T) {
-	w, s := world(t)
-	dir := tokenDir(t)
-	p := pool(t, Options{TokenDir: dir}, s)
-	if _, err := login(t, p); err != nil {
-		t.Fatal(err)
-	}
+	w, s, dir, p := loggedIn(t)
 	name, fields := kept(t, dir)
 	good, _ := os.ReadFile(name)
 	fields["url"] = "https://other.example/"

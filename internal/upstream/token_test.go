@@ -69,12 +69,7 @@ func TestRenewal(t *testing.T) {
 
 // TestRenewalFails: a login that has ended says so and names the way back; one that may come back does not.
 func TestRenewalFails(t *testing.T) {
-	w, s := world(t)
-	dir := tokenDir(t)
-	p := pool(t, Options{TokenDir: dir}, s)
-	if _, err := login(t, p); err != nil {
-		t.Fatal(err)
-	}
+	w, s, dir, p := loggedIn(t)
 	text(t, p, "web", "echo", "{}")
 	w.Set(func(s *oauthtest.Settings) { s.FailRenewals = true })
 	secrets := w.Secrets()
@@ -113,12 +108,7 @@ func TestRenewalFails(t *testing.T) {
 
 // TestMoreScopes: what a server wants beyond a login is asked for by the next one, and nothing is renewed for it.
 func TestMoreScopes(t *testing.T) {
-	w, s := world(t)
-	dir := tokenDir(t)
-	p := pool(t, Options{TokenDir: dir}, s)
-	if _, err := login(t, p); err != nil {
-		t.Fatal(err)
-	}
+	w, _, _, p := loggedIn(t)
 	text(t, p, "web", "echo", "{}")
 	w.Set(func(s *oauthtest.Settings) { s.Missing = "write " + strings.Repeat("x", 300) })
 	for range 2 {
@@ -177,12 +167,7 @@ func TestClientCredentials(t *testing.T) {
 // TestSlowRenewal: an authorization server that does not answer holds neither who has given up nor the end of the bridge, and
 // the renewal goes on.
 func TestSlowRenewal(t *testing.T) {
-	w, s := world(t)
-	dir := tokenDir(t)
-	p := pool(t, Options{TokenDir: dir}, s)
-	if _, err := login(t, p); err != nil {
-		t.Fatal(err)
-	}
+	w, _, _, p := loggedIn(t)
 	text(t, p, "web", "echo", "{}")
 	hold := make(chan struct{})
 	w.Set(func(s *oauthtest.Settings) { s.Hold = hold })
