@@ -178,6 +178,11 @@ func (e *Engine) Run(ctx context.Context, c oci.Container, s oci.Streams) (oci.E
 			}
 		}
 	}
+	if e.local() {
+		if err := enoughFiles(); err != nil {
+			return oci.Exit{}, err
+		}
+	}
 	if e.machine != nil {
 		if err := e.machine.hold(ctx); err != nil {
 			return oci.Exit{}, err

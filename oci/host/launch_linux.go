@@ -69,7 +69,7 @@ func (h *Host) prepare(ctx context.Context) (oci.Host, cgroupParent, *state, err
 	if h.state != nil {
 		return h.offer, h.cg, h.state, nil
 	}
-	if err := executable(); err != nil {
+	if err := errors.Join(executable(), EnoughFiles()); err != nil {
 		return oci.Host{}, cgroupParent{}, nil, err
 	}
 	offer, cg, err := probe(ctx, h.AllowWeakLimits)
