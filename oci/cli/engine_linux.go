@@ -44,7 +44,8 @@ func unifiedCgroups() bool {
 type firstWatch struct {
 	events, pid1 *os.File
 	cgroups      map[string]string // directories by controller, memory and pids
-	gone         bool              // pid 1 had ended before it was found
+	pid          int
+	gone         bool // pid 1 had ended before it was found
 	most         atomic.Int64
 	watcher      sync.WaitGroup
 	dead         chan struct{} // closed when pid 1 is: then no process of the container is left
@@ -62,6 +63,7 @@ func watchFirst(pidFile string) *firstWatch {
 	if err != nil || pid <= 1 {
 		return w
 	}
+	w.pid = pid
 	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
 	if err != nil {
 		w.gone = errors.Is(err, unix.ESRCH)
@@ -120,20 +122,22 @@ func (w *firstWatch) enforced(limits oci.Limits) error {
 	return err
 }
 
-// ended says that pid 1 is dead, or was when it was looked for.
+// exiting is PF_EXITING of the kernel (linux/sched.h): on cgroup v1 such a process is shown in the root of each hierarchy.
+const exiting = 0x4
+
+// ended says that pid 1 ends or has ended, or had when it was looked for.
 func (w *firstWatch) ended() bool {
-	if w.pid1 == nil {
-		return w.gone
-	}
-	raw, err := w.pid1.SyscallConn()
-	dead := false
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", w.pid))
 	if err == nil {
-		err = raw.Control(func(fd uintptr) {
-			n, perr := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
-			dead = perr == nil && n > 0
-		})
+		// pid (name) state ppid pgrp session tty tpgid flags ...; the name may hold anything (proc_pid_stat(5)).
+		fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+		if len(fields) < 7 {
+			return false
+		}
+		flags, err := strconv.ParseUint(fields[6], 10, 64)
+		return err == nil && flags&exiting != 0
 	}
-	return err == nil && dead
+	return w.gone || unix.Kill(w.pid, 0) == unix.ESRCH
 }
 
 func (w *firstWatch) limited(limits oci.Limits) error {

@@ -396,3 +396,38 @@ exec podman "${args[@]}"
 		}
 	}
 }
+
+// TestEngineEnforced: a process without limits is seen to have none, and one that ends is not blamed, though the kernel says of
+// it, on cgroup v1, that it is in no cgroup of its own.
+func TestEngineEnforced(t *testing.T) {
+	for _, ended := range []bool{false, true} {
+		cmd := exec.Command("cat")
+		in, err := cmd.StdinPipe()
+		if err == nil {
+			err = cmd.Start()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ended {
+			in.Close()
+			if err := unix.Waitid(unix.P_PID, cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		pidFile := filepath.Join(t.TempDir(), "pid")
+		if err := os.WriteFile(pidFile, fmt.Append(nil, cmd.Process.Pid), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		w := watchFirst(pidFile)
+		if err := w.enforced(oci.Limits{Memory: 1, Pids: 1}); (err == nil) != ended {
+			t.Errorf("ended %t: %v", ended, err)
+		}
+		in.Close()
+		_ = cmd.Wait()
+		w.close()
+		if err := w.enforced(oci.Limits{Memory: 1, Pids: 1}); err != nil {
+			t.Errorf("gone: %v", err)
+		}
+	}
+}
