@@ -32,14 +32,13 @@ func (b *Bridge) Stubs(ctx context.Context, server string) (string, error) {
 // stubs writes the .pyi. Everything that comes from the server is quoted or made an identifier.
 func stubs(server, alias string, tools []upstream.Tool) string {
 	classes, functions := &strings.Builder{}, &strings.Builder{}
-	taken := make(map[string]bool) // names that a class must not have
+	taken := make(map[string]bool) // names that a class must not have, and that do not mean Python's type if they are a tool's
 	for _, u := range []string{"Any", "Literal", "NotRequired", "TypedDict"} {
 		taken[u] = true
 	}
 	described := describe(tools)
-	hidden := make(map[string]bool) // names of types that a tool has too
 	for _, d := range described {
-		taken[d.Alias], hidden[d.Alias] = true, true
+		taken[d.Alias] = true
 	}
 	work := 0
 	for i, d := range described {
@@ -49,7 +48,7 @@ func stubs(server, alias string, tools []upstream.Tool) string {
 		}
 		prefix := camel(d.Alias)
 		newTyper := func(schema []byte) *typer {
-			t := &typer{root: schema, work: &work, hidden: hidden}
+			t := &typer{root: schema, work: &work, hidden: taken}
 			t.name = func(hint string) string {
 				base := prefix + camel(identifier(hint))
 				name := base

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -101,38 +102,44 @@ func toonArray(d *json.Decoder, depth int) (any, error) {
 // toonItem refuses the items of lists that the encoder writes in a way which decoders do not read, or read as something else
 // (seen with @toon-format/toon 2.1.0 and 4.4.0).
 func toonItem(v any) error {
-	switch v := v.(type) {
-	case []any:
-		for _, inner := range v {
-			switch inner.(type) {
-			case []any, toon.Object:
-				return errors.New("a list in a list has more than plain values")
-			}
-		}
+	if list, ok := v.([]any); ok && slices.ContainsFunc(list, container) {
+		return errors.New("a list in a list has more than plain values")
+	}
+	o, ok := v.(toon.Object)
+	switch {
+	case !ok:
+		return nil
+	case o.Len() > maxTOONColumns:
+		return errors.New("too many fields for a table")
+	case o.Len() == 0:
+		return errors.New("an empty object in a list becomes text")
+	}
+	first := o.Fields[0]
+	switch value := first.Value.(type) {
 	case toon.Object:
-		switch {
-		case v.Len() > maxTOONColumns:
-			return errors.New("too many fields for a table")
-		case v.Len() == 0:
-			return errors.New("an empty object in a list becomes text")
+		return errors.New("an object in a list begins with an object")
+	case []any:
+		if slices.ContainsFunc(value, container) {
+			return errors.New("an object in a list begins with a list of objects or lists")
 		}
-		fields := v.Fields
-		switch first := fields[0].Value.(type) {
-		case toon.Object:
-			return errors.New("an object in a list begins with an object")
-		case []any:
-			for _, inner := range first {
-				switch inner.(type) {
-				case []any, toon.Object:
-					return errors.New("an object in a list begins with a list of objects or lists")
-				}
-			}
-		}
-		if text, ok := fields[0].Value.(string); strings.HasPrefix(fields[0].Key, "#") || ok && strings.HasPrefix(text, "#") {
+	case string:
+		if strings.HasPrefix(value, "#") {
 			return errors.New("a row that begins with # is taken for a comment")
 		}
 	}
+	if strings.HasPrefix(first.Key, "#") {
+		return errors.New("a row that begins with # is taken for a comment")
+	}
 	return nil
+}
+
+// container says that a value holds others.
+func container(v any) bool {
+	switch v.(type) {
+	case []any, toon.Object:
+		return true
+	}
+	return false
 }
 
 func toonObject(d *json.Decoder, depth int) (any, error) {

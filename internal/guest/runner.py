@@ -113,7 +113,7 @@ class Watch:
                 text = AWAITS % (AWAIT, text)
             with io.open(fd, "w", encoding="utf-8", errors="backslashreplace") as f:
                 f.write(text)
-            if not more[LIBRARY - 1]:
+            if "mcp" in text or "user_tools" in text:  # then the library is here too
                 leave_library()
         except (OSError, KeyError, TypeError):
             pass

@@ -67,6 +67,8 @@ def envelope(value):
 def protocol_item(value, key):
     """What result["content"] and its like mean where the data has no such key."""
     message = envelope(value)
+    if message is None or not isinstance(key, str):
+        return MISSING
     if key == "content":
         return Blocks(dict.get(message, "content") or ())
     if key in PROTOCOL:
@@ -163,7 +165,23 @@ class Number(Result, float):
         return self._item(key)
 
 
-class Data(Record):
+class Enveloped(Record):
+    """An object that may be a result: what it has no key of is the protocol's."""
+
+    def __missing__(self, key):
+        found = protocol_item(self, key)
+        if found is MISSING:
+            raise KeyError(key)
+        return found
+
+    def get(self, key, default=None):
+        message = envelope(self)
+        if key not in self and key in PROTOCOL and message is not None and key in message:
+            return protocol_item(self, key)
+        return dict.get(self, key, default)
+
+
+class Data(Enveloped):
     """A result that is an object."""
 
     def _absent(self, name):
@@ -172,21 +190,10 @@ class Data(Record):
             raise AttributeError("the result has no %r; it has %s" % (name, some(self)))
         return found
 
-    def __missing__(self, key):
-        found = protocol_item(self, key) if isinstance(key, str) else MISSING
-        if found is not MISSING:
-            return found
+    def __getitem__(self, key):
         if isinstance(key, slice):  # a script that took it for the text that it was parsed from
             return text_of(envelope(self))[key]
-        raise KeyError(key)
-
-    def __getitem__(self, key):
-        return self.__missing__(key) if isinstance(key, slice) else dict.__getitem__(self, key)
-
-    def get(self, key, default=None):
-        if key not in self and isinstance(key, str) and key in PROTOCOL and key in envelope(self):
-            return protocol_item(self, key)
-        return dict.get(self, key, default)
+        return dict.__getitem__(self, key)
 
     def __dir__(self):
         return sorted({*Record.__dir__(self), *EXTRAS})
@@ -211,7 +218,7 @@ class Blocks(list):
         return list, (list(self),)
 
 
-class Media(Record):
+class Media(Enveloped):
     """An image, sound or resource: the protocol's block, with .data (bytes), .mime, .uri, .text and .save(path).
 
     As a script's last expression, or given to runtime.display(), it becomes content of the run's result. Media(data)
@@ -254,7 +261,7 @@ class Media(Record):
             if not isinstance(encoded, str):
                 raise TypeError("it is no text")
             encoded = encoded.replace("-", "+").replace("_", "/")  # base64url, which binascii would pass over
-            return binascii.a2b_base64(encoded + "=" * (-len(encoded) % 4 if "=" not in encoded and "\n" not in encoded else 0))
+            return binascii.a2b_base64(encoded + "==")  # it stops at the first that is enough
         except (ValueError, TypeError) as e:
             raise MCPError("the data of the %s is not base64: %s" % (dict.get(self, "type"), e)) from None
 
@@ -284,17 +291,6 @@ class Media(Record):
     def _absent(self, name):
         found = extra(self, name)
         return Record._absent(self, name) if found is MISSING else found
-
-    def __missing__(self, key):
-        found = protocol_item(self, key) if envelope(self) is not None else MISSING
-        if found is MISSING:
-            raise KeyError(key)
-        return found
-
-    def get(self, key, default=None):
-        if key not in self and key in PROTOCOL and envelope(self) is not None and key in envelope(self):
-            return protocol_item(self, key)
-        return dict.get(self, key, default)
 
     def __repr__(self):
         if dict.get(self, "type") == "resource_link":

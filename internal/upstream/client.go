@@ -29,9 +29,9 @@ type client struct {
 	server config.Server
 	log    *slog.Logger
 	masker *masker
+	tokens wire.Authorizer // nil if there are none to be had
 
 	mu       sync.Mutex
-	tokens   wire.Authorizer // nil until it is needed
 	stopped  bool
 	session  *session
 	starting *starting

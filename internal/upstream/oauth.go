@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/singleflight"
+
 	"github.com/mcp-bridge/mcp-bridge/internal/upstream/oauth"
 	"github.com/mcp-bridge/mcp-bridge/internal/upstream/wire"
 )
@@ -24,33 +26,31 @@ const (
 // endpoint is where a server is reached. A login goes before a client with a secret, which can get a token by itself; a
 // header of the entry goes before both.
 func (c *client) endpoint() wire.Endpoint {
-	return wire.Endpoint{URL: c.server.URL, Headers: c.server.Headers, Authorizer: c.authorizer()}
+	return wire.Endpoint{URL: c.server.URL, Headers: c.server.Headers, Authorizer: c.tokens}
 }
 
 // authorizer is the one of all connections to the server; nil if there is no way to get tokens.
-func (c *client) authorizer() wire.Authorizer {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.tokens != nil || c.hasHeader() {
-		return c.tokens
+func (c *client) authorizer() (a wire.Authorizer) {
+	if c.hasHeader() {
+		return nil
 	}
 	s := c.oauthServer()
 	if s.ClientID != "" && s.ClientSecret != "" {
 		credentials := oauth.NewCredentials(s)
-		c.tokens = &clientCredentials{
+		a = &clientCredentials{
 			credentials: credentials,
 			fetch:       fetch{pool: c.pool, seen: c.masker.add, get: func(ctx context.Context, _ string) (string, error) { return credentials.Get(ctx) }},
 		}
 	}
 	if dir := c.pool.opts.TokenDir; dir != "" {
-		c.tokens = &userLogin{
-			server: s, dir: dir, other: c.tokens,
+		a = &userLogin{
+			server: s, dir: dir, other: a,
 			fetch: fetch{pool: c.pool, seen: c.masker.add, get: func(ctx context.Context, refused string) (string, error) {
 				return oauth.Renew(ctx, s, dir, refused)
 			}},
 		}
 	}
-	return c.tokens
+	return a
 }
 
 // A challenge is what a server says to a request that it has refused, and a login is the answer to it.
@@ -67,49 +67,36 @@ type fetch struct {
 	get  func(ctx context.Context, refused string) (string, error)
 	seen func(token string)
 
-	mu     sync.Mutex
-	going  *fetching
-	failed error
-	until  time.Time // no other try before
-}
-
-type fetching struct {
-	refused string
-	done    chan struct{}
-	token   string
-	err     error
+	flights singleflight.Group
+	mu      sync.Mutex
+	failed  error
+	until   time.Time // no other try before
 }
 
 // token waits for a new token, other than the one that was refused.
 func (f *fetch) token(ctx context.Context, refused string) (string, error) {
-	for {
-		f.mu.Lock()
-		if f.failed != nil && time.Now().Before(f.until) {
-			defer f.mu.Unlock()
-			return "", f.failed
-		}
-		going := f.going
-		if going == nil {
-			going = &fetching{refused: refused, done: make(chan struct{})}
-			if !f.pool.spawn(func() { f.run(context.WithoutCancel(ctx), going) }) {
-				f.mu.Unlock()
-				return "", errClosed
-			}
-			f.going = going
-		}
-		f.mu.Unlock()
-		select {
-		case <-going.done:
-			if going.err != nil || going.token != refused || going.refused == refused {
-				return going.token, going.err
-			}
-		case <-ctx.Done():
-			return "", fmt.Errorf("the authorization server has not answered yet: %w", ctx.Err())
-		}
+	f.mu.Lock()
+	failed, until := f.failed, f.until
+	f.mu.Unlock()
+	if failed != nil && time.Now().Before(until) {
+		return "", failed
+	}
+	flight := f.flights.DoChan(refused, func() (any, error) { return f.run(context.WithoutCancel(ctx), refused) })
+	select {
+	case r := <-flight:
+		token, _ := r.Val.(string)
+		return token, r.Err
+	case <-ctx.Done():
+		return "", fmt.Errorf("the authorization server has not answered yet: %w", ctx.Err())
 	}
 }
 
-func (f *fetch) run(ctx context.Context, going *fetching) {
+func (f *fetch) run(ctx context.Context, refused string) (string, error) {
+	done, ok := f.pool.busy()
+	if !ok {
+		return "", errClosed
+	}
+	defer done()
 	ctx, cancel := context.WithTimeout(ctx, tokenTimeout)
 	defer cancel()
 	go func() {
@@ -119,17 +106,16 @@ func (f *fetch) run(ctx context.Context, going *fetching) {
 		case <-ctx.Done():
 		}
 	}()
-	going.token, going.err = f.get(ctx, going.refused)
-	if going.err == nil {
-		f.seen(going.token)
+	token, err := f.get(ctx, refused)
+	if err == nil {
+		f.seen(token)
 	} else if ctx.Err() != nil {
-		going.err = errors.Join(errors.New("the authorization server takes too long"), going.err)
+		err = errors.Join(errors.New("the authorization server takes too long"), err)
 	}
 	f.mu.Lock()
-	f.going = nil
-	f.failed, f.until = going.err, time.Now().Add(tokenPause)
+	f.failed, f.until = err, time.Now().Add(tokenPause)
 	f.mu.Unlock()
-	close(going.done)
+	return token, err
 }
 
 // clientCredentials are the tokens of a client with a secret.

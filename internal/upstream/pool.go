@@ -85,6 +85,7 @@ func New(opts Options) *Pool {
 			continue
 		}
 		c := &client{pool: p, server: s, log: opts.Logger.With("server", s.Name), masker: newMasker(s)}
+		c.tokens = c.authorizer()
 		p.clients = append(p.clients, c)
 		p.byName[s.Name] = c
 	}
@@ -108,13 +109,25 @@ func (p *Pool) Close() {
 
 // spawn runs f in a goroutine that Close waits for; false if the pool is closed.
 func (p *Pool) spawn(f func()) bool {
+	done, ok := p.busy()
+	if ok {
+		go func() {
+			defer done()
+			f()
+		}()
+	}
+	return ok
+}
+
+// busy has Close wait until done is called; false if the pool is closed.
+func (p *Pool) busy() (done func(), ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
-		return false
+		return nil, false
 	}
-	p.work.Go(f)
-	return true
+	p.work.Add(1)
+	return p.work.Done, true
 }
 
 // List describes the servers, in order of precedence. It starts nothing.

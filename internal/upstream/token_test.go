@@ -71,7 +71,7 @@ func TestRenewal(t *testing.T) {
 func TestRenewalFails(t *testing.T) {
 	w, s, dir, p := loggedIn(t)
 	text(t, p, "web", "echo", "{}")
-	w.Set(func(s *oauthtest.Settings) { s.FailRenewals = true })
+	w.Set(func(s *oauthtest.Settings) { s.RefuseRenewals = http.StatusInternalServerError })
 	secrets := w.Secrets()
 	w.Expire()
 	for range 3 {
@@ -81,7 +81,7 @@ func TestRenewalFails(t *testing.T) {
 	if n := w.Count("refresh"); n != 1 {
 		t.Errorf("%d renewals in a row", n)
 	}
-	w.Set(func(s *oauthtest.Settings) { s.FailRenewals, s.ForgetRefresh, s.QuoteSecrets = false, true, true })
+	w.Set(func(s *oauthtest.Settings) { s.RefuseRenewals, s.ForgetRefresh, s.QuoteSecrets = 0, true, true })
 	p = pool(t, Options{TokenDir: dir}, s)
 	for range 3 {
 		_, err := p.Tools(limited(t), "web")
@@ -218,13 +218,13 @@ func TestUsableUntilItEnds(t *testing.T) {
 	if err := os.WriteFile(name, b, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	w.Set(func(s *oauthtest.Settings) { s.FailRenewals = true })
+	w.Set(func(s *oauthtest.Settings) { s.RefuseRenewals = http.StatusInternalServerError })
 	text(t, p, "web", "echo", "{}")
 	if n := w.Count("refresh"); n != 1 {
 		t.Errorf("%d renewals", n)
 	}
 	for _, status := range []int{http.StatusUnauthorized, http.StatusBadRequest} {
-		w.Set(func(s *oauthtest.Settings) { s.FailRenewals, s.RefuseRenewals = false, status })
+		w.Set(func(s *oauthtest.Settings) { s.RefuseRenewals = status })
 		w.Expire()
 		q := pool(t, Options{TokenDir: dir}, s)
 		for range 3 {

@@ -178,10 +178,8 @@ func (e *Engine) Run(ctx context.Context, c oci.Container, s oci.Streams) (oci.E
 			}
 		}
 	}
-	if e.local() {
-		if err := enoughFiles(); err != nil {
-			return oci.Exit{}, err
-		}
+	if err := host.EnoughFiles(engineHardLimits()); e.local() && err != nil {
+		return oci.Exit{}, err
 	}
 	if e.machine != nil {
 		if err := e.machine.hold(ctx); err != nil {
@@ -261,7 +259,7 @@ func (e *Engine) weak() string {
 	case e.lax:
 		return "it does not set them for this user, or in this session"
 	case e.local() && os.Geteuid() != 0 && !unifiedCgroups():
-		return "for a user on cgroup v1"
+		return "it has no cgroup for a user on cgroup v1"
 	}
 	return ""
 }

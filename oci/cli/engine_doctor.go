@@ -47,7 +47,7 @@ func (e *Engine) Diagnose(ctx context.Context) []host.Check {
 		}
 		checks = append(checks, failedCheck("engine", err, name+" info"))
 	case e.weak() != "":
-		checks = append(checks, host.Check{Step: "engine", Status: host.Weak, Detail: "podman has no cgroup for this user's containers: limits by rlimits only", Fix: "boot with systemd.unified_cgroup_hierarchy=1"})
+		checks = append(checks, host.Check{Step: "engine", Status: host.Weak, Detail: "podman limits containers by rlimits only: " + e.weak(), Fix: weakFix})
 	default:
 		checks = append(checks, host.Check{Step: "engine", Status: host.OK, Detail: "it answers; cgroup " + printableLine(cgroup)})
 	}

@@ -3,7 +3,6 @@ package cli
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -20,8 +19,6 @@ import (
 
 // engineHardLimits are this process's own, which a client may not be able to raise.
 func engineHardLimits() map[string]uint64 { return host.HardLimits() }
-
-func enoughFiles() error { return host.EnoughFiles() }
 
 // hybridRuntime is the runtime to name where podman's own choice, crun, refuses the host: with the controllers of cgroup v1
 // and a cgroup2 beside them. Empty is podman's own.
@@ -45,7 +42,6 @@ type firstWatch struct {
 	events, pid1 *os.File
 	cgroups      map[string]string // directories by controller, memory and pids
 	pid          int
-	gone         bool // pid 1 had ended before it was found
 	most         atomic.Int64
 	watcher      sync.WaitGroup
 	dead         chan struct{} // closed when pid 1 is: then no process of the container is left
@@ -66,7 +62,6 @@ func watchFirst(pidFile string) *firstWatch {
 	w.pid = pid
 	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
 	if err != nil {
-		w.gone = errors.Is(err, unix.ESRCH)
 		return w
 	}
 	w.pid1 = os.NewFile(uintptr(fd), "pidfd")
@@ -137,7 +132,7 @@ func (w *firstWatch) ended() bool {
 		flags, err := strconv.ParseUint(fields[6], 10, 64)
 		return err == nil && flags&exiting != 0
 	}
-	return w.gone || unix.Kill(w.pid, 0) == unix.ESRCH
+	return unix.Kill(w.pid, 0) == unix.ESRCH
 }
 
 func (w *firstWatch) limited(limits oci.Limits) error {

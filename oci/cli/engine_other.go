@@ -13,8 +13,6 @@ import (
 
 func engineHardLimits() map[string]uint64 { return nil }
 
-func enoughFiles() error { return nil }
-
 func hybridRuntime() string { return "" }
 
 func unifiedCgroups() bool { return true }

@@ -112,8 +112,8 @@ type muxChannel struct {
 }
 
 // newMuxHost prepares the streams of a container. It uses its own descriptors of them, which do not block.
-func newMuxHost(s oci.Streams) (m *muxHost, err error) {
-	m = &muxHost{}
+func newMuxHost(s oci.Streams) (_ *muxHost, err error) {
+	m := &muxHost{}
 	m.changed.L = &m.mu
 	defer func() {
 		if err != nil {
@@ -137,7 +137,7 @@ func newMuxHost(s oci.Streams) (m *muxHost, err error) {
 				way = 'i'
 			}
 		}); err != nil {
-			return m, fmt.Errorf("cannot use a stream of the container: %w", err)
+			return nil, fmt.Errorf("cannot use a stream of the container: %w", err)
 		}
 		ways = append(ways, way)
 	}

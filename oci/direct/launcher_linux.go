@@ -168,10 +168,10 @@ func (r run) explain(err error) error {
 		return err
 	}
 	what := r.plan.at(f.Nth)
-	if strings.HasPrefix(f.Step, "make new namespaces") {
-		what = "" // that is before the first operation
-	}
-	if what != "" {
+	switch {
+	case strings.Contains(what, "\n"):
+		what = "" // maps of ids, which are nothing to read in an error
+	case what != "":
 		what = ": " + what
 	}
 	return &oci.StartError{Step: host.StepStart, Err: fmt.Errorf("cannot %s%s: %w", f.Step, what, f.Err)}

@@ -60,21 +60,6 @@ func HardLimits() map[string]uint64 {
 	return limits
 }
 
-// minFiles is what a container needs of RLIMIT_NOFILE: bridges speak with what runs in it over descriptors with high numbers,
-// where a script's own do not meet them.
-const minFiles = 256
-
-// EnoughFiles says what is wrong with the hard limit of open files, which nobody but a privileged process can raise.
-func EnoughFiles() error {
-	if most, ok := HardLimits()["RLIMIT_NOFILE"]; ok && most < minFiles {
-		return &oci.HostError{
-			Missing: fmt.Sprintf("this process may have only %d open files, and a sandbox needs %d", most, minFiles),
-			Fix:     "raise the hard limit of whoever starts mcp-bridge (ulimit -Hn, LimitNOFILE=) to 1024 or more",
-		}
-	}
-	return nil
-}
-
 func weakFix() string {
 	weak := "or set MCP_BRIDGE_ALLOW_WEAK_LIMITS=1 to run with weaker limits (rlimits and a watchdog)"
 	if os.Geteuid() != 0 && cgroups.IsCgroup2UnifiedMode() {

@@ -3,6 +3,7 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -69,7 +70,7 @@ func (h *Host) prepare(ctx context.Context) (oci.Host, cgroupParent, *state, err
 	if h.state != nil {
 		return h.offer, h.cg, h.state, nil
 	}
-	if err := errors.Join(executable(), EnoughFiles()); err != nil {
+	if err := cmp.Or(executable(), EnoughFiles(HardLimits())); err != nil {
 		return oci.Host{}, cgroupParent{}, nil, err
 	}
 	offer, cg, err := probe(ctx, h.AllowWeakLimits)

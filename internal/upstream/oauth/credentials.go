@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -36,14 +35,11 @@ func (c *Credentials) Challenged(h http.Header) {
 // Widen notes the scopes that a server wants beyond those of the token (a challenge with insufficient_scope), so that the next
 // one has them. It is false if there are none, or if the entry says which scopes there are to be.
 func (c *Credentials) Widen(h http.Header) bool {
-	_, scopes := bearer(h)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n := len(c.wider)
-	for _, scope := range scopes {
-		if c.server.Scopes == nil && n < maxWanted && !slices.Contains(c.scopes, scope) && !slices.Contains(c.wider, scope) {
-			c.wider = append(c.wider, scope)
-		}
+	if c.server.Scopes == nil {
+		c.wider = wanted(c.wider, c.scopes, h)
 	}
 	return len(c.wider) > n
 }
@@ -65,7 +61,7 @@ func (c *Credentials) Stored(refused string) (token string, renew bool) {
 // Get gets a new token.
 func (c *Credentials) Get(ctx context.Context) (string, error) {
 	c.mu.Lock()
-	challenge, wider := c.challenge, slices.Clone(c.wider)
+	challenge, wider := c.challenge, c.wider
 	c.mu.Unlock()
 	w, err := newWeb(c.server.URL)
 	if err != nil {
@@ -76,11 +72,7 @@ func (c *Credentials) Get(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for _, scope := range wider {
-		if !slices.Contains(f.Scopes, scope) {
-			f.Scopes = append(f.Scopes, scope)
-		}
-	}
+	f.Scopes = union(f.Scopes, wider...)
 	form := url.Values{"grant_type": {"client_credentials"}, "resource": {f.Resource}}
 	if len(f.Scopes) > 0 {
 		form.Set("scope", strings.Join(f.Scopes, " "))

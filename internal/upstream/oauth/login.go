@@ -41,11 +41,7 @@ func Login(ctx context.Context, s Server, dir string, show func(string)) (issuer
 		return "", err
 	}
 	if before, err := read(s, dir); err == nil && !s.OnlyScopes && before.Wanted != nil {
-		for _, scope := range append(before.Scopes, before.Wanted...) {
-			if !slices.Contains(f.Scopes, scope) {
-				f.Scopes = append(f.Scopes, scope)
-			}
-		}
+		f.Scopes = union(union(f.Scopes, before.Scopes...), before.Wanted...)
 	}
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:"+strconv.Itoa(s.CallbackPort))
 	if err != nil {
@@ -136,9 +132,9 @@ func (w *web) register(ctx context.Context, s Server, f found, redirect string) 
 
 // scope is what is asked for. Without offline_access some servers give no token that can be renewed.
 func (f found) scope() string {
-	list := slices.Clone(f.Scopes)
-	if slices.Contains(f.AS.Scopes, "offline_access") && !slices.Contains(list, "offline_access") {
-		list = append(list, "offline_access")
+	list := f.Scopes
+	if slices.Contains(f.AS.Scopes, "offline_access") {
+		list = union(list, "offline_access")
 	}
 	return strings.Join(list, " ")
 }

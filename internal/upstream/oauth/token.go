@@ -83,25 +83,35 @@ func (g *grant) renew(ctx context.Context, file string) error {
 // maxWanted is how many scopes a server may add to the next login, each of at most 200 bytes.
 const maxWanted = 64
 
+// union is a list with what it lacks of another. The list given stays as it is.
+func union(list []string, more ...string) []string {
+	list = slices.Clip(list)
+	for _, s := range more {
+		if !slices.Contains(list, s) {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// wanted are the scopes that a challenge names beyond those that were asked for, and those that others did before.
+func wanted(before, asked []string, challenge http.Header) []string {
+	_, scopes := bearer(challenge)
+	scopes = slices.DeleteFunc(scopes, func(s string) bool { return len(s) > 200 || slices.Contains(asked, s) })
+	list := union(before, scopes...)
+	return list[:min(len(list), max(maxWanted, len(before)))]
+}
+
 // Widen notes the scopes that a server wants beyond those of the login (a challenge with insufficient_scope), so that the
 // next login asks for them.
 func Widen(ctx context.Context, s Server, dir string, challenge http.Header) error {
-	_, scopes := bearer(challenge)
-	if len(scopes) == 0 {
-		return nil
-	}
 	return locked(ctx, s, dir, func(file string) error {
 		g, err := read(s, dir)
 		if err != nil {
 			return err
 		}
 		n := len(g.Wanted)
-		for _, scope := range scopes {
-			if len(g.Wanted) < maxWanted && len(scope) <= 200 && !slices.Contains(g.Scopes, scope) && !slices.Contains(g.Wanted, scope) {
-				g.Wanted = append(g.Wanted, scope)
-			}
-		}
-		if len(g.Wanted) == n {
+		if g.Wanted = wanted(g.Wanted, g.Scopes, challenge); len(g.Wanted) == n {
 			return nil
 		}
 		return g.write(file)

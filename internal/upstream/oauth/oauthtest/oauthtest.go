@@ -40,7 +40,6 @@ type Settings struct {
 	Lifetime       int               // expires_in; 0: not said
 	NoRefresh      bool
 	ForgetRefresh  bool // every refresh token is refused
-	FailRenewals   bool // with 500
 	QuoteSecrets   bool // errors quote what was sent
 	ClientSecret   string
 	RefuseAllCalls bool          // 401 whatever the token
@@ -301,9 +300,6 @@ func (w *World) token(rw http.ResponseWriter, r *http.Request) {
 		}
 	case "refresh_token":
 		w.counts["refresh"]++
-		if s.FailRenewals {
-			s.RefuseRenewals = http.StatusInternalServerError
-		}
 		if s.RefuseRenewals != 0 {
 			rw.WriteHeader(s.RefuseRenewals)
 			return
