@@ -69,26 +69,21 @@ func newRawClient(t *testing.T) (*rawClient, *Bridge) {
 	inR, inW := io.Pipe()
 	outR, outW := io.Pipe()
 	c := &rawClient{t: t, in: inW, out: outR, read: bufio.NewReader(outR), done: make(chan error, 1), answers: answers}
-	go func() { c.done <- b.Serve(t.Context(), &mcp.IOTransport{Reader: inR, Writer: stdout{outW}}) }()
+	go func() { c.done <- b.Serve(t.Context(), stdio{inR, outW}) }()
 	return c, b
 }
 
 func (c *rawClient) say(format string, args ...any) {
 	c.t.Helper()
 	if _, err := fmt.Fprintf(c.in, format+"\n", args...); err != nil {
-		c.t.Fatal(err)
+		c.t.Error(err)
 	}
 }
 
-// stdout is not closed, as that of a process: a write to it ends when it is read.
-type stdout struct{ io.Writer }
-
-func (stdout) Close() error { return nil }
-
 type heard struct {
-	ID, Params, Result json.RawMessage
-	Method             string
-	line               string
+	ID, Params, Result, Error json.RawMessage
+	Method                    string
+	line                      string
 }
 
 func (c *rawClient) hear() heard {

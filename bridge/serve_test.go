@@ -168,7 +168,7 @@ func TestServeEnds(t *testing.T) {
 			defer inW.Close()
 			go func() { _, _ = io.Copy(io.Discard, outR) }()
 			served := make(chan error, 1)
-			go func() { served <- b.Serve(ctx, &mcp.IOTransport{Reader: inR, Writer: outW}) }()
+			go func() { served <- b.Serve(ctx, stdio{inR, outW}) }()
 			for _, line := range []string{
 				`{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}`,
 				`{"jsonrpc":"2.0","method":"notifications/initialized"}`,
@@ -199,11 +199,5 @@ func TestServeEnds(t *testing.T) {
 			}
 			outR.Close()
 		})
-	}
-}
-
-func TestTransport(t *testing.T) {
-	if s, ok := Transport().(*mcp.StdioTransport); !ok || s.MaxLineLength < 6*MaxCode {
-		t.Errorf("%#v: a script of MaxCode bytes, each escaped, does not fit", s)
 	}
 }

@@ -33,10 +33,6 @@ const toolDescription = "Run a Python 3 script in a fresh, isolated sandbox (sta
 	"from mcp import runtime: runtime.discovered_servers(), runtime.search_tool_docs_sync('what to do'), " +
 	"runtime.query_tool_docs_sync(server)."
 
-// maxMessage bounds one message of the client: a script of MaxCode bytes, in which JSON may escape every one, and then
-// some, so that a script that is too large gets an answer instead of a dead session.
-const maxMessage = 8 * MaxCode
-
 // Serve speaks MCP on a transport until the client ends the session or ctx is cancelled, and then waits for the runs
 // that were going on, which both cancel. A client's end of file is no error.
 func (b *Bridge) Serve(ctx context.Context, t mcp.Transport) error {
@@ -121,9 +117,6 @@ func (b *Bridge) serve(ctx context.Context, server *mcp.Server, t mcp.Transport)
 		return errors.New("the client does not read what is written to it")
 	}
 }
-
-// Transport is standard input and output, with room for the largest message this server accepts.
-func Transport() mcp.Transport { return &mcp.StdioTransport{MaxLineLength: maxMessage} }
 
 // call is run_python. Everything that goes wrong is a result that the model can read: it wrote the arguments, and
 // nobody else will see a protocol error (SEP-1303).

@@ -1,0 +1,75 @@
+package bridge
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// TestBadLines: a line that is no message is answered, if it is to be, and the session goes on.
+func TestBadLines(t *testing.T) {
+	c, _ := newRawClient(t)
+	c.hello(`{}`)
+	ping := 100
+	for _, tt := range []struct {
+		name, line string
+		id, code   string // of the answer; "" is none
+	}{
+		{"not JSON", `hello`, "null", "-32700"},
+		{"half of a message", `{"jsonrpc":"2.0","id":7,`, "null", "-32700"},
+		{"two messages", `{"jsonrpc":"2.0","id":7,"method":"ping"}{"jsonrpc":"2.0","id":8,"method":"ping"}`, "null", "-32700"},
+		{"a number", `7`, "null", "-32600"},
+		{"no method", `{"jsonrpc":"2.0","id":7}`, "", ""}, // the SDK's: an answer nobody waits for
+		{"no version", `{"id":7,"method":"ping"}`, "7", "-32600"},
+		{"another version", `{"jsonrpc":"1.0","id":"a","method":"ping"}`, `"a"`, "-32600"},
+		{"an id that can be none", `{"jsonrpc":"2.0","id":[7],"method":"ping"}`, "null", "-32600"},
+		{"a method that is no string", `{"jsonrpc":"2.0","id":7,"method":7}`, "7", "-32600"},
+		{"an error without id", `{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"parse error"}}`, "", ""},
+		{"empty batch", `[]`, "null", "-32600"},
+		{"bad batch", `[{"jsonrpc":"2.0","id":7,"method":"ping"}`, "null", "-32700"},
+		{"blank", ` `, "", ""},
+		{"too long", `{"jsonrpc":"2.0","id":7,"method":"` + strings.Repeat("x", maxMessage) + `"}`, "null", "-32600"},
+		{"unknown method", `{"jsonrpc":"2.0","id":7,"method":"nope"}`, "7", "-32601"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c.t = t
+			go c.say("%s", tt.line)
+			if tt.code != "" {
+				m := c.hear()
+				var e struct{ Code json.Number }
+				if err := json.Unmarshal(m.Error, &e); err != nil || string(m.ID) != tt.id || e.Code.String() != tt.code {
+					t.Errorf("%s: %v; want id %s, code %s", m.line, err, tt.id, tt.code)
+				}
+			}
+			ping++
+			go c.say(`{"jsonrpc":"2.0","id":%d,"method":"ping"}`, ping)
+			if m := c.hear(); string(m.ID) != fmt.Sprint(ping) || string(m.Result) != "{}" {
+				t.Errorf("a ping behind it: %s", m.line)
+			}
+		})
+	}
+}
+
+// TestBatch: its requests are answered, each by itself.
+func TestBatch(t *testing.T) {
+	c, _ := newRawClient(t)
+	c.hello(`{}`)
+	go c.say(`[{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":99}},` +
+		`{"jsonrpc":"2.0","id":7,"method":"ping"},{"jsonrpc":"2.0","id":8,"method":"ping"},{"jsonrpc":"2.0","id":"b","method":"ping"}]`)
+	answers := make(map[string]string)
+	for range 3 {
+		m := c.hear()
+		answers[string(m.ID)] = string(m.Result) + string(m.Error)
+	}
+	if answers["7"] != "{}" || answers["8"] != "{}" || answers[`"b"`] != "{}" {
+		t.Errorf("%v", answers)
+	}
+}
+
+// TestLargestScript: a script of MaxCode bytes fits into a message, however its encoder escapes it.
+func TestLargestScript(t *testing.T) {
+	if maxMessage < 6*MaxCode+64<<10 {
+		t.Errorf("a message may have %d bytes", maxMessage)
+	}
+}
