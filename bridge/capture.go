@@ -46,13 +46,13 @@ func (c *capture) cut() bool { return c.total > maxStream }
 func (c *capture) lines() []string {
 	tail := c.tail
 	if !c.cut() {
-		return Lines(append(c.head[:len(c.head):len(c.head)], tail...))
+		return linesOf(append(c.head[:len(c.head):len(c.head)], tail...))
 	}
 	tail = tail[len(tail)-maxStream/2:]
 	missing := c.total - int64(len(c.head)) - int64(len(tail))
-	out := Lines(c.head)
+	out := linesOf(c.head)
 	out = append(out, fmt.Sprintf("[... %d bytes left out ...]", missing))
-	return append(out, Lines(tail)...)
+	return append(out, linesOf(tail)...)
 }
 
 // copyStream reads r to its end, which is never far: the other end dies with the sandbox. What it reads is kept in c

@@ -6,13 +6,13 @@ import (
 	"unicode/utf8"
 )
 
-// Lines makes the lines of a result from what a script wrote to one stream.
+// linesOf makes the lines of a result from what a script wrote to one stream.
 //
 // A line ends at "\n" or "\r\n". Of a line with lone carriage returns only the text behind the last one stays, as on a
 // terminal, where each writes over what was before it: a progress bar is its final state, not a thousand drawings.
 // Lines of white space are dropped, for a model pays for each; indentation and trailing blanks of the others stay.
 // Bytes that are not UTF-8 become U+FFFD, one for each run of them. Other control characters stay as they are.
-func Lines(raw []byte) []string {
+func linesOf(raw []byte) []string {
 	var lines []string
 	for line := range strings.SplitSeq(string(raw), "\n") {
 		line = strings.TrimRight(line, "\r")

@@ -29,8 +29,8 @@ func TestLines(t *testing.T) {
 		{"other separators do not end a line", "a\u2028b\vc\fd\u0085e\n", []string{"a\u2028b\vc\fd\u0085e"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if diff := cmp.Diff(tt.want, Lines([]byte(tt.raw))); diff != "" {
-				t.Errorf("Lines(%q) (-want +got):\n%s", tt.raw, diff)
+			if diff := cmp.Diff(tt.want, linesOf([]byte(tt.raw))); diff != "" {
+				t.Errorf("linesOf(%q) (-want +got):\n%s", tt.raw, diff)
 			}
 		})
 	}

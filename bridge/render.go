@@ -77,7 +77,7 @@ func (r Result) compact() string {
 	}
 	// A traceback on stderr ends with the error; once is enough.
 	if r.Error != "" && !slices.Contains(r.Stderr, r.Error) {
-		for i, line := range Lines([]byte(r.Error)) {
+		for i, line := range linesOf([]byte(r.Error)) {
 			if i == 0 {
 				say("error] %s", line)
 			} else {

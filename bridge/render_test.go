@@ -230,7 +230,7 @@ func FuzzRender(f *testing.F) {
 	f.Add("\xff\r\x1b]", "\u2028`\u009d", []byte("{\"a\\u0000\":[{\"\xff\":-0.0}]}"), "\n\n", "", 0, -1, true)
 	f.Fuzz(func(t *testing.T, stdout, stderr string, result []byte, message, status string, code, seconds int, truncated bool) {
 		r := Result{
-			Status: Status(status), Stdout: Lines([]byte(stdout)), Stderr: Lines([]byte(stderr)), Result: result,
+			Status: Status(status), Stdout: linesOf([]byte(stdout)), Stderr: linesOf([]byte(stderr)), Result: result,
 			Error: strings.ToValidUTF8(message, "?"), TimeoutSeconds: seconds, Truncated: truncated,
 		}
 		if code >= 0 {
@@ -298,7 +298,7 @@ func TestRenderRandomResults(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		lines := Lines([]byte(text() + "\n" + text() + "\n" + text()))
+		lines := linesOf([]byte(text() + "\n" + text() + "\n" + text()))
 		r := Result{Status: StatusSuccess, Stdout: lines, Result: raw}
 		for _, mode := range []Mode{ModeTOON, ModeCompact} {
 			got, structured := r.Render(mode)

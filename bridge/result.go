@@ -33,8 +33,8 @@ type Result struct {
 	Status   Status          `json:"status"`
 	Summary  string          `json:"summary"`            // filled in by Render when empty
 	ExitCode *int            `json:"exitCode,omitempty"` // nil when the script did not run to an exit
-	Stdout   []string        `json:"stdout,omitempty"`   // of Lines
-	Stderr   []string        `json:"stderr,omitempty"`   // of Lines
+	Stdout   []string        `json:"stdout,omitempty"`   // of linesOf
+	Stderr   []string        `json:"stderr,omitempty"`   // of linesOf
 	Result   json.RawMessage `json:"result,omitempty"`   // the value of a last expression; null is left out
 	Servers  []string        `json:"servers,omitempty"`  // MCP servers that this run had
 	Error    string          `json:"error,omitempty"`
@@ -49,16 +49,14 @@ type Result struct {
 	note    string        // a sentence on what else the caller should know; a part of the summary
 }
 
-// Content is the images, sounds and resources that the script has shown, for the content of a tool's result.
-func (r Result) Content() []mcp.Content { return r.content }
-
 // Note is what else the caller should know, such as a timeout that was out of range; empty if there is nothing.
 func (r Result) Note() string { return r.note }
 
 // IsError says whether the tool result carries isError.
 func (r Result) IsError() bool { return r.Status != StatusSuccess }
 
-// outputSchema is of JSON Schema 2020-12, MCP's default, which therefore is not named. It is part of every tools/list
+// outputSchema is the JSON Schema of the structured content that [Result.Render] gives. It is of JSON Schema 2020-12, MCP's
+// default, which therefore is not named. It is part of every tools/list
 // answer, where each word costs, so it describes only what its names do not say.
 const outputSchema = `{"type":"object","properties":{` +
 	`"status":{"enum":["success","error","timeout","oom","cancelled","validation_error"]},` +
@@ -75,9 +73,6 @@ const outputSchema = `{"type":"object","properties":{` +
 	`"limits":{"type":"string"},` +
 	`"runtime":{"type":"string"}},` +
 	`"required":["status","summary"],"additionalProperties":false}`
-
-// OutputSchema is the JSON Schema of the structured content that [Result.Render] gives.
-func OutputSchema() json.RawMessage { return json.RawMessage(outputSchema) }
 
 // Summarize is one sentence on how the run ended, made by the host. It quotes no more of the guest than a bounded line
 // of Error.
@@ -124,7 +119,7 @@ func (r Result) Summarize() string {
 // headline is the line of a message that says most: the first, but of a Python traceback the last.
 func headline(message string) string {
 	const most = 200 // bytes; all of it is in Error
-	lines := Lines([]byte(message))
+	lines := linesOf([]byte(message))
 	if len(lines) == 0 {
 		return ""
 	}

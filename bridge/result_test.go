@@ -21,7 +21,7 @@ func checkSchema(structured json.RawMessage) error {
 		Required             []string
 		AdditionalProperties *bool
 	}
-	if err := json.Unmarshal(OutputSchema(), &schema); err != nil {
+	if err := json.Unmarshal([]byte(outputSchema), &schema); err != nil {
 		return err
 	}
 	if schema.Type != "object" || schema.AdditionalProperties == nil || *schema.AdditionalProperties {

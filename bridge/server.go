@@ -46,7 +46,7 @@ func (b *Bridge) Serve(ctx context.Context, t mcp.Transport) error {
 	yes := true
 	server.AddTool(&mcp.Tool{
 		Name: toolName, Title: "Run Python in a sandbox", Description: toolDescription,
-		InputSchema: json.RawMessage(inputSchema), OutputSchema: OutputSchema(),
+		InputSchema: json.RawMessage(inputSchema), OutputSchema: json.RawMessage(outputSchema),
 		Annotations: &mcp.ToolAnnotations{DestructiveHint: &yes, OpenWorldHint: &yes},
 	}, func(hctx context.Context, req *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
 		// Server.Run does not cancel the handlers' contexts when its own ends.

@@ -13,7 +13,6 @@ import (
 // included. The rest of the interface is for copying images.
 type blobSource struct {
 	open func(d digest.Digest) (io.ReadCloser, int64, error)
-	done func() error // may be nil
 }
 
 var _ types.ImageSource = blobSource{}
@@ -28,13 +27,7 @@ func (s blobSource) GetBlob(ctx context.Context, info types.BlobInfo, _ types.Bl
 	return s.open(info.Digest)
 }
 
-func (s blobSource) Close() error {
-	if s.done == nil {
-		return nil
-	}
-	return s.done()
-}
-
+func (blobSource) Close() error                    { return nil }
 func (blobSource) HasThreadSafeGetBlob() bool      { return true }
 func (blobSource) Reference() types.ImageReference { return nil }
 

@@ -53,11 +53,11 @@ func benchCommand() *cobra.Command {
 
 func runBench(c *cobra.Command, f benchFlags) error {
 	if f.rounds < 1 || f.rounds > 10_000 {
-		return fmt.Errorf("--rounds %d: allowed are 1 to 10000", f.rounds)
+		return usage("--rounds %d: allowed are 1 to 10000", f.rounds)
 	}
 	for _, s := range f.only {
 		if !slices.Contains(bench.Sections(), s) {
-			return fmt.Errorf("--only %q: allowed are %s", s, strings.Join(bench.Sections(), ", "))
+			return usage("--only %q: allowed are %s", s, strings.Join(bench.Sections(), ", "))
 		}
 	}
 	o := bench.Options{Version: fmt.Sprintf("%s (%s, libcontainer of runc %s)", version, runtime.Version(), moduleVersion("github.com/opencontainers/runc")), Commit: commit, Rounds: f.rounds, Only: f.only, Progress: os.Stderr}
@@ -214,7 +214,7 @@ func benchServerCommand() *cobra.Command {
 				}
 				return o.Serve(c.Context(), os.Stdin, os.Stdout)
 			}
-			return fmt.Errorf("no such server: %q", args)
+			return usage("no such server: %q", args)
 		},
 	}
 }

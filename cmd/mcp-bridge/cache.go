@@ -105,7 +105,7 @@ func pruneCommand() *cobra.Command {
 			"Exit code: 0 if it is done, 125 if something could not be removed, 2 if the command line or an environment variable is wrong.",
 		RunE: withStore(func(ctx context.Context, s *rootfs.Store, out io.Writer) error {
 			if days < 1 || days > maxDays || gigabytes < 1 || gigabytes > maxGigabytes {
-				return &exitError{exitUsage, fmt.Errorf("--days %d --gigabytes %d: allowed are 1 to %d and 1 to %d", days, gigabytes, maxDays, maxGigabytes)}
+				return usage("--days %d --gigabytes %d: allowed are 1 to %d and 1 to %d", days, gigabytes, maxDays, maxGigabytes)
 			}
 			o := rootfs.PruneOptions{MaxAge: time.Duration(days) * 24 * time.Hour, MaxBytes: int64(gigabytes) << 30}
 			if all {

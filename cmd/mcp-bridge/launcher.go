@@ -36,7 +36,7 @@ func launcherFor(cfg config.Config) (func(host.Options) host.Launcher, error) {
 		if filepath.IsAbs(name) {
 			return func(o host.Options) host.Launcher { return cli.NewRuntime(name, o) }, nil
 		}
-		return nil, &exitError{exitUsage, errors.New(config.EnvRuntime + "=" + name + " is no runtime that is known; allowed are those of mcp-bridge --help")}
+		return nil, usage("%s=%s is no runtime that is known; allowed are those of mcp-bridge --help", config.EnvRuntime, name)
 	}
 }
 

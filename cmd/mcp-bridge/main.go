@@ -51,6 +51,11 @@ func (e *exitError) Error() string {
 }
 func (e *exitError) Unwrap() error { return e.err }
 
+// usage is an error of the command line that cobra does not see.
+func usage(format string, args ...any) error {
+	return &exitError{exitUsage, fmt.Errorf(format, args...)}
+}
+
 func main() {
 	libct.Init()                      // first: in a container this does not return
 	rootfs.Init(context.Background()) // nor does this in an image's unpacker
@@ -88,6 +93,17 @@ func run() int {
 	}
 }
 
+// notUsage tells a command's own errors from cobra's, which are about the command line.
+func notUsage(run func(*cobra.Command, []string) error) func(*cobra.Command, []string) error {
+	return func(c *cobra.Command, args []string) error {
+		err := run(c, args)
+		if exit := (*exitError)(nil); err != nil && !errors.As(err, &exit) {
+			return &exitError{exitBridge, err}
+		}
+		return err
+	}
+}
+
 func command() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "mcp-bridge",
@@ -111,12 +127,15 @@ func command() *cobra.Command {
 				err = cobra.NoArgs(of, rest)
 			}
 			if err != nil {
-				return err
+				return &exitError{exitUsage, err}
 			}
 			of.InitDefaultHelpFlag()
 			return of.Help()
 		},
 	})
+	for _, c := range append(root.Commands(), root) {
+		c.RunE = notUsage(c.RunE)
+	}
 	return root
 }
 

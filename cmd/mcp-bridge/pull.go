@@ -62,7 +62,7 @@ func pull(ctx context.Context, args []string, out io.Writer) error {
 		ref = args[0]
 	}
 	if err := rootfs.Supported(ref); err != nil {
-		return &exitError{exitUsage, fmt.Errorf("%q: %w", ref, err)}
+		return usage("%q: %w", ref, err)
 	}
 	l, err := newLauncher(cfg, log)
 	if err != nil {

@@ -65,7 +65,7 @@ func runScript(c *cobra.Command, f runFlags, args []string) error {
 	case "json":
 		mode = bridge.ModeJSON
 	default:
-		return fmt.Errorf("--format %q: allowed are text, toon, json", f.format)
+		return usage("--format %q: allowed are text, toon, json", f.format)
 	}
 	if err := seal("auto"); err != nil { // for one start it is not worth the while of libcontainer
 		slog.Debug("cannot seal", "error", err)
@@ -80,7 +80,7 @@ func runScript(c *cobra.Command, f runFlags, args []string) error {
 	}
 	if c.Flags().Changed("image") {
 		if f.image == "" {
-			return errors.New("--image is empty: leave it out for the default, or name an image")
+			return usage("--image is empty: leave it out for the default, or name an image")
 		}
 		cfg.Image, cfg.ImageSet = f.image, true
 	}
@@ -158,11 +158,11 @@ func exitOf(result bridge.Result, runErr error, say bool) error {
 func readScript(ctx context.Context, given bool, code string, args []string) (string, error) {
 	switch {
 	case given && len(args) > 0:
-		return "", errors.New("a script is either a file or -c CODE, not both")
+		return "", usage("a script is either a file or -c CODE, not both")
 	case given:
 		return code, nil
 	case len(args) == 0:
-		return "", errors.New("no script: name a file, give -c CODE, or - to read it from standard input")
+		return "", usage("no script: name a file, give -c CODE, or - to read it from standard input")
 	}
 	var b []byte
 	read := make(chan error, 1)
@@ -184,7 +184,7 @@ func readScript(ctx context.Context, given bool, code string, args []string) (st
 		return "", &exitError{exitInterrupt, errors.New("interrupted")}
 	case err := <-read:
 		if err != nil {
-			return "", fmt.Errorf("cannot read the script: %w", err)
+			return "", usage("cannot read the script: %w", err)
 		}
 		return string(b), nil
 	}

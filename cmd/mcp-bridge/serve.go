@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 
@@ -65,14 +64,14 @@ func newServer(ctx context.Context, cfg config.Config, log *slog.Logger) (b *bri
 }
 
 func wire(cfg config.Config, log *slog.Logger, i *images, s *mcpServers) (b *bridge.Bridge, closeAll func() error, err error) {
+	if err := rootfs.Supported(cfg.Image); err != nil && cfg.ImageSet {
+		return nil, nil, usage("%s=%q: %w", config.EnvImage, cfg.Image, err)
+	}
 	launcher, err := newLauncher(cfg, log)
 	if err != nil {
 		return nil, nil, err
 	}
 	i.engine = func() *cli.Engine { return engineOf(launcher) }
-	if err := rootfs.Supported(cfg.Image); err != nil && cfg.ImageSet {
-		return nil, nil, &exitError{exitUsage, fmt.Errorf("%s=%q: %w", config.EnvImage, cfg.Image, err)}
-	}
 	opts := bridge.Options{
 		Version:  version,
 		Launcher: launcher,

@@ -84,7 +84,7 @@ func serversCommand() *cobra.Command {
 			"Exit code: 0 if at least one can be used, 1 if none can, 2 if the command line or an environment variable is wrong.",
 		RunE: func(c *cobra.Command, _ []string) error { return servers(c.OutOrStdout(), asJSON) },
 	}
-	c.Flags().BoolVar(&asJSON, "json", false, "print {servers, passed, problems, project}")
+	c.Flags().BoolVar(&asJSON, "json", false, "print {servers, problems, project}")
 	return c
 }
 

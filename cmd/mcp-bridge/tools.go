@@ -47,10 +47,15 @@ func toolsCommand() *cobra.Command {
 				return err
 			}
 			names, err := saved.Names()
-			for _, name := range names {
-				fmt.Println(name)
+			if err != nil {
+				return err
 			}
-			return err
+			for _, name := range names {
+				if _, err := fmt.Println(name); err != nil {
+					return err
+				}
+			}
+			return nil
 		},
 	}
 	c.Flags().StringArrayVar(&remove, "remove", nil, "remove the saved function of this name (may be repeated)")

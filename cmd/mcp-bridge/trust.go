@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -24,7 +23,7 @@ func trustCommand() *cobra.Command {
 		Example: "  mcp-bridge trust\n  mcp-bridge trust ~/src/project\n  mcp-bridge trust --list\n  mcp-bridge trust --remove ~/src/project",
 		RunE: func(c *cobra.Command, args []string) error {
 			if list && (remove || len(args) > 0) {
-				return errors.New("--list stands alone")
+				return usage("--list stands alone")
 			}
 			host, err := thisHost()
 			if err != nil {
@@ -62,10 +61,7 @@ func trustAdd(out, stderr io.Writer, host config.Host, dir string) error {
 	if len(project.Files) == 0 {
 		return &exitError{exitNothing, fmt.Errorf("there is nothing to trust: no file in %s names an MCP server", config.Printable(real))}
 	}
-	err = config.UpdateTrusted(host, func(t config.Trusted) error {
-		t[project.Dir] = project.Fingerprint
-		return nil
-	})
+	err = config.UpdateTrusted(host, func(t config.Trusted) { t[project.Dir] = project.Fingerprint })
 	if err != nil {
 		return &exitError{exitBridge, err}
 	}
@@ -86,14 +82,13 @@ func trustAdd(out, stderr io.Writer, host config.Host, dir string) error {
 
 func trustRemove(out io.Writer, host config.Host, dir string) error {
 	removed := ""
-	err := config.UpdateTrusted(host, func(t config.Trusted) error {
+	err := config.UpdateTrusted(host, func(t config.Trusted) {
 		for _, name := range []string{dir, realOf(dir)} { // a directory that is gone has no real path
 			if _, ok := t[name]; ok {
 				removed = name
 				delete(t, name)
 			}
 		}
-		return nil
 	})
 	switch {
 	case err != nil:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"sync"
 
@@ -23,7 +24,9 @@ type mcpServers struct {
 	opened *upstream.Pool
 }
 
+// newServers is to be called before a launcher is made, which may change the environment for containers.
 func newServers(cfg config.Config, log *slog.Logger) *mcpServers {
+	environ := os.Environ()
 	s := &mcpServers{}
 	s.pool = sync.OnceValue(func() *upstream.Pool {
 		found, err := discover(cfg, log)
@@ -35,7 +38,7 @@ func newServers(cfg config.Config, log *slog.Logger) *mcpServers {
 			tokens = host.TokenDir()
 		}
 		opts := upstream.Options{
-			Servers: found.Servers, CatalogDir: filepath.Join(cfg.CacheDir, "catalog"), TokenDir: tokens, IdleTimeout: cfg.IdleTimeout,
+			Servers: found.Servers, CatalogDir: filepath.Join(cfg.CacheDir, "catalog"), TokenDir: tokens, Environ: environ, IdleTimeout: cfg.IdleTimeout,
 			Version: version, Logger: log,
 		}
 		if s.client != nil {

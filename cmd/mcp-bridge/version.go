@@ -17,13 +17,14 @@ var (
 func versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version, the commit and the runtimes compiled in", Args: cobra.NoArgs,
-		Run: func(c *cobra.Command, _ []string) {
-			fmt.Fprintf(c.OutOrStdout(), "mcp-bridge %s\n", version)
+		RunE: func(c *cobra.Command, _ []string) error {
+			built := ""
 			if commit != "" {
-				fmt.Fprintf(c.OutOrStdout(), "commit %s\n", commit)
+				built = "commit " + commit + "\n"
 			}
-			fmt.Fprintf(c.OutOrStdout(), "%s %s/%s\n", runtime.Version(), runtime.GOOS, runtime.GOARCH)
-			fmt.Fprintf(c.OutOrStdout(), "runtimes: %s; programs here: %s\n", compiledIn(), runtimesHere())
+			_, err := fmt.Fprintf(c.OutOrStdout(), "mcp-bridge %s\n%s%s %s/%s\nruntimes: %s; programs here: %s\n",
+				version, built, runtime.Version(), runtime.GOOS, runtime.GOARCH, compiledIn(), runtimesHere())
+			return err
 		},
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,7 +42,7 @@ func warm(ctx context.Context, l oci.Launcher, store *rootfs.Store, tree rootfs.
 		exit, err := l.Run(ctx, oci.Container{
 			ID: "warm-" + strings.ToLower(rand.Text()), Rootfs: tree.Path, User: user,
 			Args:   []string{tree.Python, "-I", "-B", "-X", "utf8", "-c", rootfs.WarmScript},
-			Env:    append(tree.Env, "PYTHONHASHSEED=0", "HOME="+oci.Workspace),
+			Env:    slices.Concat(tree.Env, []string{"PYTHONHASHSEED=0", "HOME=" + oci.Workspace}),
 			Limits: oci.Limits{Memory: 1 << 30, Pids: 32},
 		}, oci.Streams{Stdout: stdoutW})
 		stdoutW.Close()
@@ -51,7 +52,10 @@ func warm(ctx context.Context, l oci.Launcher, store *rootfs.Store, tree rootfs.
 		done <- err
 	}()
 	files, err = store.Warm(ctx, tree, stdout)
-	stdout.Close() // so that it ends if it has not
+	stdout.Close()
+	if err != nil {
+		cancel() // nobody reads what it makes, which it would find out only by writing
+	}
 	if rerr := <-done; err == nil || errors.Is(err, context.Canceled) {
 		err = errors.Join(err, rerr)
 	}

@@ -11,6 +11,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"strings"
@@ -107,7 +108,7 @@ func Load(h Host) (Config, error) {
 	// A variable that could not be read left a zero, and was reported above.
 	if c.MaxTimeout > 0 && c.Timeout > c.MaxTimeout {
 		if value, ok := set[EnvTimeout]; ok {
-			errs = append(errs, find(EnvTimeout).bad(value, reasonf("more than %s, which is %v", EnvMaxTimeout, c.MaxTimeout)))
+			errs = append(errs, find(EnvTimeout).bad(value, fmt.Errorf("more than %s, which is %v", EnvMaxTimeout, c.MaxTimeout)))
 		} else {
 			// Whoever only lowers the maximum should not have to lower the default too.
 			c.Timeout = c.MaxTimeout

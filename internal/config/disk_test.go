@@ -144,7 +144,7 @@ func TestTrust(t *testing.T) {
 		if len(problems) > 0 || p.Fingerprint == "" {
 			t.Fatalf("%+v %v", p, problems)
 		}
-		if err := UpdateTrusted(h, func(l Trusted) error { l[p.Dir] = p.Fingerprint; return nil }); err != nil {
+		if err := UpdateTrusted(h, func(l Trusted) { l[p.Dir] = p.Fingerprint }); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -166,7 +166,7 @@ func TestTrust(t *testing.T) {
 	if d := Discover(h, Config{TrustProject: true}); d.Project.Trust != ByEnv || len(d.Servers) != 3 {
 		t.Errorf("%+v", d)
 	}
-	if err := UpdateTrusted(h, func(l Trusted) error { clear(l); return nil }); err != nil {
+	if err := UpdateTrusted(h, func(l Trusted) { clear(l) }); err != nil {
 		t.Fatal(err)
 	}
 	state(Untrusted, 2, 2)
@@ -192,7 +192,7 @@ func TestProjectFileThatIsGiven(t *testing.T) {
 		t.Errorf("%+v", d)
 	}
 	p, _ := ProjectAt(h, h.real(h.Cwd))
-	if err := UpdateTrusted(h, func(l Trusted) error { l[p.Dir] = p.Fingerprint; return nil }); err != nil {
+	if err := UpdateTrusted(h, func(l Trusted) { l[p.Dir] = p.Fingerprint }); err != nil {
 		t.Fatal(err)
 	}
 	if d := Discover(h, c); len(d.Servers) != 2 || len(d.Passed) != 0 || d.Project.Trust != Granted {
@@ -226,7 +226,7 @@ func TestTrustFile(t *testing.T) {
 			h := onDisk(t, map[string]string{"project/.mcp.json": entryA})
 			p, _ := ProjectAt(h, h.real(h.Cwd))
 			grant := func() error {
-				return UpdateTrusted(h, func(l Trusted) error { l[p.Dir] = p.Fingerprint; return nil })
+				return UpdateTrusted(h, func(l Trusted) { l[p.Dir] = p.Fingerprint })
 			}
 			if err := grant(); err != nil {
 				t.Fatal(err)
@@ -249,7 +249,7 @@ func TestTrustFile(t *testing.T) {
 	}
 	h := onDisk(t, nil)
 	h.Home = ""
-	if err := UpdateTrusted(h, func(Trusted) error { return nil }); err == nil || h.TrustFile() != "" {
+	if err := UpdateTrusted(h, func(Trusted) {}); err == nil || h.TrustFile() != "" {
 		t.Errorf("%q %v", h.TrustFile(), err)
 	}
 }
@@ -260,7 +260,7 @@ func TestUpdateTrustedKeepsAll(t *testing.T) {
 	done := make(chan error)
 	for k := range n {
 		go func() {
-			done <- UpdateTrusted(h, func(l Trusted) error { l[fmt.Sprint("/", k)] = "x"; return nil })
+			done <- UpdateTrusted(h, func(l Trusted) { l[fmt.Sprint("/", k)] = "x" })
 		}()
 	}
 	for range n {

@@ -63,7 +63,17 @@ func (i *importer) entry(it item) (s Server, own string) {
 
 func disabled(t object) bool { return t["disabled"] == true || t["enabled"] == false }
 
-// transports are the words that programs have for them.
+// What programs call the same thing. Who reads an entry and who shows it take the names from here, so that nothing is
+// obeyed that is not shown.
+var (
+	commandKeys = []string{"command", "cmd"}
+	addressKeys = []string{"url", "serverUrl", "httpUrl", "uri", "server_url"}
+	dirKeys     = []string{"cwd", "workingDirectory"}
+	envKeys     = []string{"env", "environment", "envs"}
+	envFileKeys = []string{"envFile", "env_file"}
+)
+
+// transportOf reads the words that programs have for transports.
 func transportOf(word string) (Transport, error) {
 	switch strings.ToLower(word) {
 	case "":
@@ -90,8 +100,8 @@ func (i *importer) fill(t object, s *Server, x extra) error {
 	if err != nil {
 		return err
 	}
-	command := first(t, "command", "cmd")
-	address := first(t, "url", "serverUrl", "httpUrl", "uri", "server_url")
+	command := first(t, commandKeys...)
+	address := first(t, addressKeys...)
 	switch {
 	case kind == "" && command != nil:
 		kind = Stdio
@@ -147,7 +157,7 @@ func (i *importer) fillStdio(t object, command any, s *Server) error {
 	if s.Env, err = i.environment(t); err != nil {
 		return err
 	}
-	dir, ok := text(first(t, "cwd", "workingDirectory"))
+	dir, ok := text(first(t, dirKeys...))
 	switch {
 	case !ok:
 		return errors.New(`its "cwd" is not text`)
@@ -185,7 +195,7 @@ func (i *importer) value(s string) (string, error) {
 
 func (i *importer) environment(t object) (map[string]string, error) {
 	env := make(map[string]string)
-	if name, ok := text(first(t, "envFile", "env_file")); ok && name != "" {
+	if name, ok := text(first(t, envFileKeys...)); ok && name != "" {
 		name, err := i.value(name)
 		if err != nil {
 			return nil, err
@@ -198,7 +208,7 @@ func (i *importer) environment(t object) (map[string]string, error) {
 		}
 		env = dotenv(b)
 	}
-	own, err := i.values(first(t, "env", "environment", "envs"), "env")
+	own, err := i.values(first(t, envKeys...), "env")
 	if err != nil {
 		return nil, err
 	}

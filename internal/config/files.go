@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -156,5 +157,6 @@ func list(files fs.FS, dir string) ([]string, error) {
 	for i, e := range entries {
 		names[i] = e.Name()
 	}
-	return sorted(names), nil
+	slices.Sort(names)
+	return names, nil
 }

@@ -15,9 +15,6 @@ import (
 // errNotAllowed stands for a value about which there is no more to say than what is allowed.
 var errNotAllowed = errors.New("not allowed")
 
-// reasonf is for a value whose fault is not plain from the list of what is allowed.
-func reasonf(format string, args ...any) error { return fmt.Errorf(format, args...) }
-
 // parseWord reads one of a few words, in any case.
 func parseWord(s string, words ...string) (string, error) {
 	if s := strings.ToLower(s); slices.Contains(words, s) {
@@ -32,7 +29,7 @@ func parseRuntime(s string) (string, error) {
 	}
 	if strings.ContainsRune(s, '/') {
 		// A relative one would depend on where the MCP client happens to start its servers.
-		return "", reasonf("not an absolute path")
+		return "", fmt.Errorf("not an absolute path")
 	}
 	return parseWord(s, "auto", "direct", "libcontainer", "crun", "runc", "youki", "runsc", "podman", "docker")
 }
@@ -40,7 +37,7 @@ func parseRuntime(s string) (string, error) {
 // parseImage only keeps out what cannot be a reference and would spoil a log line; the grammar belongs to rootfs.
 func parseImage(s string) (string, error) {
 	if strings.ContainsFunc(s, unicode.IsControl) {
-		return "", reasonf("contains a control character")
+		return "", fmt.Errorf("contains a control character")
 	}
 	return s, nil
 }
@@ -69,7 +66,7 @@ func parseCPUs(s string) (float64, error) {
 		return 0, errNotAllowed
 	}
 	if n > 0 && n < 0.01 {
-		return 0, reasonf("the kernel's smallest share is 1 ms in 100 ms of one processor")
+		return 0, fmt.Errorf("the kernel's smallest share is 1 ms in 100 ms of one processor")
 	}
 	if n <= 0 || n > 8192 {
 		return 0, errNotAllowed
@@ -115,7 +112,7 @@ func parseMemory(s string) (int64, error) {
 		return 0, err
 	}
 	if n < minMemory {
-		return 0, reasonf("less than 16m, and Python itself needs about that much before a script begins")
+		return 0, fmt.Errorf("less than 16m, and Python itself needs about that much before a script begins")
 	}
 	return n, nil
 }
@@ -164,9 +161,9 @@ func parseUser(s string) (User, error) {
 		case err != nil:
 			return User{}, errNotAllowed
 		case n == 0:
-			return User{}, reasonf("0 would be root inside the sandbox, with the image's whole attack surface")
+			return User{}, fmt.Errorf("0 would be root inside the sandbox, with the image's whole attack surface")
 		case n > 65535:
-			return User{}, reasonf("a sandbox has no more than 65536 ids")
+			return User{}, fmt.Errorf("a sandbox has no more than 65536 ids")
 		}
 		ids[i] = uint32(n)
 	}

@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"unicode"
@@ -11,11 +12,11 @@ import (
 // configuration file without any shell in between.
 func (h Host) path(s string) (string, error) {
 	if strings.ContainsFunc(s, unicode.IsControl) {
-		return "", reasonf("contains a control character")
+		return "", fmt.Errorf("contains a control character")
 	}
 	if s == "~" || strings.HasPrefix(s, "~/") {
 		if h.Home == "" {
-			return "", reasonf("the home directory is not known")
+			return "", fmt.Errorf("the home directory is not known")
 		}
 		return filepath.Join(h.Home, s[1:]), nil
 	}

@@ -282,7 +282,7 @@ func (i *importer) items(f loaded) (list []item) {
 // single says that a value looks like one entry rather than several.
 func single(v any) bool {
 	t, _ := v.(object)
-	for _, key := range []string{"command", "cmd", "url", "serverUrl", "httpUrl", "uri"} {
+	for _, key := range slices.Concat(commandKeys, addressKeys) {
 		switch t[key].(type) {
 		case string, []any:
 			return true
@@ -377,9 +377,4 @@ func (i *importer) expander() expander {
 		}
 	}
 	return x
-}
-
-func sorted(names []string) []string {
-	slices.Sort(names)
-	return names
 }

@@ -384,3 +384,31 @@ func TestShown(t *testing.T) {
 		}
 	}
 }
+
+// TestWhole: what decides what an entry does is shown to who is to trust it, by whatever name a program has for it.
+func TestWhole(t *testing.T) {
+	for _, key := range slices.Concat(commandKeys, addressKeys) {
+		if got := wholeOf(object{key: "/evil"}); got != "/evil" {
+			t.Errorf("%s: %s", key, got)
+		}
+	}
+	for _, key := range slices.Concat(dirKeys, envFileKeys) {
+		if got := wholeOf(object{"command": "x", key: "/evil"}); !strings.HasSuffix(got, " /evil") {
+			t.Errorf("%s: %s", key, got)
+		}
+	}
+	for _, key := range envKeys {
+		if got := wholeOf(object{"command": "x", key: object{"A": "/evil"}}); !strings.Contains(got, "env A=/evil") {
+			t.Errorf("%s: %s", key, got)
+		}
+	}
+}
+
+// TestSingle: a file may be one entry.
+func TestSingle(t *testing.T) {
+	for _, key := range slices.Concat(commandKeys, addressKeys) {
+		if !single(object{key: "https://example.com"}) {
+			t.Errorf("a file with %s is not one entry", key)
+		}
+	}
+}

@@ -28,12 +28,12 @@ func wholeOf(entry any) string {
 	if address, ok := text(first(t, addressKeys...)); ok && address != "" {
 		words[0] = withVariables(words[0], address)
 	}
-	for _, keys := range [][]string{{"cwd"}, {"envFile", "env_file"}} {
+	for _, keys := range [][]string{dirKeys, envFileKeys} {
 		if v, ok := text(first(t, keys...)); ok && v != "" {
 			words = append(words, keys[0]+" "+visible(v))
 		}
 	}
-	env, _ := first(t, "env", "environment", "envs").(object)
+	env, _ := first(t, envKeys...).(object)
 	for _, name := range slices.Sorted(maps.Keys(env)) {
 		value, ok := text(env[name])
 		if !ok {
@@ -99,13 +99,11 @@ func withVariables(shown, value string) string {
 // what could be a secret. Better too little is shown than too much.
 func shown(t object) string { return shownUpTo(t, 300) }
 
-var addressKeys = []string{"url", "serverUrl", "httpUrl", "uri", "server_url"}
-
 func shownUpTo(t object, most int) string {
 	var words []string
-	if one, ok := text(first(t, "command", "cmd")); ok && one != "" {
+	if one, ok := text(first(t, commandKeys...)); ok && one != "" {
 		words = []string{one}
-	} else if list, ok := texts(first(t, "command", "cmd")); ok {
+	} else if list, ok := texts(first(t, commandKeys...)); ok {
 		words = list
 	}
 	if len(words) == 0 {

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -197,8 +196,7 @@ func ReadTrusted(h Host) (Trusted, error) {
 		return nil, fmt.Errorf("others may write to it (mode %04o): chmod 600 it", st.Mode().Perm())
 	}
 	var f trustFile
-	d := json.NewDecoder(bytes.NewReader(b))
-	if err := d.Decode(&f); err != nil {
+	if err := json.Unmarshal(b, &f); err != nil {
 		return nil, err
 	}
 	if f.Version != 1 {
@@ -208,7 +206,7 @@ func ReadTrusted(h Host) (Trusted, error) {
 }
 
 // UpdateTrusted changes which directories are trusted: on the disk, at once or not at all, one after the other.
-func UpdateTrusted(h Host, change func(Trusted) error) (err error) {
+func UpdateTrusted(h Host, change func(Trusted)) (err error) {
 	name := h.TrustFile()
 	if name == "" {
 		return errors.New("cannot keep what is trusted: neither HOME nor XDG_CONFIG_HOME is set")
@@ -238,9 +236,7 @@ func UpdateTrusted(h Host, change func(Trusted) error) (err error) {
 	if trusted == nil {
 		trusted = make(Trusted)
 	}
-	if err := change(trusted); err != nil {
-		return err
-	}
+	change(trusted)
 	b, err := json.MarshalIndent(trustFile{1, trusted}, "", "  ")
 	if err != nil {
 		return err

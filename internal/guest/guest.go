@@ -86,12 +86,6 @@ const Protocol = 1
 // Script is the file name a script has in its tracebacks unless Run.Filename says otherwise.
 const Script = "script.py"
 
-// Descriptors of the sandboxed process that carry frames; 0, 1 and 2 are the script's own.
-const (
-	FromHost = 3
-	ToHost   = 4
-)
-
 //go:embed bootstrap.py
 var bootstrap string
 

@@ -15,15 +15,13 @@ func (c *client) command() wire.Command {
 	return wire.Command{Program: s.Command, Args: s.Args, Env: environment(c.pool.opts.Environ, s.Env), Dir: s.Dir}
 }
 
-// environment is what a server inherits: ours, without what the bridge has set for its own children, and with what its
-// configuration adds.
+// environment is what a server inherits: ours, and what its configuration adds.
 func environment(ours []string, add map[string]string) []string {
 	var env []string
 	for _, kv := range ours {
 		name, _, _ := strings.Cut(kv, "=")
 		_, replaced := add[name]
-		// GOMAXPROCS=1 is for libcontainer's init, see oci/libct.
-		if name != "GOMAXPROCS" && name != config.EnvGuard && !strings.HasPrefix(name, "_LIBCONTAINER_") && !replaced {
+		if name != config.EnvGuard && !replaced {
 			env = append(env, kv)
 		}
 	}

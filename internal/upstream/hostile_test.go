@@ -404,9 +404,9 @@ func TestEnvironment(t *testing.T) {
 	dir := t.TempDir()
 	s := hostile(t, "", "MINE=1", "PATH=/nowhere")
 	s.Dir = dir
-	p := pool(t, Options{Environ: []string{"GOMAXPROCS=1", "_LIBCONTAINER_INITPIPE=3", "KEPT=yes", "PATH=/bin", "MINE=0"}}, s)
+	p := pool(t, Options{Environ: []string{"GOMAXPROCS=1", "KEPT=yes", "PATH=/bin", "MINE=0"}}, s)
 	for name, want := range map[string]string{
-		"GOMAXPROCS": " false ", "_LIBCONTAINER_INITPIPE": " false ", "KEPT": "yes true ", "MINE": "1 true ", "PATH": "/nowhere true ", "MCP_BRIDGE_GUARD": "1 true ",
+		"GOMAXPROCS": "1 true ", "KEPT": "yes true ", "MINE": "1 true ", "PATH": "/nowhere true ", "MCP_BRIDGE_GUARD": "1 true ",
 	} {
 		if got := text(t, p, "hostile", "environment", fmt.Sprintf(`{"name":%q}`, name)); got != want+filepath.Base(dir) {
 			t.Errorf("%s: %q", name, got)

@@ -140,7 +140,7 @@ var engineTroubles = []struct {
 	{[]string{"newuidmap"}, "cannot map the ids of this user's containers", "install uidmap (newuidmap, newgidmap) and give the user a line in /etc/subuid and /etc/subgid"},
 	{[]string{"file name too long", "scmp_act"}, "talks to podman, which takes docker's filter for the name of a file", "set MCP_BRIDGE_RUNTIME=podman"},
 	{[]string{"opening seccomp profile failed"}, "does not see the state directory", "set MCP_BRIDGE_STATE_DIR to a directory below your home, which a podman machine shares"},
-	{[]string{"error mounting", "permission denied"}, "cannot make its mounts in this image", "an older mcp-bridge has cached it: mcp-bridge prune --days 0, and run it again"},
+	{[]string{"error mounting", "permission denied"}, "cannot make its mounts in this image", "an older mcp-bridge has cached it: mcp-bridge prune --all, and run it again"},
 	{[]string{"controller", "not available"}, "has no cgroup controller for a limit", "have it delegated: mcp-bridge doctor says how"},
 }
 

@@ -6,8 +6,3 @@
 // libcontainer, because the first process of a container is no Go program, nothing is executed thrice, and nothing is
 // looked up that is known.
 package direct
-
-import "github.com/mcp-bridge/mcp-bridge/oci/host"
-
-// Options of a [Launcher].
-type Options = host.Options

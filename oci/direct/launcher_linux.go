@@ -29,7 +29,7 @@ type Launcher struct {
 }
 
 // New makes a Launcher. It touches nothing; what is wrong with the host shows in Run.
-func New(opts Options) *Launcher { return &Launcher{Host: host.New(opts)} }
+func New(opts host.Options) *Launcher { return &Launcher{Host: host.New(opts)} }
 
 // Close removes what the Launcher keeps in the state directory. No Run may be going on.
 func (l *Launcher) Close() error {

@@ -6,13 +6,14 @@ import (
 	"context"
 
 	"github.com/mcp-bridge/mcp-bridge/oci"
+	"github.com/mcp-bridge/mcp-bridge/oci/host"
 )
 
 // A Launcher runs nothing on this system.
 type Launcher struct{}
 
 // New makes a Launcher whose Run fails.
-func New(Options) *Launcher { return &Launcher{} }
+func New(host.Options) *Launcher { return &Launcher{} }
 
 // Close does nothing here.
 func (*Launcher) Close() error { return nil }

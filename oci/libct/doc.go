@@ -4,8 +4,3 @@
 // A program that uses it calls [Init] first thing in main, because libcontainer re-executes the program as the first
 // process of each container, and then, if it starts more than one, [Seal]. Test binaries do so in TestMain.
 package libct
-
-import "github.com/mcp-bridge/mcp-bridge/oci/host"
-
-// Options of a [Launcher].
-type Options = host.Options

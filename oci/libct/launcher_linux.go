@@ -28,7 +28,7 @@ type Launcher struct{ *host.Host }
 
 // New makes a Launcher. It touches nothing but GOMAXPROCS in the environment, which children inherit; what is wrong with
 // the host shows in Run.
-func New(opts Options) *Launcher {
+func New(opts host.Options) *Launcher {
 	h := host.New(opts)
 	redirectLogrus(h.Logger)
 	// All that a container's init inherits, by libcontainer's choice: with one P it starts faster. The runtime of this

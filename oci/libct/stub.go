@@ -6,6 +6,7 @@ import (
 	"context"
 
 	"github.com/mcp-bridge/mcp-bridge/oci"
+	"github.com/mcp-bridge/mcp-bridge/oci/host"
 )
 
 // Init does nothing here.
@@ -21,7 +22,7 @@ func (*Launcher) Nested() bool { return false }
 type Launcher struct{}
 
 // New makes a Launcher whose Run fails.
-func New(Options) *Launcher { return &Launcher{} }
+func New(host.Options) *Launcher { return &Launcher{} }
 
 // Close does nothing here.
 func (*Launcher) Close() error { return nil }
