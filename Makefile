@@ -5,9 +5,7 @@
 # That of the last tag, v1.2.3; what else a tag may be called does not get into a shell.
 VERSION := $(or $(shell git describe --tags --match 'v[0-9]*' --abbrev=12 --dirty 2>/dev/null | sed -n 's/^v\([0-9A-Za-z.+-]*\)$$/\1/p'),0.1.0-dev)
 COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null)
-# Asked for when it is needed: setup may have to install it first.
-GO       = $(shell hack/go --path)
-TAGS    := netgo osusergo
+GO      := hack/go
 STATIC  := -linkmode external -extldflags -static
 OUT     := bin/mcp-bridge
 # 0 for macOS
@@ -25,7 +23,7 @@ test: setup-test build
 
 # Go knows what has changed; make would only guess.
 build:
-	CGO_ENABLED=$(CGO) $(GO) build -trimpath -buildvcs=false -tags '$(TAGS)' -ldflags '$(LDFLAGS) $(if $(filter 1,$(CGO)),$(STATIC))' -o $(OUT) ./cmd/mcp-bridge
+	CGO_ENABLED=$(CGO) $(GO) build -buildvcs=false -ldflags '$(LDFLAGS) $(if $(filter 1,$(CGO)),$(STATIC))' -o $(OUT) ./cmd/mcp-bridge
 
 # dist/: the program for Linux and macOS, SBOMs, licences and sums. release-check: two builds are the same, byte by byte.
 .PHONY: release release-check

@@ -32,9 +32,8 @@ func TestInitBudget(t *testing.T) {
 		t.Skip("builds the whole program")
 	}
 	program := filepath.Join(t.TempDir(), "mcp-bridge")
-	// The flags of the Makefile.
-	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-tags", "netgo osusergo",
-		"-ldflags", "-s -w -linkmode external -extldflags -static", "-o", program, "./cmd/mcp-bridge")
+	// As the Makefile does it.
+	build := exec.Command("hack/go", "build", "-buildvcs=false", "-ldflags", "-s -w -linkmode external -extldflags -static", "-o", program, "./cmd/mcp-bridge")
 	build.Dir = root(t)
 	build.Env = append(os.Environ(), "CGO_ENABLED=1")
 	if out, err := build.CombinedOutput(); err != nil {
