@@ -297,9 +297,6 @@ func (k *broker) has(server string) error {
 	return nil
 }
 
-// requests are what scripts may ask of servers besides calls of tools.
-var requests = []string{"resources/list", "resources/templates/list", "resources/read", "prompts/list", "prompts/get"}
-
 // method answers a call for the bridge itself. See the comment of package guest for the methods.
 func (k *broker) method(ctx context.Context, name string, arguments json.RawMessage) (any, error) {
 	var a struct {
@@ -329,7 +326,7 @@ func (k *broker) method(ctx context.Context, name string, arguments json.RawMess
 		if err := k.has(a.Server); err != nil {
 			return nil, err
 		}
-		if !slices.Contains(requests, a.Method) {
+		if !slices.Contains(upstream.Reads, a.Method) {
 			return nil, missing{fmt.Errorf("scripts cannot send %s to a server", quote(a.Method))}
 		}
 		defer k.front.calling(a.Server)()

@@ -26,12 +26,8 @@ const (
 	maxCapability   = 1 << 10
 )
 
-// The codes of the errors that servers get.
-const (
-	codeNoMethod  = -32601
-	codeNoParams  = -32602
-	codeNotAnswer = -32000
-)
+// codeNotAnswer is one of the codes that JSON-RPC leaves to servers.
+const codeNotAnswer = -32000
 
 // A front is the client of the bridge, as the MCP servers see it: they may ask what it can do, each only so much. It is
 // safe for concurrent use.
@@ -206,13 +202,13 @@ func (s *session) may(server, method string) error {
 	}[method]
 	switch {
 	case !ok:
-		return refuse(server, codeNoMethod, "%s is not passed on to the client", quote(method))
+		return refuse(server, jsonrpc.CodeMethodNotFound, "%s is not passed on to the client", quote(method))
 	case s == nil:
-		return refuse(server, codeNoMethod, "%s: no client is connected that could answer", method)
+		return refuse(server, jsonrpc.CodeMethodNotFound, "%s: no client is connected that could answer", method)
 	case !s.legacy():
-		return refuse(server, codeNoMethod, "%s: the client speaks a version of MCP in which servers send no requests, and they are not passed on in another way", method)
+		return refuse(server, jsonrpc.CodeMethodNotFound, "%s: the client speaks a version of MCP in which servers send no requests, and they are not passed on in another way", method)
 	case s.capabilities()[group] == nil:
-		return refuse(server, codeNoMethod, "%s: the client has no capability %s", method, group)
+		return refuse(server, jsonrpc.CodeMethodNotFound, "%s: the client has no capability %s", method, group)
 	}
 	return nil
 }
@@ -220,12 +216,12 @@ func (s *session) may(server, method string) error {
 // askParams are what the client gets: what the server sent, with its name before what a user is shown.
 func askParams(has map[string]json.RawMessage, server, method string, params json.RawMessage) (json.RawMessage, error) {
 	if len(params) > maxAskedParams {
-		return nil, refuse(server, codeNoParams, "the params of %s are longer than %d MiB", method, maxAskedParams>>20)
+		return nil, refuse(server, jsonrpc.CodeInvalidParams, "the params of %s are longer than %d MiB", method, maxAskedParams>>20)
 	}
 	var p map[string]json.RawMessage
 	if len(params) > 0 {
 		if err := json.Unmarshal(params, &p); err != nil {
-			return nil, refuse(server, codeNoParams, "the params of %s are no JSON object", method)
+			return nil, refuse(server, jsonrpc.CodeInvalidParams, "the params of %s are no JSON object", method)
 		}
 	}
 	if p == nil {
@@ -236,28 +232,28 @@ func askParams(has map[string]json.RawMessage, server, method string, params jso
 	case "elicitation/create":
 		var message, mode string
 		if json.Unmarshal(p["message"], &message) != nil || p["mode"] != nil && json.Unmarshal(p["mode"], &mode) != nil {
-			return nil, refuse(server, codeNoParams, "%s needs a message, and its mode is a string", method)
+			return nil, refuse(server, jsonrpc.CodeInvalidParams, "%s needs a message, and its mode is a string", method)
 		}
 		can := object(has["elicitation"])
 		switch {
 		case mode == "url" && can["url"] == nil, mode != "url" && can["form"] == nil && can["url"] != nil:
-			return nil, refuse(server, codeNoParams, "%s: the client does not support the mode %s", method, quote(mode))
+			return nil, refuse(server, jsonrpc.CodeInvalidParams, "%s: the client does not support the mode %s", method, quote(mode))
 		case mode != "" && mode != "url" && mode != "form":
-			return nil, refuse(server, codeNoParams, "%s: there is no mode %s", method, quote(mode))
+			return nil, refuse(server, jsonrpc.CodeInvalidParams, "%s: there is no mode %s", method, quote(mode))
 		}
 		shown, err := marshal("[" + clip(plain(server), maxAskedName) + "] " + clip(plain(message), maxAskedMessage))
 		if err != nil {
-			return nil, refuse(server, codeNoParams, "the message of %s cannot be passed on: %v", method, err)
+			return nil, refuse(server, jsonrpc.CodeInvalidParams, "the message of %s cannot be passed on: %v", method, err)
 		}
 		p["message"] = shown
 	case "sampling/createMessage":
 		if (p["tools"] != nil || p["toolChoice"] != nil) && object(has["sampling"])["tools"] == nil {
-			return nil, refuse(server, codeNoParams, "%s: the client does not sample with tools", method)
+			return nil, refuse(server, jsonrpc.CodeInvalidParams, "%s: the client does not sample with tools", method)
 		}
 	}
 	params, err := marshal(p)
 	if err != nil {
-		return nil, refuse(server, codeNoParams, "the params of %s cannot be passed on: %v", method, err)
+		return nil, refuse(server, jsonrpc.CodeInvalidParams, "the params of %s cannot be passed on: %v", method, err)
 	}
 	return params, nil
 }

@@ -117,10 +117,15 @@ type HostError struct {
 
 func (e *HostError) Error() string { return e.Missing + "; " + e.Fix }
 
+// ValidID says if a container may be called so: up to 64 lower-case letters, digits and hyphens.
+func ValidID(id string) bool {
+	return id != "" && len(id) <= 64 && strings.Trim(id, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
+}
+
 // validate reports the first thing in c that no launcher can run. A violation is a bug of the caller.
 func (c Container) validate() error {
 	switch {
-	case c.ID == "" || len(c.ID) > 64 || strings.Trim(c.ID, "abcdefghijklmnopqrstuvwxyz0123456789-") != "":
+	case !ValidID(c.ID):
 		return fmt.Errorf("invalid container id %q", c.ID)
 	case c.Image != "":
 		return fmt.Errorf("image %q: only an engine has images of its own", c.Image)

@@ -54,7 +54,7 @@ const (
 )
 
 // masked are the files of /proc that tell about the host, or let its kernel be probed. The list is Docker's and
-// podman's default with those that the attack probes found readable beside it (notes/sandbox.md, fs.proc_leaks).
+// podman's default with those that the attack probes found readable beside it (docs/probes.md).
 var masked = []string{
 	"/proc/acpi", "/proc/asound", "/proc/buddyinfo", "/proc/cmdline", "/proc/config.gz", "/proc/consoles", "/proc/crypto",
 	"/proc/diskstats", "/proc/dma", "/proc/driver", "/proc/execdomains", "/proc/fb", "/proc/interrupts", "/proc/iomem",

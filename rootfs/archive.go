@@ -16,7 +16,7 @@ import (
 )
 
 // Archives are read by us: containers/image unpacks an oci-archive into a directory first, and a crafted one leads it
-// out of there through a link (notes/images.md). Here nothing is unpacked: members are found by their headers and read
+// out of there through a link. Here nothing is unpacked: members are found by their headers and read
 // where they are.
 
 // maxMembers bounds the headers of an archive that are read: a layer is one file.

@@ -19,7 +19,7 @@ import (
 // ensureHost makes the tree of "host": this machine's Python with its standard library and the shared libraries it
 // needs, copied once. Nothing else of the machine is in it: no site-packages, no home directory beyond the names of
 // the directories that lead to the interpreter. A copy and not live mounts, because those would show all of /usr, its
-// setuid programs too, and change under a running sandbox (notes/images.md).
+// setuid programs too, and change under a running sandbox.
 func ensureHost(ctx context.Context, c *cache) (entry, error) {
 	if !canSnapshot {
 		return entry{}, fmt.Errorf("cannot make a snapshot of this machine's Python: containers need that of a Linux machine: %w", ErrUnsupportedRef)

@@ -72,7 +72,6 @@ func planSnapshot(p hostPython) (*snapshot, error) {
 			elves = append(elves, real)
 		}
 	}
-	// glibc loads these by name when a thread is cancelled or a name looked up.
 	if err := s.addLibs(elves); err != nil {
 		return nil, err
 	}

@@ -69,7 +69,7 @@ func probe(ctx context.Context, python string) (hostPython, error) {
 	if err := cmd.Run(); err != nil {
 		return hostPython{}, fmt.Errorf("cannot run it: %w: %s", err, strings.TrimSpace(stderr.buf.String()))
 	}
-	// After the last mark: importing readline prints an escape sequence on some terminals.
+	// Behind the mark: importing readline prints an escape sequence on some terminals.
 	_, answer, ok := strings.Cut(stdout.buf.String(), "mcp-bridge-probe:")
 	var p hostPython
 	if !ok || json.Unmarshal([]byte(answer), &p) != nil {

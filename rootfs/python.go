@@ -12,7 +12,7 @@ import (
 	securejoin "github.com/cyphar/filepath-securejoin"
 )
 
-// minMinor: the runner inside the sandbox is written for Python 3.9 (DESIGN.md section 1.4).
+// minMinor: the runner inside the sandbox is written for Python 3.9.
 const minMinor = 9
 
 // usualDirs are searched after the image's PATH, and are the PATH of an image that sets none.

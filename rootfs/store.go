@@ -1,5 +1,5 @@
-// Package rootfs turns an image reference into a cached, read-only directory: resolve, pull, verify, unpack (DESIGN.md
-// section 2). It knows nothing of containers: what it hands out is a directory, the interpreter inside it and the
+// Package rootfs turns an image reference into a cached, read-only directory: resolve, pull, verify, unpack.
+// It knows nothing of containers: what it hands out is a directory, the interpreter inside it and the
 // environment the image asks for. It never runs anything of an image. Registries are spoken to by containers/image.
 //
 // # What is trusted

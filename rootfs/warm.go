@@ -18,7 +18,7 @@ import (
 )
 
 // Official images come without .pyc files, and a root that cannot be written keeps none: each run would compile every
-// module it imports, which takes longer than all else in it (notes/images.md: asyncio and friends 409 ms against 83).
+// module it imports, which takes longer than all else in it (asyncio and what it needs: 409 ms against 83).
 
 // WarmScript is the Python that compiles an image's modules. Run it in a sandbox of that image which has seen nothing
 // else, with PYTHONHASHSEED=0, and hand its output to [Store.Warm].

@@ -196,15 +196,13 @@ func (i *images) sayOnce(cause error) {
 // runnerFile is where the compiled runner of a tree is kept for the next process.
 func runnerFile(tree rootfs.Tree) string { return filepath.Join(tree.Aux, "runner-"+guest.RunnerID()) }
 
-const maxRunner = 1 << 20 // some 160 KB, in fact
-
 func (i *images) runner(tree rootfs.Tree) []byte {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if code, ok := i.runners[tree.Digest]; ok {
 		return code
 	}
-	if st, err := os.Lstat(runnerFile(tree)); err != nil || !st.Mode().IsRegular() || st.Size() > maxRunner {
+	if st, err := os.Lstat(runnerFile(tree)); err != nil || !st.Mode().IsRegular() || st.Size() > guest.MaxCompiled {
 		return nil
 	}
 	code, err := os.ReadFile(runnerFile(tree))
@@ -220,7 +218,7 @@ func (i *images) runner(tree rootfs.Tree) []byte {
 func (i *images) saveRunner(tree rootfs.Tree, code []byte) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if len(code) > maxRunner {
+	if len(code) > guest.MaxCompiled {
 		return
 	}
 	i.runners[tree.Digest] = code

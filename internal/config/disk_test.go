@@ -218,7 +218,7 @@ func TestTrustFile(t *testing.T) {
 	}{
 		{"writable by others", func(_ *Host, file string) error { return os.Chmod(file, 0o666) }, "others may write to it"},
 		{"of another user", func(h *Host, _ string) error { h.UID++; return nil }, "it belongs to user"},
-		{"broken", func(_ *Host, file string) error { return os.WriteFile(file, []byte("{"), 0o600) }, "unexpected EOF"},
+		{"broken", func(_ *Host, file string) error { return os.WriteFile(file, []byte("{"), 0o600) }, "unexpected end of JSON input"},
 		{"of another version", func(_ *Host, file string) error { return os.WriteFile(file, []byte(`{"version": 2}`), 0o600) }, "version"},
 		{"a pipe", func(_ *Host, file string) error { return errors.Join(os.Remove(file), syscall.Mkfifo(file, 0o600)) }, "not a regular file"},
 	} {

@@ -1,4 +1,4 @@
-// Package house has no code: its tests are the rules of the house (DESIGN.md section 2, STYLE.md section 4) that a
+// Package house has no code: its tests are the rules of the house that a
 // compiler does not keep. A new package, a new arrow between packages and a new dependency get their line here.
 package house
 

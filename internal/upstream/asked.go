@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"path/filepath"
 
+	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
+
 	"github.com/mcp-bridge/mcp-bridge/internal/upstream/wire"
 )
 
@@ -35,7 +37,7 @@ func (c *client) asked(ctx context.Context, method string, params json.RawMessag
 	}
 	if handler == nil {
 		c.log.Debug("refused what a server asked", "method", clip([]byte(method)))
-		return nil, &wire.Error{Code: -32601, Message: refusal(method)}
+		return nil, &wire.Error{Code: jsonrpc.CodeMethodNotFound, Message: refusal(method)}
 	}
 	result, err := handler(ctx, c.server.Name, method, params)
 	if e := (*Error)(nil); errors.As(err, &e) {

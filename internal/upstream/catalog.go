@@ -12,6 +12,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
+
 	"github.com/mcp-bridge/mcp-bridge/internal/config"
 	"github.com/mcp-bridge/mcp-bridge/internal/upstream/wire"
 )
@@ -182,7 +184,7 @@ func (c *client) list(ctx context.Context, s *session) ([]Tool, error) {
 	params, size := json.RawMessage("{}"), 0
 	for range maxPages {
 		result, err := s.conn.Request(ctx, "tools/list", params, nil)
-		if refused := (*wire.Error)(nil); errors.As(err, &refused) && refused.Code == -32601 {
+		if refused := (*wire.Error)(nil); errors.As(err, &refused) && refused.Code == jsonrpc.CodeMethodNotFound {
 			return nil, nil // it has no tools
 		}
 		if errors.Is(err, context.DeadlineExceeded) {

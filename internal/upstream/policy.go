@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
+
 	"github.com/mcp-bridge/mcp-bridge/internal/upstream/wire"
 )
 
@@ -35,7 +37,7 @@ func (c *client) permit(ctx context.Context, tool string) error {
 		names = append(names, t.Name)
 	}
 	e := c.errorf("has no tool %q; %s", tool, suggest(tool, names, "it has none"))
-	e.Code = -32602
+	e.Code = jsonrpc.CodeInvalidParams
 	return e
 }
 

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
+
 	"github.com/mcp-bridge/mcp-bridge/internal/config"
 	"github.com/mcp-bridge/mcp-bridge/internal/upstream/rank"
 )
@@ -38,7 +40,8 @@ type Options struct {
 	// directories on their command line.
 	ProjectDir string
 	// OnRequest answers what servers ask of the client (sampling/createMessage, elicitation/create, ...); nil refuses.
-	// An [*Error] is passed on. Its ctx ends when the server cancels its request or ends. Capabilities are those that go with it, a JSON object; it is called for each start.
+	// An [*Error] is passed on. Its ctx ends when the server cancels its request or ends.
+	// Capabilities are those that go with it, a JSON object; it is called for each start of a server.
 	OnRequest    func(ctx context.Context, server, method string, params json.RawMessage) (json.RawMessage, error)
 	Capabilities func() json.RawMessage
 
@@ -202,11 +205,8 @@ func (p *Pool) tools(server string, list func(*client) (*catalog, error)) ([]Too
 	return slices.Clone(known.tools), nil
 }
 
-// passedOn are the methods that scripts may use.
-var passedOn = []string{
-	"tools/call", "resources/list", "resources/templates/list", "resources/read", "prompts/list", "prompts/get",
-	"completion/complete",
-}
+// Reads are the methods that scripts may use besides tools/call.
+var Reads = []string{"resources/list", "resources/templates/list", "resources/read", "prompts/list", "prompts/get"}
 
 // Request makes one request and returns its result as the server sent it. It starts the server if need be. progress may
 // be nil; it gets the params of progress notifications that belong to this request, and must not block. The end of ctx
@@ -216,8 +216,8 @@ func (p *Pool) Request(ctx context.Context, server, method string, params json.R
 	if err != nil {
 		return nil, err
 	}
-	if !slices.Contains(passedOn, method) {
-		return nil, &Error{Server: server, Code: -32601, Message: fmt.Sprintf("%q is not passed on to servers; these are: %s", method, strings.Join(passedOn, ", "))}
+	if method != "tools/call" && !slices.Contains(Reads, method) {
+		return nil, &Error{Server: server, Code: jsonrpc.CodeMethodNotFound, Message: fmt.Sprintf("%q is not passed on to servers; tools/call and these are: %s", method, strings.Join(Reads, ", "))}
 	}
 	return c.request(ctx, method, params, progress)
 }

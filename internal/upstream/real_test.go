@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -217,9 +218,8 @@ func checkEverything(t *testing.T, p *Pool) {
 	mu.Unlock()
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
-	begin := time.Now()
-	if _, err := call(ctx, p, s, "trigger-long-running-operation", `{"duration":20,"steps":2}`); err == nil || time.Since(begin) > time.Second {
-		t.Errorf("%v after %v", err, time.Since(begin))
+	if _, err := call(ctx, p, s, "trigger-long-running-operation", `{"duration":20,"steps":2}`); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v", err)
 	}
 	for method, params := range map[string]string{"resources/list": "", "resources/templates/list": "", "prompts/list": "{}", "prompts/get": `{"name":"simple-prompt"}`} {
 		if result, err := p.Request(limited(t), s, method, json.RawMessage(params), nil); err != nil || len(result) < 50 {

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
+
 	"github.com/mcp-bridge/mcp-bridge/internal/upstream/wire"
 )
 
@@ -130,7 +132,7 @@ func (c *client) request(ctx context.Context, method string, params json.RawMess
 		if e := (*Error)(nil); errors.As(err, &e) || ctx.Err() != nil {
 			return nil, err
 		}
-		return nil, &Error{Server: c.server.Name, Code: -32602, Message: fmt.Sprintf("the params of %s are wrong: %v", method, err)}
+		return nil, &Error{Server: c.server.Name, Code: jsonrpc.CodeInvalidParams, Message: fmt.Sprintf("the params of %s are wrong: %v", method, err)}
 	}
 	if limit := c.server.CallTimeout; limit > 0 {
 		var cancel context.CancelFunc

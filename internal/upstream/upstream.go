@@ -11,7 +11,7 @@ type Info struct {
 	Name string // as configured; what scripts and errors call it
 	// Source is where its configuration was found, for people ("Cursor: ~/.cursor/mcp.json").
 	Source string
-	// Description is what the server said of itself (serverInfo.title or instructions, first line), if it is known.
+	// Description is what the server said of itself (serverInfo.description, instructions or serverInfo.title; the first line), if it is known.
 	Description string
 	// Unavailable says why it cannot be used, and what to do; empty for a server that can be tried.
 	Unavailable string

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mcp-bridge/mcp-bridge/oci"
+	"github.com/mcp-bridge/mcp-bridge/oci/host"
 )
 
 // A plan is what stage0 has to do to make a container, in the language of setup.c, and what it does at the nth operation,
@@ -130,7 +131,7 @@ func planFor(s *specs.Spec, w way) (*plan, error) {
 func (p *plan) command(s *specs.Spec, filter []byte) {
 	space, tasks, rest := oci.CommandLimits(s)
 	for _, l := range rest {
-		p.do('l', strconv.Itoa(rlimits[l.Type]), strconv.FormatUint(l.Soft, 10), strconv.FormatUint(l.Hard, 10))
+		p.do('l', strconv.Itoa(host.Rlimits[l.Type]), strconv.FormatUint(l.Soft, 10), strconv.FormatUint(l.Hard, 10))
 	}
 	p.do('L', strconv.FormatUint(space, 10), strconv.FormatUint(tasks, 10))
 	p.do('z')
@@ -142,11 +143,6 @@ func (p *plan) command(s *specs.Spec, filter []byte) {
 	for _, a := range s.Process.Args {
 		p.do('a', a)
 	}
-}
-
-var rlimits = map[string]int{
-	"RLIMIT_CORE": unix.RLIMIT_CORE, "RLIMIT_FSIZE": unix.RLIMIT_FSIZE, "RLIMIT_NOFILE": unix.RLIMIT_NOFILE,
-	"RLIMIT_AS": unix.RLIMIT_AS, "RLIMIT_NPROC": unix.RLIMIT_NPROC,
 }
 
 var mountFlags = map[string]int{"nosuid": unix.MS_NOSUID, "nodev": unix.MS_NODEV, "noexec": unix.MS_NOEXEC}
@@ -220,7 +216,7 @@ func refuse(s *specs.Spec) error {
 		}
 	}
 	for _, l := range s.Process.Rlimits {
-		if _, ok := rlimits[l.Type]; !ok {
+		if _, ok := host.Rlimits[l.Type]; !ok {
 			return fmt.Errorf("rlimit %s", l.Type)
 		}
 	}

@@ -21,7 +21,7 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// A Launcher is one that stands on a [Host].
+// A Launcher is one of this module: what its user has to know beside how to run containers.
 type Launcher interface {
 	oci.Launcher
 	// Close removes what is kept in the state directory. No Run may be going on.

@@ -46,12 +46,16 @@ func probe(ctx context.Context, allowWeak bool) (host oci.Host, cg cgroupParent,
 	return host, cg, nil
 }
 
+// Rlimits are the numbers of those that a container has, by the names of the OCI specification.
+var Rlimits = map[string]int{
+	"RLIMIT_CORE": unix.RLIMIT_CORE, "RLIMIT_FSIZE": unix.RLIMIT_FSIZE, "RLIMIT_NOFILE": unix.RLIMIT_NOFILE,
+	"RLIMIT_AS": unix.RLIMIT_AS, "RLIMIT_NPROC": unix.RLIMIT_NPROC,
+}
+
 // HardLimits are this process's own hard limits, by name, of those that a container has: it may not be able to raise them.
 func HardLimits() map[string]uint64 {
 	limits := make(map[string]uint64)
-	for name, number := range map[string]int{
-		"RLIMIT_CORE": unix.RLIMIT_CORE, "RLIMIT_FSIZE": unix.RLIMIT_FSIZE, "RLIMIT_NOFILE": unix.RLIMIT_NOFILE, "RLIMIT_NPROC": unix.RLIMIT_NPROC,
-	} {
+	for name, number := range Rlimits {
 		var l unix.Rlimit
 		if err := unix.Getrlimit(number, &l); err == nil {
 			limits[name] = l.Max

@@ -18,6 +18,8 @@ import (
 
 	"github.com/opencontainers/cgroups"
 	"golang.org/x/sys/unix"
+
+	"github.com/mcp-bridge/mcp-bridge/oci"
 )
 
 const (
@@ -113,24 +115,18 @@ func (s *state) forget(id string) { _ = os.Remove(filepath.Join(s.dir, id+".json
 
 // The names of ours. No regular expressions: compiling one costs each start of a container 0.1 ms.
 func isStateName(s string) bool { // rand.Text in lower case
-	return len(s) == 26 && consistsOf(s, "abcdefghijklmnopqrstuvwxyz234567")
-}
-
-func isContainerID(s string) bool {
-	return s != "" && len(s) <= 64 && consistsOf(s, "abcdefghijklmnopqrstuvwxyz0123456789-")
+	return len(s) == 26 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz234567") == ""
 }
 
 func isRecordName(s string) bool {
 	id, ok := strings.CutSuffix(s, ".json")
-	return ok && isContainerID(id)
+	return ok && oci.ValidID(id)
 }
 
 func isCgroupName(s string) bool {
 	id, ok := strings.CutPrefix(s, cgroupPrefix)
-	return ok && isContainerID(id)
+	return ok && oci.ValidID(id)
 }
-
-func consistsOf(s, alphabet string) bool { return strings.Trim(s, alphabet) == "" }
 
 // sweep removes what crashed servers left. The state directory may lie in a directory of somebody else's making, such
 // as a cloned repository, so nothing in it is believed: os.Root keeps paths inside, and a recorded cgroup is touched

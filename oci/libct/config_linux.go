@@ -10,9 +10,9 @@ import (
 	"github.com/opencontainers/runc/libcontainer/configs"
 	"github.com/opencontainers/runc/libcontainer/specconv"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 
 	"github.com/mcp-bridge/mcp-bridge/oci"
+	"github.com/mcp-bridge/mcp-bridge/oci/host"
 	"github.com/mcp-bridge/mcp-bridge/oci/stage0"
 )
 
@@ -20,8 +20,8 @@ var specconvMu sync.Mutex
 
 // configFor is the one way from a Container to libcontainer: through the OCI specification.
 // weak are the rlimits that are not for its init.
-func configFor(c oci.Container, host oci.Host) (config *configs.Config, spec *specs.Spec, weak stage0.Limits, err error) {
-	spec, err = oci.Spec(c, host)
+func configFor(c oci.Container, on oci.Host) (config *configs.Config, spec *specs.Spec, weak stage0.Limits, err error) {
+	spec, err = oci.Spec(c, on)
 	if err != nil {
 		return nil, nil, weak, fmt.Errorf("internal error: %w", err)
 	}
@@ -34,7 +34,7 @@ func configFor(c oci.Container, host oci.Host) (config *configs.Config, spec *sp
 		// It forgives a missing cgroup only where the specification names none, which Spec does only without limits to
 		// enforce; and it forgives that a user may not load the BPF program of a device list, in a user namespace
 		// where no device can be made.
-		RootlessCgroups: rootless || host.Limits != oci.ByCgroup,
+		RootlessCgroups: rootless || on.Limits != oci.ByCgroup,
 	})
 	if err != nil {
 		return nil, nil, weak, fmt.Errorf("internal error: cannot convert the OCI specification: %w", err)
@@ -47,12 +47,8 @@ func configFor(c oci.Container, host oci.Host) (config *configs.Config, spec *sp
 	var rest []specs.POSIXRlimit
 	weak.Memory, weak.Pids, rest = oci.CommandLimits(spec)
 	for _, l := range rest {
-		config.Rlimits = append(config.Rlimits, configs.Rlimit{Type: rlimitNumbers[l.Type], Soft: l.Soft, Hard: l.Hard})
+		config.Rlimits = append(config.Rlimits, configs.Rlimit{Type: host.Rlimits[l.Type], Soft: l.Soft, Hard: l.Hard})
 	}
 	config.Labels = nil // "bundle=" and the current directory, which is nobody's business
 	return config, spec, weak, nil
-}
-
-var rlimitNumbers = map[string]int{
-	"RLIMIT_CORE": unix.RLIMIT_CORE, "RLIMIT_FSIZE": unix.RLIMIT_FSIZE, "RLIMIT_NOFILE": unix.RLIMIT_NOFILE,
 }

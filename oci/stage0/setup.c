@@ -16,7 +16,7 @@
 //	d NAME             a device of the host's /dev; any number of these
 //	g                  supplementary groups may be dropped
 //	r                  become root of the user namespace, make the image the root, and leave the host's mounts
-//	p FLAGS PATH       the proc that was made before that
+//	p PATH             the proc that was made before that
 //	m TYPE FLAGS DATA PATH   mount(2); the directory is made if it is missing
 //	D                  the devices, and the links of /dev
 //	o PATH             remount read-only

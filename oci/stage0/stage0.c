@@ -12,7 +12,7 @@
 // within them), under the system call filter that it reads from descriptor 5, FILTER bytes of struct sock_filter, and,
 // if UID is not 0, in a user namespace of its own as UID and GID: where a user has but one id to map, libcontainer maps
 // 0 to it, and nothing else can be reached from there. Then it
-//   - reaps orphans, which Python as pid 1 would not do: 62 of them filled a pids limit (notes/sandbox.md);
+//   - reaps orphans, which Python as pid 1 would not do: 62 of them filled a pids limit;
 //   - holds the lifeline (descriptor 3): a pipe whose other end only the bridge has. At its end of file the bridge
 //     is gone, or wants the sandbox gone: stage0 exits, and the kernel kills the whole pid namespace with it;
 //   - reports how COMMAND ended on descriptor 4, which the guest never has: two 32-bit words, kind and value.

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
 )
 
 // A Conn is one connection to a server. It is safe for concurrent use.
@@ -237,7 +239,7 @@ func (c *Conn) answer(id int64, result json.RawMessage, err error) bool {
 func (c *Conn) receive(ctx context.Context, line []byte) {
 	messages, err := decode(line)
 	if err != nil {
-		if id, ok := guessID(line, line); ok && c.answer(id, nil, &Error{Code: codeInternal, Message: fmt.Sprintf("its answer is not JSON: %v", err)}) {
+		if id, ok := guessID(line, line); ok && c.answer(id, nil, &Error{Code: jsonrpc.CodeInternalError, Message: fmt.Sprintf("its answer is not JSON: %v", err)}) {
 			return
 		}
 		c.opts.Logger.Debug("not a message", "line", clip(line, 500))
@@ -280,9 +282,9 @@ func (c *Conn) answered(m message) {
 	case !absent(m.Error):
 		err = decodeError(m.Error)
 	case len(m.Result) == 0:
-		err = &Error{Code: codeInternal, Message: "its answer has neither a result nor an error"}
+		err = &Error{Code: jsonrpc.CodeInternalError, Message: "its answer has neither a result nor an error"}
 	case m.Result[0] != '{':
-		err = &Error{Code: codeInternal, Message: fmt.Sprintf("its result is not an object: %q", clip(m.Result, 100))}
+		err = &Error{Code: jsonrpc.CodeInternalError, Message: fmt.Sprintf("its result is not an object: %q", clip(m.Result, 100))}
 	}
 	if err != nil {
 		m.Result = nil
@@ -379,7 +381,7 @@ func (c *Conn) serve(ctx context.Context, method string, params json.RawMessage)
 		return json.RawMessage("{}"), nil
 	}
 	if c.opts.Request == nil {
-		return nil, &Error{Code: codeMethodNotFound, Message: fmt.Sprintf("this client does not answer %s", clip([]byte(method), 100))}
+		return nil, &Error{Code: jsonrpc.CodeMethodNotFound, Message: fmt.Sprintf("this client does not answer %s", clip([]byte(method), 100))}
 	}
 	return c.opts.Request(ctx, method, params)
 }
@@ -389,7 +391,7 @@ func (c *Conn) respond(ctx context.Context, id, result json.RawMessage, err erro
 	if err != nil {
 		e := (*Error)(nil)
 		if !errors.As(err, &e) {
-			e = &Error{Code: codeInternal, Message: err.Error()}
+			e = &Error{Code: jsonrpc.CodeInternalError, Message: err.Error()}
 		}
 		encoded, err := json.Marshal(e)
 		if err != nil {

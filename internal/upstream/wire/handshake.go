@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
 )
 
 // The versions of the protocol that are offered. A server of the older era answers with its own, and any is accepted:
@@ -173,7 +175,7 @@ func (c *Conn) Request(ctx context.Context, method string, params json.RawMessag
 			break
 		}
 		if round == maxRounds {
-			return nil, &Error{Code: codeInternal, Message: fmt.Sprintf("it asked for input %d times", round)}
+			return nil, &Error{Code: jsonrpc.CodeInternalError, Message: fmt.Sprintf("it asked for input %d times", round)}
 		}
 		again, err := c.answerInput(ctx, params, requests, state)
 		if err != nil {
@@ -196,13 +198,13 @@ func (c *Conn) answerInput(ctx context.Context, params, requests, state json.Raw
 	if !absent(requests) {
 		asked, err := Members(requests)
 		if err != nil {
-			return nil, &Error{Code: codeInternal, Message: "its inputRequests are " + err.Error()}
+			return nil, &Error{Code: jsonrpc.CodeInternalError, Message: "its inputRequests are " + err.Error()}
 		}
 		var answers []Member
 		for _, a := range asked {
 			var r struct{ Method, Params json.RawMessage }
 			if err := json.Unmarshal(a.Value, &r); err != nil {
-				return nil, &Error{Code: codeInternal, Message: "its inputRequests cannot be read"}
+				return nil, &Error{Code: jsonrpc.CodeInternalError, Message: "its inputRequests cannot be read"}
 			}
 			answer, err := c.serve(ctx, text(r.Method), r.Params)
 			if err != nil {

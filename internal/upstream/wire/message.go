@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"strconv"
 	"unicode/utf8"
+
+	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
 )
 
 // A message is any of JSON-RPC. Its fields are raw: one of a wrong type must not hide the others.
@@ -59,9 +61,9 @@ func decodeError(raw json.RawMessage) *Error {
 		Code, Message, Data json.RawMessage
 	}
 	if json.Unmarshal(raw, &fields) != nil {
-		return &Error{Code: codeInternal, Message: fmt.Sprintf("%.500s", raw)}
+		return &Error{Code: jsonrpc.CodeInternalError, Message: fmt.Sprintf("%.500s", raw)}
 	}
-	e := &Error{Code: codeInternal, Message: text(fields.Message), Data: fields.Data}
+	e := &Error{Code: jsonrpc.CodeInternalError, Message: text(fields.Message), Data: fields.Data}
 	var code float64
 	if json.Unmarshal(fields.Code, &code) == nil {
 		e.Code = int64(code)

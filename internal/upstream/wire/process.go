@@ -15,6 +15,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
 )
 
 // A Command is the program of a server.
@@ -345,7 +347,7 @@ func (p *process) read(ctx context.Context, c *Conn) {
 func (p *process) tooLong(c *Conn, head, tail []byte) {
 	message := fmt.Sprintf("its answer is longer than %d MiB", maxMessage>>20)
 	if id, ok := guessID(head, tail); ok {
-		c.answer(id, nil, &Error{Code: codeInternal, Message: message})
+		c.answer(id, nil, &Error{Code: jsonrpc.CodeInternalError, Message: message})
 		return
 	}
 	c.end(fmt.Errorf("%w: a message is longer than %d MiB", ErrEnded, maxMessage>>20))

@@ -66,13 +66,7 @@ type Hello struct {
 	Instructions string
 }
 
-// The codes of JSON-RPC and MCP that matter here.
-const (
-	codeMethodNotFound = -32601
-	codeInternal       = -32603
-
-	codeUnsupportedVersion = -32022
-)
+const codeUnsupportedVersion = -32022 // MCP 2026-07-28
 
 // An Error is a JSON-RPC error.
 type Error struct {
