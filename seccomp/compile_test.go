@@ -52,7 +52,7 @@ func compile(policy []Group, a arch, numbers map[string]uint32) ([]instruction, 
 	plain := make(map[uint32]uint32) // number -> return value
 	type restricted struct {
 		nr    uint32
-		arg   Arg
+		args  []Arg
 		errno Errno
 	}
 	var checks []restricted
@@ -66,10 +66,10 @@ func compile(policy []Group, a arch, numbers map[string]uint32) ([]instruction, 
 			nr, ok := numbers[name]
 			switch {
 			case !ok:
-			case g.Arg != nil && !g.Allow:
+			case g.Args != nil && !g.Allow:
 				return nil, fmt.Errorf("cannot compile the policy: %s has a restricted argument and is not allowed", name)
-			case g.Arg != nil:
-				checks = append(checks, restricted{nr, *g.Arg, g.Errno})
+			case g.Args != nil:
+				checks = append(checks, restricted{nr, g.Args, g.Errno})
 			case g.Allow:
 				plain[nr] = retAllow
 			default:
@@ -89,7 +89,14 @@ func compile(policy []Group, a arch, numbers map[string]uint32) ([]instruction, 
 	}
 	slices.SortFunc(checks, func(x, y restricted) int { return int(x.nr) - int(y.nr) })
 	for _, c := range checks {
-		body := checkArg(c.arg)
+		last := len(c.args) - 1
+		body := checkArg(c.args[last])
+		for _, arg := range slices.Backward(c.args[:last]) {
+			if len(arg.OneOf) != 1 {
+				return nil, fmt.Errorf("cannot compile the policy: argument %d of call %d is not the last one, and has more values than one", arg.Index, c.nr)
+			}
+			body = append(only(arg, len(body)), body...)
+		}
 		body = append(body, instruction{op: opReturn, k: retErrno | uint32(c.errno)})
 		if len(body) > 255 { // a conditional jump is no longer than that
 			p = append(p, instruction{op: opEqual, k: c.nr, jt: 1}, instruction{op: opJump, k: uint32(len(body))})
@@ -104,6 +111,15 @@ func compile(policy []Group, a arch, numbers map[string]uint32) ([]instruction, 
 		return nil, fmt.Errorf("cannot compile the policy: %d instructions are more than the kernel takes", len(p))
 	}
 	return p, nil
+}
+
+// only goes on if the argument has its one value, and else past the rest of the check.
+func only(arg Arg, rest int) []instruction {
+	low := uint32(offsetArgs + 8*arg.Index)
+	return []instruction{
+		{op: opLoad, k: low + 4}, {op: opEqual, k: uint32(arg.OneOf[0] >> 32), jf: uint8(rest + 2)},
+		{op: opLoad, k: low}, {op: opEqual, k: uint32(arg.OneOf[0]), jf: uint8(rest)},
+	}
 }
 
 // checkArg allows the call if the argument is as it must be, and else falls through.

@@ -12,9 +12,10 @@ type Group struct {
 	Why string
 	// Names are the kernel's. One that an architecture does not have is left out there.
 	Names []string
-	// Allow says that they may be called. Where Arg is set, only with these values of an argument.
+	// Allow says that they may be called. Where Args are set, only with these values of arguments: all must hold, and all but
+	// the last have one value.
 	Allow bool
-	Arg   *Arg
+	Args  []Arg
 	// Errno is what else a call returns; 0 makes it succeed without doing anything.
 	Errno Errno
 }
@@ -38,6 +39,7 @@ const (
 	ENOTTY       Errno = 25
 	ENOSYS       Errno = 38
 	ENOTSOCK     Errno = 88
+	ENOPROTOOPT  Errno = 92
 	EOPNOTSUPP   Errno = 95
 	EAFNOSUPPORT Errno = 97
 )
@@ -84,14 +86,17 @@ var Policy = []Group{
 			"futex_requeue", "futex_waitv", "pidfd_open", "pidfd_send_signal", "arch_prctl",
 			"getpid", "gettid", "getppid", "getpgid", "getpgrp", "setpgid", "getsid", "setsid",
 			"getuid", "geteuid", "getgid", "getegid", "getresuid", "getresgid", "getgroups", "capget",
-			"getpriority", "setpriority", "sched_yield", "sched_getaffinity", "sched_setaffinity", "sched_getparam",
-			"sched_getscheduler", "sched_get_priority_max", "sched_get_priority_min", "sched_rr_get_interval",
-			"sched_getattr", "getcpu", "getrlimit", "setrlimit", "getrusage", "times", "sysinfo", "uname",
+			"getpriority", "sched_yield", "sched_getaffinity", "sched_getparam", "sched_getscheduler",
+			"sched_get_priority_max", "sched_get_priority_min", "sched_rr_get_interval", "sched_getattr", "getcpu", "getrlimit", "setrlimit", "getrusage", "times", "sysinfo", "uname",
 		},
 	},
 	{
-		Allow: true, Arg: &Arg{Index: 0, OneOf: []uint64{0}}, Errno: EPERM, Names: []string{"prlimit64"},
-		Why: "only of the caller itself: pid 1 has the same ids, and with fewer files than it waits for it would not see the bridge go",
+		Allow: true, Args: []Arg{{Index: 0, OneOf: []uint64{0}}}, Errno: EPERM, Names: []string{"prlimit64", "sched_setaffinity"},
+		Why: "only of the caller itself: pid 1 has the same ids, and must see the bridge go, and die, in time",
+	},
+	{
+		Allow: true, Args: []Arg{{Index: 0, OneOf: []uint64{0}}, {Index: 1, OneOf: []uint64{0}}}, Errno: EPERM,
+		Names: []string{"setpriority"}, Why: "as above; a process group or a user's processes may have pid 1 among them",
 	},
 	{
 		Allow: true, Why: "time and timers",
@@ -119,12 +124,19 @@ var Policy = []Group{
 		Allow: true, Why: "sockets that exist; which may be made is below",
 		Names: []string{
 			"bind", "listen", "accept", "accept4", "connect", "shutdown", "getsockname", "getpeername", "getsockopt",
-			"setsockopt", "sendto", "recvfrom", "sendmsg", "recvmsg",
+			"sendto", "recvfrom", "sendmsg", "recvmsg",
 		},
+	},
+	{
+		Allow: true, Errno: ENOPROTOOPT, Names: []string{"setsockopt"},
+		// REUSEADDR BROADCAST KEEPALIVE LINGER REUSEPORT PASSCRED RCVLOWAT SNDLOWAT RCVTIMEO SNDTIMEO TIMESTAMP PASSSEC
+		// TIMESTAMPNS PEEK_OFF RCVTIMEO_NEW SNDTIMEO_NEW, of SOL_SOCKET: sockets of AF_UNIX know no other
+		Args: []Arg{{Index: 2, OneOf: []uint64{2, 6, 9, 13, 15, 16, 18, 19, 20, 21, 29, 34, 35, 42, 66, 67}}},
+		Why:  "sixteen options; ATTACH_FILTER and its like compile programs into memory that all of the host has 500 MB of, with which nobody can load a filter any more; larger buffers are memory that weak limits do not see",
 	},
 	{Allow: true, Why: "random numbers", Names: []string{"getrandom"}},
 	{
-		Allow: true, Arg: &Arg{Index: 0, NoneOf: namespaces}, Errno: EPERM, Names: []string{"clone"},
+		Allow: true, Args: []Arg{{Index: 0, NoneOf: namespaces}}, Errno: EPERM, Names: []string{"clone"},
 		Why: "a new user namespace is the door to most ways from a kernel bug to root",
 	},
 	{
@@ -132,21 +144,21 @@ var Policy = []Group{
 		Why: "its flags stand behind a pointer, where no filter sees them; C libraries fall back to clone on ENOSYS",
 	},
 	{
-		Allow: true, Arg: &Arg{Index: 0, OneOf: []uint64{1}}, Errno: EAFNOSUPPORT, Names: []string{"socket", "socketpair"},
+		Allow: true, Args: []Arg{{Index: 0, OneOf: []uint64{1}}}, Errno: EAFNOSUPPORT, Names: []string{"socket", "socketpair"},
 		Why: "AF_UNIX only: there is no network to speak of, and AF_ALG, AF_RXRPC, AF_VSOCK, netlink, packet sockets and the rest are kernel surface (CVE-2026-31431, CVE-2026-43500)",
 	},
 	{
 		Allow: true, Errno: ENOTTY, Names: []string{"ioctl"},
 		// TCGETS TIOCGWINSZ TIOCGPGRP FIONREAD FIONBIO FIONCLEX FIOCLEX
-		Arg: &Arg{Index: 1, OneOf: []uint64{0x5401, 0x5413, 0x540F, 0x541B, 0x5421, 0x5450, 0x5451}},
-		Why: "seven harmless requests; TIOCSTI and TIOCLINUX type into somebody else's terminal",
+		Args: []Arg{{Index: 1, OneOf: []uint64{0x5401, 0x5413, 0x540F, 0x541B, 0x5421, 0x5450, 0x5451}}},
+		Why:  "seven harmless requests; TIOCSTI and TIOCLINUX type into somebody else's terminal",
 	},
 	{
 		Allow: true, Errno: EINVAL, Names: []string{"prctl"},
 		// GET_PDEATHSIG GET_DUMPABLE SET_NAME GET_NAME GET_SECCOMP CAPBSET_READ GET_SECUREBITS SET_TIMERSLACK GET_TIMERSLACK
 		// SET_CHILD_SUBREAPER GET_CHILD_SUBREAPER SET_NO_NEW_PRIVS GET_NO_NEW_PRIVS SET_THP_DISABLE GET_THP_DISABLE SET_VMA
-		Arg: &Arg{Index: 0, OneOf: []uint64{2, 3, 15, 16, 21, 23, 27, 29, 30, 36, 37, 38, 39, 41, 42, 0x53564D41}},
-		Why: "sixteen operations; without SET_PDEATHSIG, SET_SECCOMP, SET_MM, SET_PTRACER and ambient capabilities",
+		Args: []Arg{{Index: 0, OneOf: []uint64{2, 3, 15, 16, 21, 23, 27, 29, 30, 36, 37, 38, 39, 41, 42, 0x53564D41}}},
+		Why:  "sixteen operations; without SET_PDEATHSIG, SET_SECCOMP, SET_MM, SET_PTRACER and ambient capabilities",
 	},
 	{
 		Errno: EPERM, Why: "namespaces and mounts",

@@ -8,7 +8,7 @@ import (
 
 // Profile is the policy for a GOARCH in the words of the OCI runtime specification, for runtimes that compile it
 // themselves, such as crun, runc and podman. It allows and denies the same calls. One difference cannot be said there: where
-// an argument may have several values, another one gives [Default] and not the errno of its group, because libseccomp
+// an argument may have several values, or several are looked at, another one gives [Default] and not the errno of its group, because libseccomp
 // knows no "else", and one comparison of an argument in a rule.
 func Profile(goarch string) (*specs.LinuxSeccomp, error) {
 	architecture, ok := map[string]specs.Arch{"amd64": specs.ArchX86_64, "arm64": specs.ArchAARCH64}[goarch]
@@ -25,28 +25,47 @@ func Profile(goarch string) (*specs.LinuxSeccomp, error) {
 		case !g.Allow:
 			errno := uint(g.Errno)
 			p.Syscalls = append(p.Syscalls, specs.LinuxSyscall{Names: g.Names, Action: specs.ActErrno, ErrnoRet: &errno})
-		case g.Arg == nil:
+		case g.Args == nil:
 			p.Syscalls = append(p.Syscalls, specs.LinuxSyscall{Names: g.Names, Action: specs.ActAllow})
-		case g.Arg.OneOf == nil:
-			p.Syscalls = append(p.Syscalls, allowIf(g.Names, specs.LinuxSeccompArg{
-				Index: uint(g.Arg.Index), Value: g.Arg.NoneOf, ValueTwo: 0, Op: specs.OpMaskedEqual,
-			}))
-		case len(g.Arg.OneOf) == 1 && g.Errno != Default:
-			is := specs.LinuxSeccompArg{Index: uint(g.Arg.Index), Value: g.Arg.OneOf[0], Op: specs.OpEqualTo}
-			not, errno := is, uint(g.Errno)
-			not.Op = specs.OpNotEqual
-			p.Syscalls = append(p.Syscalls, allowIf(g.Names, is), specs.LinuxSyscall{
-				Names: g.Names, Action: specs.ActErrno, ErrnoRet: &errno, Args: []specs.LinuxSeccompArg{not},
-			})
 		default:
-			for _, v := range g.Arg.OneOf { // rules of their own: the conditions within one must all hold
-				p.Syscalls = append(p.Syscalls, allowIf(g.Names, specs.LinuxSeccompArg{Index: uint(g.Arg.Index), Value: v, Op: specs.OpEqualTo}))
-			}
+			p.Syscalls = append(p.Syscalls, restricted(g)...)
 		}
 	}
 	return p, nil
 }
 
-func allowIf(names []string, arg specs.LinuxSeccompArg) specs.LinuxSyscall {
-	return specs.LinuxSyscall{Names: names, Action: specs.ActAllow, Args: []specs.LinuxSeccompArg{arg}}
+// restricted are the rules of a group with Args.
+func restricted(g Group) (rules []specs.LinuxSyscall) {
+	last := len(g.Args) - 1
+	var all []specs.LinuxSeccompArg // the conditions within a rule must all hold
+	for _, arg := range g.Args[:last] {
+		all = append(all, equal(arg, 0))
+	}
+	arg := g.Args[last]
+	switch {
+	case arg.OneOf == nil:
+		rules = append(rules, allowIf(g.Names, append(all, specs.LinuxSeccompArg{
+			Index: uint(arg.Index), Value: arg.NoneOf, ValueTwo: 0, Op: specs.OpMaskedEqual,
+		})))
+	case last == 0 && len(arg.OneOf) == 1 && g.Errno != Default:
+		is := equal(arg, 0)
+		not, errno := is, uint(g.Errno)
+		not.Op = specs.OpNotEqual
+		rules = append(rules, allowIf(g.Names, []specs.LinuxSeccompArg{is}), specs.LinuxSyscall{
+			Names: g.Names, Action: specs.ActErrno, ErrnoRet: &errno, Args: []specs.LinuxSeccompArg{not},
+		})
+	default:
+		for i := range arg.OneOf {
+			rules = append(rules, allowIf(g.Names, append(all[:last:last], equal(arg, i))))
+		}
+	}
+	return rules
+}
+
+func equal(arg Arg, i int) specs.LinuxSeccompArg {
+	return specs.LinuxSeccompArg{Index: uint(arg.Index), Value: arg.OneOf[i], Op: specs.OpEqualTo}
+}
+
+func allowIf(names []string, args []specs.LinuxSeccompArg) specs.LinuxSyscall {
+	return specs.LinuxSyscall{Names: names, Action: specs.ActAllow, Args: args}
 }

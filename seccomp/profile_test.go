@@ -22,13 +22,13 @@ func TestProfile(t *testing.T) {
 		}
 		values := []uint64{0, 3, 0x7777_7777, 1 << 32, 1 | 1<<32, namespaces, 1 << 28}
 		for _, g := range Policy {
-			if g.Arg != nil {
-				values = append(values, g.Arg.OneOf...)
+			for _, arg := range g.Args {
+				values = append(values, arg.OneOf...)
 			}
 		}
 		for nr := range uint32(1024) {
 			restricted := slices.ContainsFunc(Policy, func(g Group) bool {
-				return g.Arg != nil && len(g.Arg.OneOf) != 1 && slices.Contains(g.Names, name[nr])
+				return len(g.Args) > 0 && (len(g.Args) > 1 || len(g.Args[0].OneOf) != 1) && slices.Contains(g.Names, name[nr])
 			})
 			for _, v := range values {
 				args := []uint64{v, v, v, v, v, v}

@@ -122,12 +122,12 @@ func TestPolicyDecides(t *testing.T) {
 			}
 			for nr := range uint32(1024) {
 				want := retErrno | uint32(Default)
-				var arg *Arg
+				var args []Arg
 				for _, g := range Policy {
 					for _, n := range g.Names {
 						if name[nr] == n {
-							arg = g.Arg
-							if g.Allow && arg == nil {
+							args = g.Args
+							if g.Allow && args == nil {
 								want = retAllow
 							} else {
 								want = retErrno | uint32(g.Errno)
@@ -137,7 +137,7 @@ func TestPolicyDecides(t *testing.T) {
 				}
 				// An argument that no group allows.
 				forbidden := make([]uint64, 6)
-				if arg != nil {
+				for _, arg := range args {
 					forbidden[arg.Index] = 0x7777_7777
 				}
 				if got := run(p, a.audit, nr, forbidden...); got != want {
@@ -172,6 +172,18 @@ func TestArguments(t *testing.T) {
 		{"prctl", []uint64{38}, retAllow},
 		{"prctl", []uint64{1}, retErrno | 22},  // PR_SET_PDEATHSIG
 		{"prctl", []uint64{22}, retErrno | 22}, // PR_SET_SECCOMP
+		{"sched_setaffinity", []uint64{0}, retAllow},
+		{"sched_setaffinity", []uint64{1}, retErrno | 1}, // pid 1
+		{"setpriority", []uint64{0, 0}, retAllow},
+		{"setpriority", []uint64{0, 1}, retErrno | 1},       // pid 1
+		{"setpriority", []uint64{0, 1 << 32}, retErrno | 1}, // junk
+		{"setpriority", []uint64{1 << 32, 0}, retErrno | 1},
+		{"setpriority", []uint64{1, 0}, retErrno | 1},     // PRIO_PGRP
+		{"setpriority", []uint64{2, 0}, retErrno | 1},     // PRIO_USER
+		{"setsockopt", []uint64{3, 1, 16}, retAllow},      // SO_PASSCRED
+		{"setsockopt", []uint64{3, 1, 26}, retErrno | 92}, // SO_ATTACH_FILTER
+		{"setsockopt", []uint64{3, 1, 50}, retErrno | 92}, // SO_ATTACH_BPF
+		{"setsockopt", []uint64{3, 1, 51}, retErrno | 92}, // SO_ATTACH_REUSEPORT_CBPF
 		{"sync", nil, retErrno},
 		{"sendfile", nil, retErrno | 88},
 		{"io_uring_setup", nil, retErrno | 38},
@@ -197,8 +209,9 @@ func TestArguments(t *testing.T) {
 func TestCompileRefuses(t *testing.T) {
 	numbers := map[string]uint32{"read": 0}
 	for name, policy := range map[string][]Group{
-		"a call named twice":                 {{Allow: true, Names: []string{"read"}}, {Names: []string{"read"}}},
-		"a denied call with a good argument": {{Arg: &Arg{OneOf: []uint64{1}}, Names: []string{"read"}}},
+		"a call named twice":                     {{Allow: true, Names: []string{"read"}}, {Names: []string{"read"}}},
+		"a denied call with a good argument":     {{Args: []Arg{{OneOf: []uint64{1}}}, Names: []string{"read"}}},
+		"a second argument that is not the last": {{Allow: true, Args: []Arg{{OneOf: []uint64{1, 2}}, {Index: 1, OneOf: []uint64{1}}}, Names: []string{"read"}}},
 	} {
 		if _, err := compile(policy, arches["amd64"], numbers); err == nil {
 			t.Errorf("%s: compiled", name)
@@ -210,20 +223,20 @@ func TestCompileRefuses(t *testing.T) {
 func TestDocumentation(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("# System calls\n\nMade from the policy by `go test ./seccomp -update`. What is not named here gets ENOSYS; a call for another architecture kills the process.\n\n## Denied\n\n| calls | what they get | why |\n|---|---|---|\n")
-	errno := map[Errno]string{0: "success, without doing anything", EPERM: "EPERM", EINVAL: "EINVAL", ENOTTY: "ENOTTY", ENOSYS: "ENOSYS", ENOTSOCK: "ENOTSOCK", EOPNOTSUPP: "EOPNOTSUPP", EAFNOSUPPORT: "EAFNOSUPPORT"}
+	errno := map[Errno]string{0: "success, without doing anything", EPERM: "EPERM", EINVAL: "EINVAL", ENOTTY: "ENOTTY", ENOSYS: "ENOSYS", ENOTSOCK: "ENOTSOCK", ENOPROTOOPT: "ENOPROTOOPT", EOPNOTSUPP: "EOPNOTSUPP", EAFNOSUPPORT: "EAFNOSUPPORT"}
 	for _, g := range Policy {
-		if g.Allow && g.Arg == nil {
+		if g.Allow && g.Args == nil {
 			continue
 		}
 		what := errno[g.Errno]
-		if g.Arg != nil {
-			what += " unless argument " + fmt.Sprint(g.Arg.Index) + " is allowed"
+		for i, arg := range g.Args {
+			what += []string{" unless argument ", " and argument "}[min(i, 1)] + fmt.Sprint(arg.Index) + " is allowed"
 		}
 		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", strings.Join(g.Names, "` `"), what, g.Why)
 	}
 	b.WriteString("\n## Allowed\n\n| calls | for |\n|---|---|\n")
 	for _, g := range Policy {
-		if g.Allow && g.Arg == nil {
+		if g.Allow && g.Args == nil {
 			fmt.Fprintf(&b, "| `%s` | %s |\n", strings.Join(g.Names, "` `"), g.Why)
 		}
 	}
