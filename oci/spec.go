@@ -51,22 +51,27 @@ const (
 	// watchdog sees to the rest. Threads take address space that is never memory: numpy starts one for each CPU.
 	addressSpace = 4
 	maxFiles     = 1024 // RLIMIT_NOFILE: bounds kernel memory held by pipes and files
+	maxSignals   = 1024 // RLIMIT_SIGPENDING: those that wait, and timers, are also counted as the bridge's user's own
 )
 
 // masked are the files of /proc that tell about the host, or let its kernel be probed. The list is Docker's and
 // podman's default with those that the attack probes found readable beside it (docs/probes.md).
 var masked = []string{
-	"/proc/acpi", "/proc/asound", "/proc/buddyinfo", "/proc/cmdline", "/proc/config.gz", "/proc/consoles", "/proc/crypto",
-	"/proc/diskstats", "/proc/dma", "/proc/driver", "/proc/execdomains", "/proc/fb", "/proc/interrupts", "/proc/iomem",
-	"/proc/ioports", "/proc/kallsyms", "/proc/kcore", "/proc/key-users", "/proc/keys", "/proc/kmsg", "/proc/kpagecgroup",
-	"/proc/kpagecount", "/proc/kpageflags", "/proc/latency_stats", "/proc/locks", "/proc/mdstat", "/proc/misc",
-	"/proc/modules", "/proc/mtrr", "/proc/pagetypeinfo", "/proc/partitions", "/proc/pressure", "/proc/sched_debug",
-	"/proc/schedstat", "/proc/scsi", "/proc/slabinfo", "/proc/softirqs", "/proc/swaps", "/proc/timer_list",
-	"/proc/timer_stats", "/proc/tty", "/proc/version_signature", "/proc/vmallocinfo", "/proc/zoneinfo",
+	"/proc/acpi", "/proc/asound", "/proc/buddyinfo", "/proc/bus", "/proc/cgroups", "/proc/cmdline", "/proc/config.gz",
+	"/proc/consoles", "/proc/crypto", "/proc/diskstats", "/proc/dma", "/proc/driver", "/proc/execdomains", "/proc/fb",
+	"/proc/fs", "/proc/interrupts", "/proc/iomem", "/proc/ioports", "/proc/irq", "/proc/kallsyms", "/proc/kcore",
+	"/proc/key-users", "/proc/keys", "/proc/kmsg", "/proc/kpagecgroup", "/proc/kpagecount", "/proc/kpageflags",
+	"/proc/latency_stats", "/proc/locks", "/proc/mdstat", "/proc/misc", "/proc/modules", "/proc/mtrr", "/proc/pagetypeinfo",
+	"/proc/partitions", "/proc/pressure", "/proc/sched_debug", "/proc/schedstat", "/proc/scsi", "/proc/slabinfo",
+	"/proc/softirqs", "/proc/swaps", "/proc/sys/kernel/random/boot_id", "/proc/timer_list", "/proc/timer_stats", "/proc/tty",
+	"/proc/version_signature", "/proc/vmallocinfo", "/proc/zoneinfo",
 }
 
-// readonly are the directories of /proc through which the kernel is configured.
-var readonly = []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
+// readonly are the files of /proc through which the kernel is configured, and the devices, which are the host's own: they can
+// be written to all the same, but not be given times that the next run reads.
+var readonly = []string{
+	"/proc/sys", "/proc/sysrq-trigger", "/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty",
+}
 
 // Spec makes the OCI runtime specification (v1.2) of a container on a host. It is pure: the same arguments give the
 // same specification, and nothing is looked up. An error means that c or host is inconsistent, which is a bug of the
@@ -197,11 +202,7 @@ func rlimits(l Limits, host Host) []specs.POSIXRlimit {
 		{Type: "RLIMIT_CORE", Soft: 1, Hard: 1},
 		{Type: "RLIMIT_NOFILE", Soft: maxFiles, Hard: maxFiles},
 		{Type: "RLIMIT_FSIZE", Soft: maxFile, Hard: maxFile},
-	}
-	for i := range r {
-		if hard, ok := host.HardLimits[r[i].Type]; ok && hard < r[i].Hard {
-			r[i].Soft, r[i].Hard = hard, hard
-		}
+		{Type: "RLIMIT_SIGPENDING", Soft: maxSignals, Hard: maxSignals},
 	}
 	if host.Limits == ByRlimits {
 		if l.Memory > 0 {
@@ -210,6 +211,11 @@ func rlimits(l Limits, host Host) []specs.POSIXRlimit {
 		}
 		if l.Pids > 0 { // counted for each user namespace since Linux 5.14
 			r = append(r, specs.POSIXRlimit{Type: "RLIMIT_NPROC", Soft: uint64(l.Pids), Hard: uint64(l.Pids)})
+		}
+	}
+	for i := range r {
+		if hard, ok := host.HardLimits[r[i].Type]; ok && hard < r[i].Hard {
+			r[i].Soft, r[i].Hard = hard, hard
 		}
 	}
 	return r

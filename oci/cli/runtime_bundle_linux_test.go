@@ -54,7 +54,7 @@ func TestAdapt(t *testing.T) {
 		if p.User.UID != 0 || p.User.GID != 0 || len(s.Linux.Sysctl) != 0 || !p.NoNewPrivileges || fmt.Sprint(p.Capabilities.Bounding) != caps || p.Capabilities.Inheritable != nil || p.Capabilities.Ambient != nil {
 			t.Errorf("%+v, sysctl %v", p, s.Linux.Sysctl)
 		}
-		if got := fmt.Sprint(p.Rlimits); strings.Contains(got, "RLIMIT_AS") || strings.Contains(got, "RLIMIT_NPROC") || len(p.Rlimits) != 3 {
+		if got := fmt.Sprint(p.Rlimits); strings.Contains(got, "RLIMIT_AS") || strings.Contains(got, "RLIMIT_NPROC") || len(p.Rlimits) != 4 {
 			t.Errorf("rlimits %s", got)
 		}
 		n := map[bool]string{false: "0", true: "1"}[nested]

@@ -91,8 +91,9 @@ func numbers(version string) (n []int) {
 func (p program) command(args []string, out *os.File, files ...*os.File) *exec.Cmd {
 	return &exec.Cmd{
 		Path: p.path, Args: append([]string{p.path}, args...), Dir: "/",
-		Env:    []string{"PATH=" + os.Getenv("PATH"), "GOMAXPROCS=1"},
-		Stdout: out, Stderr: out, ExtraFiles: files,
+		Env: []string{"PATH=" + os.Getenv("PATH"), "GOMAXPROCS=1"},
+		// Not the host's /dev/null, as without this: crun gives its standard streams to the container's root.
+		Stdin: strings.NewReader(""), Stdout: out, Stderr: out, ExtraFiles: files,
 		SysProcAttr: &syscall.SysProcAttr{Setpgid: true},
 	}
 }

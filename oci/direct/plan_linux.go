@@ -108,7 +108,11 @@ func planFor(s *specs.Spec, w way) (*plan, error) {
 		p.do('s', "/proc/sys/"+strings.ReplaceAll(name, ".", "/"), value)
 	}
 	for _, f := range s.Linux.ReadonlyPaths {
-		p.do('n', f)
+		op := byte('n')
+		if slices.Contains(hostDevices, strings.TrimPrefix(f, "/dev/")) {
+			op = 'o' // it is a mount already
+		}
+		p.do(op, f)
 	}
 	for _, f := range s.Linux.MaskedPaths {
 		p.do('x', f)

@@ -49,7 +49,7 @@ func probe(ctx context.Context, allowWeak bool) (host oci.Host, cg cgroupParent,
 // Rlimits are the numbers of those that a container has, by the names of the OCI specification.
 var Rlimits = map[string]int{
 	"RLIMIT_CORE": unix.RLIMIT_CORE, "RLIMIT_FSIZE": unix.RLIMIT_FSIZE, "RLIMIT_NOFILE": unix.RLIMIT_NOFILE,
-	"RLIMIT_AS": unix.RLIMIT_AS, "RLIMIT_NPROC": unix.RLIMIT_NPROC,
+	"RLIMIT_AS": unix.RLIMIT_AS, "RLIMIT_NPROC": unix.RLIMIT_NPROC, "RLIMIT_SIGPENDING": unix.RLIMIT_SIGPENDING,
 }
 
 // HardLimits are this process's own hard limits, by name, of those that a container has: it may not be able to raise them.

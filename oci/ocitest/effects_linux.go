@@ -135,6 +135,15 @@ func (suite Suite) effects(t *testing.T, processes []effect) {
 			{"higher priority", "os.setpriority(os.PRIO_PROCESS, 0, -5); r = 'set'", "EACCES|EPERM|ENOSYS"},
 			{"hard limit", "resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096)); r = 'set'", "ValueError: not allowed to raise maximum limit"},
 			{"limits of pid 1", "resource.prlimit(1, resource.RLIMIT_NOFILE, (0, 0)); r = 'set'", "EPERM|ENOSYS"},
+			// pid 1 has to end when the bridge says so, whatever a script does with the processors.
+			{"lower priority", "os.setpriority(os.PRIO_PROCESS, 0, 1); r = 'set'", "set"},
+			{"priority of pid 1", "os.setpriority(os.PRIO_PROCESS, 1, 19); r = 'set'", "EPERM|ENOSYS"},
+			{"priority of the process group", "os.setpriority(os.PRIO_PGRP, 0, 19); r = 'set'", "EPERM|ENOSYS"},
+			{"priority of the user", "os.setpriority(os.PRIO_USER, 0, 19); r = 'set'", "EPERM|ENOSYS"},
+			{"own processors", "os.sched_setaffinity(0, os.sched_getaffinity(0)); r = 'set'", "set"},
+			{"processors of pid 1", "os.sched_setaffinity(1, {0}); r = 'set'", "EPERM|ENOSYS"},
+			{"session of pid 1", "r = os.getsid(0) == os.getsid(1)", "False"},
+			{"pending signals", "r = max(resource.getrlimit(resource.RLIMIT_SIGPENDING)) <= 1024", "True"},
 			{"score of the OOM killer", "r = write('/proc/self/oom_score_adj', '-1000')", "EACCES"},
 		},
 		"kernel": {
@@ -179,6 +188,10 @@ func (suite Suite) effects(t *testing.T, processes []effect) {
 			{"raw socket", "r = socket.socket(socket.AF_INET, socket.SOCK_RAW, 1)", "EPERM|EAFNOSUPPORT|ENOSYS"},
 			{"packet socket", "r = socket.socket(17, socket.SOCK_RAW, 3)", "EPERM|EAFNOSUPPORT|ENOSYS"},
 			{"abstract sockets of the host", "r = [l for l in open('/proc/net/unix') if '@' in l]", "[]"},
+			// Compiled, they are in memory of which all of the host has so much.
+			{"filter of a socket", "socket.socketpair()[0].setsockopt(socket.SOL_SOCKET, 26, bytes(16)); r = 'set'", "ENOPROTOOPT|ENOSYS"},
+			{"buffer of a socket", "socket.socketpair()[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 24); r = 'set'", "ENOPROTOOPT|ENOSYS"},
+			{"credentials on a socket", "socket.socketpair()[0].setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1); r = 'set'", "set"},
 			{"bring up loopback", "s = socket.socket(); r = fcntl.ioctl(s, 0x8914, b'lo' + b'\\0' * 14 + b'\\1\\0' + b'\\0' * 22)", "EPERM|EAFNOSUPPORT|ENOSYS|ENOTTY"},
 		},
 	} {
@@ -192,14 +205,9 @@ func (suite Suite) effects(t *testing.T, processes []effect) {
 	}
 }
 
-// mounts is code that lists a field of those lines of mountinfo that are writable and fulfil a condition. The devices
-// are left out unless all is given.
-func mounts(condition, field string, all ...string) string {
-	some := "not (f[4].startswith('/dev/') and f[4] != '/dev/shm')"
-	if len(all) > 0 {
-		some = "True"
-	}
-	return fmt.Sprintf("r = sorted({%s for f in map(str.split, open('/proc/self/mountinfo')) if 'rw' in f[5].split(',') and %s and %s})", field, some, condition)
+// mounts is code that lists a field of those lines of mountinfo that are writable and fulfil a condition, without the devices.
+func mounts(condition, field string) string {
+	return fmt.Sprintf("r = sorted({%s for f in map(str.split, open('/proc/self/mountinfo')) if 'rw' in f[5].split(',') and not (f[4].startswith('/dev/') and f[4] != '/dev/shm') and %s})", field, condition)
 }
 
 // EffectsOnFiles: what can be read, written and executed.
@@ -220,7 +228,7 @@ func (suite Suite) EffectsOnFiles(t *testing.T) {
 		{"writable mounts", mounts("f[3] != '/null'", "f[4]"), "['/dev/shm', '/proc', '/tmp', '/workspace']"},
 		{"writable mounts without nosuid, nodev and noexec", mounts("f[3] != '/null' and not {'nosuid', 'nodev', 'noexec'} <= set(f[5].split(','))", "f[4]"), "[]"},
 		{"writable mounts of the host's disks", mounts("f[f.index('-') + 1] not in ('proc', 'tmpfs', 'devtmpfs')", "f[4]"), "[]"},
-		{"devices of the host", mounts("f[f.index('-') + 1] == 'devtmpfs'", "f[3]", "True"), "['/full', '/null', '/random', '/tty', '/urandom', '/zero']"},
+		{"devices of the host", "r = sorted({f[3] for f in map(str.split, open('/proc/self/mountinfo')) if f[f.index('-') + 1] == 'devtmpfs'})", "['/full', '/null', '/random', '/tty', '/urandom', '/zero']"},
 		{"propagation from the host", "r = [l for l in open('/proc/self/mountinfo') if 'shared:' in l or 'master:' in l]", "[]"},
 		{"exec from /tmp", "program('/tmp')", "EACCES"},
 		{"exec from /workspace", "program('/workspace')", "EACCES"},
@@ -237,7 +245,8 @@ func (suite Suite) EffectsOnFiles(t *testing.T) {
 		{"remove a device", "os.unlink('/dev/null'); r = 'done'", "EROFS|EBUSY|EACCES"},
 		// The devices are the host's own, bound: who owned one in here could close it to the whole host. (Its mode stays
 		// as it is, so that this test does no harm where it fails.)
-		{"change a device", "r = []\nfor n in ('null', 'zero', 'full', 'random', 'urandom', 'tty'):\n  try: os.chmod('/dev/' + n, 0o666); r.append(n)\n  except PermissionError: pass", "[]"},
+		{"change a device", "r = []\nfor n in ('null', 'zero', 'full', 'random', 'urandom', 'tty'):\n  try: os.chmod('/dev/' + n, 0o666); r.append(n)\n  except OSError: pass", "[]"},
+		{"times of a device", "os.utime('/dev/null'); r = 'set'", "EROFS"},
 		{"the devices that are needed", "r = len(read('/dev/zero')), len(os.urandom(8)), read('/dev/null'), write('/dev/null')", "(65536, 8, b'', 'written')"},
 		{"/dev/full", "r = write('/dev/full')", "ENOSPC"},
 		{"new terminal", "r = os.openpty()", "ENOENT|EACCES|EIO|ENOSYS"},
@@ -307,6 +316,11 @@ print([n for n in range(70000) if is_open(n)], sorted(int(n) for n in os.listdir
 		if err != nil || exit.Code != 42 {
 			t.Errorf("exit %+v, %v; want the code 42 of a script that has /dev/null for its streams", exit, err)
 		}
+		// A runtime that owns its standard streams would own the host's device.
+		if is, was := ownerOf(t, os.DevNull), ownerOf(t, "/dev/zero"); is != was {
+			t.Errorf("the host's %s is %v's", os.DevNull, is)
+			_ = os.Chown(os.DevNull, int(was.UID), int(was.GID))
+		}
 	})
 	t.Run("extra arrive as 3 and 4", func(t *testing.T) {
 		toR, toW := pipe(t)
@@ -323,6 +337,15 @@ print([n for n in range(70000) if is_open(n)], sorted(int(n) for n in os.listdir
 			t.Errorf("got %q, want %q\n%v", got, want, o)
 		}
 	})
+}
+
+func ownerOf(t *testing.T, name string) oci.User {
+	t.Helper()
+	var st unix.Stat_t
+	if err := unix.Stat(name, &st); err != nil {
+		t.Fatal(err)
+	}
+	return oci.User{UID: st.Uid, GID: st.Gid}
 }
 
 // withCore: libcontainer makes /dev/core, a link to what is masked, where the host has a /proc/kcore, and crun everywhere.

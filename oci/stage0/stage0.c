@@ -243,6 +243,10 @@ void supervise(struct command *c)
 	if (child < 0)
 		fail();
 	if (child == 0) {
+		// In the session of pid 1 it would have its share of the processors to lower (sched(7), "autogroup").
+		at = AT_SESSION;
+		if (setsid() < 0)
+			fail();
 		at = AT_DESCRIPTORS;
 		for (int i = 0; i < c->extra; i++)
 			if (dup2(FIRST_EXTRA + i, 3 + i) < 0)
