@@ -183,3 +183,13 @@ print([x.message for x in r], get_issue is jira.get_issue is mcp_jira.get_issue 
 		})
 	}
 }
+
+// TestStarLeavesBuiltins: a server has no say in what print is.
+func TestStarLeavesBuiltins(t *testing.T) {
+	f := newFake().add("loud", upstream.Tool{Name: "print"}, upstream.Tool{Name: "shout"})
+	b := newBridge(t, func(o *Options) { o.Servers = f })
+	r := runCode(t, b, "import builtins\nfrom mcp.servers.loud import *\nfrom mcp.servers import loud\nprint(print is builtins.print, callable(shout), loud.print is mcp_loud.print)")
+	if len(r.Stdout) != 1 || r.Stdout[0] != "True True True" {
+		t.Errorf("%+v", r)
+	}
+}

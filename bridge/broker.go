@@ -39,6 +39,7 @@ type broker struct {
 	failed  map[string]error // why a server that was to be loaded cannot be used
 	open    map[int64]opened
 	display display
+	saved   []string // names of functions that the script has saved
 }
 
 // An opened call has no answer yet.
@@ -355,7 +356,15 @@ func (k *broker) method(ctx context.Context, name string, arguments json.RawMess
 		if k.kept == nil {
 			return nil, errors.New("this bridge keeps no tools")
 		}
-		return true, k.kept.Save(a.Name, a.Source)
+		if err := k.kept.Save(a.Name, a.Source); err != nil {
+			return nil, err
+		}
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if !slices.Contains(k.saved, a.Name) {
+			k.saved = append(k.saved, a.Name)
+		}
+		return true, nil
 	case "user_tools":
 		if k.kept == nil {
 			return map[string]string{}, nil

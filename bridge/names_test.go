@@ -216,6 +216,9 @@ r`
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Error(diff)
 		}
+		if note := "It saved for later scripts: double, issue, counts."; res.Note() != note {
+			t.Errorf("the note is %q, want %q", res.Note(), note)
+		}
 		res = runCode(t, b, `import user_tools
 from user_tools import *
 try: user_tools.nope

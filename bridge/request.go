@@ -76,7 +76,11 @@ func parseRequest(raw json.RawMessage) (Request, error) {
 	if v := args["timeout"]; v != nil && !isNull(v) {
 		seconds, err := strconv.ParseFloat(string(bytes.TrimSpace(v)), 64)
 		if err != nil || seconds != math.Trunc(seconds) {
-			return req, fmt.Errorf("timeout must be a whole number of seconds, not %s", quote(string(v)))
+			what := kind(v)
+			if what == "a number" {
+				what = clip(string(v), 80)
+			}
+			return req, fmt.Errorf("timeout must be a whole number of seconds, not %s", what)
 		}
 		// What is out of range is brought into it later, and said.
 		req.Timeout = time.Duration(max(-1, min(seconds, 1e9))) * time.Second

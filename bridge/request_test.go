@@ -57,9 +57,9 @@ var badArguments = []struct{ name, raw, want string }{
 	{"servers with an array", `{"code":"x","servers":[["files"]]}`, "servers must be an array of names, and has an array in it"},
 	{"servers with null", `{"code":"x","servers":["files",null]}`, "servers must be an array of names, and has null in it"},
 	{"servers as an object", `{"code":"x","servers":{}}`, "servers must be an array of names, not an object"},
-	{"timeout as a word", `{"code":"x","timeout":"soon"}`, `timeout must be a whole number of seconds, not "\"soon\""`},
-	{"half a second", `{"code":"x","timeout":0.5}`, `timeout must be a whole number of seconds, not "0.5"`},
-	{"timeout as a boolean", `{"code":"x","timeout":true}`, `timeout must be a whole number of seconds, not "true"`},
+	{"timeout as a word", `{"code":"x","timeout":"soon"}`, `timeout must be a whole number of seconds, not a string`},
+	{"half a second", `{"code":"x","timeout":0.5}`, `timeout must be a whole number of seconds, not 0.5`},
+	{"timeout as a boolean", `{"code":"x","timeout":true}`, `timeout must be a whole number of seconds, not a boolean`},
 	{"unknown server", `{"code":"x","servers":["file"]}`, `there is no MCP server "file"; did you mean files?`},
 }
 

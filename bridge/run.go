@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -125,7 +126,7 @@ func (b *Bridge) run(ctx context.Context, req Request, out Output) (result Resul
 		result.Runtime = b.opts.Runtime()
 	}
 	result.content = r.broker.display.blocks
-	result.note = strings.TrimSpace(note + " " + r.broker.display.note())
+	result.note = strings.Join(slices.DeleteFunc([]string{note, r.broker.display.note(), savedNote(r.broker.saved)}, func(s string) bool { return s == "" }), " ")
 	return result, left, err
 }
 

@@ -23,7 +23,7 @@ const (
 // own, which no sandbox ever sees. Their source is guest text: it is only ever run in a sandbox. All methods are safe
 // for concurrent use, also by several processes.
 type SavedTools struct {
-	Dir string // made when the first tool is saved
+	Dir string // made when the first tool is saved; empty: none can be
 }
 
 // validName says whether a saved tool may have this name: it is one of Python and of a file.
@@ -44,6 +44,9 @@ func (s *SavedTools) Save(name, source string) error {
 		return fmt.Errorf("the source of %s is not text", name)
 	case !strings.Contains(source, "def "+name):
 		return fmt.Errorf("the source is not that of a function %s", name)
+	}
+	if s.Dir == "" {
+		return errors.New("there is no directory for saved tools: set HOME, XDG_STATE_HOME or an absolute MCP_BRIDGE_STATE_DIR")
 	}
 	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
 		return fmt.Errorf("cannot make the directory of saved tools: %v", err)
@@ -83,8 +86,19 @@ func write(root *os.Root, name, text string) (err error) {
 	return err
 }
 
+// savedNote tells what a script has left for later ones: the only thing that it can.
+func savedNote(names []string) string {
+	if len(names) == 0 {
+		return ""
+	}
+	return clip("It saved for later scripts: "+strings.Join(names, ", "), 300) + "."
+}
+
 // Names are those of all saved tools, sorted.
 func (s *SavedTools) Names() ([]string, error) {
+	if s.Dir == "" {
+		return nil, nil
+	}
 	entries, err := os.ReadDir(s.Dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil

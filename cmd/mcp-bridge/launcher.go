@@ -180,6 +180,8 @@ func (a *auto) Run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exi
 				a.mu.Lock()
 				a.used = true
 				a.mu.Unlock()
+			} else if first != nil && ctx.Err() == nil {
+				err = fmt.Errorf("%w; and with %s: %v", first, a.other(), err)
 			}
 			return exit, err
 		}
@@ -216,7 +218,7 @@ func (a *auto) next(l host.Launcher, err error) bool {
 	if len(a.candidates) == 1 {
 		return false
 	}
-	a.log.Warn("this host cannot run containers with "+a.candidates[0].name+", so "+a.candidates[1].name+" does; \"mcp-bridge doctor\" says what to mend", "error", err)
+	a.log.Warn("this host cannot run containers with "+a.candidates[0].name+", so "+a.candidates[1].name+" is tried; \"mcp-bridge doctor\" says what to mend", "error", err)
 	a.given = append(a.given, l)
 	a.candidates, a.launcher, a.fallen = a.candidates[1:], nil, true
 	return true

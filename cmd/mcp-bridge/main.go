@@ -110,6 +110,7 @@ func command() *cobra.Command {
 		Short: "Run Python scripts in containers of their own, for MCP clients and for you",
 		Long: "mcp-bridge is an MCP server on standard input and output with one tool, run_python: each script runs in a\n" +
 			"rootless container that mcp-bridge launches itself, without a daemon, a network or privileges.\n\n" + variables(),
+		Version:       version,
 		Args:          cobra.NoArgs,
 		SilenceErrors: true, SilenceUsage: true,
 		RunE: func(c *cobra.Command, _ []string) error { return serve(c.Context()) },

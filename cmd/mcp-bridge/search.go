@@ -27,6 +27,9 @@ func searchCommand() *cobra.Command {
 			"Exit code: 0 if something was found, 1 if nothing fits, 2 if the command line or an environment variable is wrong.",
 		Example: "  mcp-bridge search create an issue\n  mcp-bridge search --refresh --limit 20 files",
 		RunE: func(c *cobra.Command, args []string) error {
+			if limit < 1 {
+				return usage("--limit %d: allowed is 1 and more", limit)
+			}
 			cfg, log, err := load(os.Stderr)
 			if err != nil {
 				return err

@@ -33,8 +33,9 @@ type Config struct {
 
 	IdleTimeout time.Duration
 	StateDir    string // absolute
-	// ToolsDir is where functions that scripts save are kept: below MCP_BRIDGE_STATE_DIR if that is set, else in the user's
-	// own state directory, and never in the current one, whose files may have come with a repository that was cloned.
+	// ToolsDir is where functions that scripts save are kept: below MCP_BRIDGE_STATE_DIR if that is no relative path, else in
+	// the user's own state directory, and never in the current one, whose files may have come with a repository that was
+	// cloned. It is empty if there is no such place.
 	ToolsDir string
 	CacheDir string // absolute
 

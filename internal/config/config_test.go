@@ -94,9 +94,10 @@ func TestLoadGood(t *testing.T) {
 
 		{EnvIdleTimeout, "1h", func(c *Config) { c.IdleTimeout = time.Hour }},
 		{EnvStateDir, "/var/lib/x/", func(c *Config) { c.StateDir, c.ToolsDir = "/var/lib/x", "/var/lib/x/tools" }},
-		{EnvStateDir, "../x", func(c *Config) { c.StateDir, c.ToolsDir = "/home/ann/x", "/home/ann/x/tools" }},
+		{EnvStateDir, "../x", func(c *Config) { c.StateDir = "/home/ann/x" }},
+		{EnvStateDir, ".mcp-bridge", func(c *Config) { c.StateDir = "/home/ann/project/.mcp-bridge" }},
 		{EnvStateDir, "~/x", func(c *Config) { c.StateDir, c.ToolsDir = "/home/ann/x", "/home/ann/x/tools" }},
-		{EnvStateDir, "~bob/x", func(c *Config) { c.StateDir, c.ToolsDir = "/home/ann/project/~bob/x", "/home/ann/project/~bob/x/tools" }},
+		{EnvStateDir, "~bob/x", func(c *Config) { c.StateDir = "/home/ann/project/~bob/x" }},
 		{EnvCacheDir, "~", func(c *Config) { c.CacheDir = "/home/ann" }},
 		{EnvCacheDir, "cache", func(c *Config) { c.CacheDir = "/home/ann/project/cache" }},
 		{"XDG_CACHE_HOME", "/c", func(c *Config) { c.CacheDir = "/c/mcp-bridge" }},
@@ -281,6 +282,10 @@ func TestLoadDirectories(t *testing.T) {
 			name: "root, relative XDG", host: Host{Home: "/root", Cwd: "/w", Root: true},
 			env:   map[string]string{"XDG_CACHE_HOME": "c"},
 			state: "/w/.mcp-bridge", cache: "/var/cache/mcp-bridge",
+		},
+		{
+			name: "root of a user namespace", host: Host{Home: "/h", Cwd: "/w", Root: true, Writable: no},
+			state: "/h/.local/state/mcp-bridge", cache: "/h/.cache/mcp-bridge",
 		},
 		{
 			name: "no home, both set", host: Host{Cwd: "/w", Writable: no},

@@ -51,10 +51,18 @@ func (h Host) stateDir() (string, error) {
 		"XDG_STATE_HOME is set: set " + EnvStateDir)
 }
 
+func (h Host) toolsDir() string {
+	if dir := h.xdg("XDG_STATE_HOME", ".local/state"); dir != "" {
+		return filepath.Join(dir, "tools")
+	}
+	return ""
+}
+
 func (h Host) cacheDir() (string, error) {
 	// As root, the sandbox's root is mapped to an unprivileged uid, which cannot walk through /root (0700) to the image;
 	// and a path under /var names no user.
-	if h.Root && !filepath.IsAbs(h.Getenv("XDG_CACHE_HOME")) {
+	// Root of a user namespace may write nothing there.
+	if h.Root && !filepath.IsAbs(h.Getenv("XDG_CACHE_HOME")) && (h.Writable == nil || h.Writable("/var/cache") || h.Writable("/var")) {
 		return "/var/cache/mcp-bridge", nil
 	}
 	if dir := h.xdg("XDG_CACHE_HOME", ".cache"); dir != "" {

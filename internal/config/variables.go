@@ -179,18 +179,15 @@ func table() []variable {
 			},
 			set: func(c *Config, h Host, v string) (err error) {
 				c.StateDir, err = h.path(v)
-				c.ToolsDir = filepath.Join(c.StateDir, "tools")
+				if c.ToolsDir = h.toolsDir(); filepath.IsAbs(v) || strings.HasPrefix(v, "~/") {
+					c.ToolsDir = filepath.Join(c.StateDir, "tools")
+				}
 				return err
 			},
 			unset: func(c *Config, h Host) (err error) {
-				if c.StateDir, err = h.stateDir(); err != nil {
-					return err
-				}
-				c.ToolsDir = filepath.Join(c.StateDir, "tools")
-				if own := h.xdg("XDG_STATE_HOME", ".local/state"); own != "" {
-					c.ToolsDir = filepath.Join(own, "tools")
-				}
-				return nil
+				c.ToolsDir = h.toolsDir()
+				c.StateDir, err = h.stateDir()
+				return err
 			},
 		},
 		{

@@ -397,8 +397,9 @@ def find_module(name):
 
 
 def module_getattr(server, name):
-    if name == "__all__":
-        return dir_of(server)
+    if name == "__all__":  # a tool called print would take the script's output along
+        builtins = sys.modules["builtins"].__dict__
+        return [alias for alias in dir_of(server) if alias not in builtins]
     if name[:2] == "__":
         raise AttributeError(name)
     return function(server, name)

@@ -3,7 +3,9 @@
 package direct
 
 import (
+	"cmp"
 	"fmt"
+	"io"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -44,7 +46,7 @@ func openDescriptors(plan []byte) (d *descriptors, err error) {
 		return d, fmt.Errorf("cannot make a memfd: %w", err)
 	}
 	if n, err := unix.Write(d.plan, plan); err != nil || n < len(plan) {
-		return d, fmt.Errorf("cannot write to a memfd: %d of %d bytes: %w", n, len(plan), err)
+		return d, fmt.Errorf("cannot write to a memfd: %d of %d bytes: %w", n, len(plan), cmp.Or(err, io.ErrShortWrite))
 	}
 	if d.null, err = unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {
 		return d, fmt.Errorf("cannot open %s: %w", os.DevNull, err)
