@@ -117,8 +117,10 @@ func compile(policy []Group, a arch, numbers map[string]uint32) ([]instruction, 
 func only(arg Arg, rest int) []instruction {
 	low := uint32(offsetArgs + 8*arg.Index)
 	return []instruction{
-		{op: opLoad, k: low + 4}, {op: opEqual, k: uint32(arg.OneOf[0] >> 32), jf: uint8(rest + 2)},
-		{op: opLoad, k: low}, {op: opEqual, k: uint32(arg.OneOf[0]), jf: uint8(rest)},
+		{op: opLoad, k: low + 4},
+		{op: opEqual, k: uint32(arg.OneOf[0] >> 32), jf: uint8(rest + 2)},
+		{op: opLoad, k: low},
+		{op: opEqual, k: uint32(arg.OneOf[0]), jf: uint8(rest)},
 	}
 }
 
