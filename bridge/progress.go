@@ -7,6 +7,9 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
+	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
 // progressEvery is how often a client is told at most; what comes between is left out.
@@ -97,4 +100,27 @@ func (p *progress) end() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.ended = true
+}
+
+// notifier sends progress notifications with a token, and is nil without one. They go through the session's queue, so that
+// a run never waits for the client to read, and not through the SDK, which would. end comes before the result is handed
+// over: what is queued by then is dropped.
+func (s *session) notifier(token any) (tell func(int, string), end func()) {
+	if token == nil {
+		return nil, func() {}
+	}
+	var last *jsonrpc.Request
+	tell = func(n int, message string) {
+		params, err := marshal(&mcp.ProgressNotificationParams{ProgressToken: token, Progress: float64(n), Message: message})
+		if err == nil {
+			m := &jsonrpc.Request{Method: "notifications/progress", Params: params}
+			s.replace(last, m)
+			last = m
+		}
+	}
+	return tell, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.drop(last)
+	}
 }

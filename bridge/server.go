@@ -43,6 +43,7 @@ func (b *Bridge) Serve(ctx context.Context, t mcp.Transport) error {
 		// The default would promise logging, which the protocol has deprecated and this server does not do.
 		Capabilities: &mcp.ServerCapabilities{Tools: &mcp.ToolCapabilities{}, Resources: &mcp.ResourceCapabilities{}},
 	})
+	s := b.front.enter()
 	yes := true
 	server.AddTool(&mcp.Tool{
 		Name: toolName, Title: "Run Python in a sandbox", Description: toolDescription,
@@ -54,7 +55,9 @@ func (b *Bridge) Serve(ctx context.Context, t mcp.Transport) error {
 		defer cancel(nil)
 		stop := context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
 		defer stop()
-		return b.call(hctx, req.Params.Arguments, notifier(hctx, req)), nil
+		tell, end := s.notifier(req.Params.GetProgressToken())
+		defer end()
+		return b.call(hctx, req.Params.Arguments, tell), nil
 	})
 	server.AddResource(&mcp.Resource{
 		URI: capabilitiesURI, Name: "capabilities", Title: "Manual of the sandbox", MIMEType: "text/markdown",
@@ -64,7 +67,7 @@ func (b *Bridge) Serve(ctx context.Context, t mcp.Transport) error {
 			URI: capabilitiesURI, MIMEType: "text/markdown", Text: b.manual(),
 		}}}, nil
 	})
-	err := b.serve(ctx, server, t)
+	err := b.serve(ctx, server, t, s)
 	if ctx.Err() != nil {
 		return nil // we were told to stop, and did
 	}
@@ -79,8 +82,7 @@ const unread = 5 * time.Second
 
 // serve is the session and the end of its runs. What is written to a client that has stopped reading, by whomever, is
 // left to end with the transport or the process.
-func (b *Bridge) serve(ctx context.Context, server *mcp.Server, t mcp.Transport) error {
-	s := b.front.enter()
+func (b *Bridge) serve(ctx context.Context, server *mcp.Server, t mcp.Transport, s *session) error {
 	warmCtx, cool := context.WithCancel(ctx)
 	var warm sync.WaitGroup
 	warm.Go(func() { b.keepWarm(warmCtx, s) })
@@ -135,19 +137,6 @@ func (b *Bridge) call(ctx context.Context, arguments json.RawMessage, tell func(
 		Content:           append([]mcp.Content{&mcp.TextContent{Text: text}}, result.content...),
 		StructuredContent: structured,
 		IsError:           result.IsError(),
-	}
-}
-
-// notifier sends progress notifications for a request that wants them; else it is nil.
-func notifier(ctx context.Context, req *mcp.CallToolRequest) func(int, string) {
-	token := req.Params.GetProgressToken()
-	if token == nil {
-		return nil
-	}
-	return func(n int, message string) {
-		_ = req.Session.NotifyProgress(ctx, &mcp.ProgressNotificationParams{
-			ProgressToken: token, Progress: float64(n), Message: message,
-		})
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -29,6 +30,8 @@ type session struct {
 	queue   []*jsonrpc.Request
 	last    int
 	ended   bool
+
+	writing sync.Mutex // held by who writes, from the choice of the message on
 
 	spoken chan struct{} // closed when the client has had an answer
 	speak  func()        // closes it
@@ -66,7 +69,9 @@ type tapped struct {
 }
 
 func (t tapped) Write(ctx context.Context, m jsonrpc.Message) error {
+	t.session.writing.Lock()
 	err := t.Connection.Write(ctx, m)
+	t.session.writing.Unlock()
 	if _, ok := m.(*jsonrpc.Response); ok {
 		t.session.speak()
 		t.answered()
@@ -110,13 +115,26 @@ func (s *session) write(ctx context.Context, conn mcp.Connection) {
 		case <-s.over:
 			return
 		}
-		for m := s.next(); m != nil; m = s.next() {
-			if err := conn.Write(ctx, m); err != nil {
+		for more := true; more; {
+			var err error
+			if more, err = s.writeNext(ctx, conn); err != nil {
 				s.end()
 				return
 			}
 		}
 	}
+}
+
+// writeNext takes a message from the queue only when nobody else writes, and lets nobody else write before it has: what is
+// newer takes the place of what is still queued, and an answer does not overtake what came before it.
+func (s *session) writeNext(ctx context.Context, conn mcp.Connection) (more bool, err error) {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	m := s.next()
+	if m == nil {
+		return false, nil
+	}
+	return true, conn.Write(ctx, m)
 }
 
 func (s *session) next() *jsonrpc.Request {
@@ -130,14 +148,34 @@ func (s *session) next() *jsonrpc.Request {
 	return m
 }
 
-// enqueue is for what will be written; s.mu is held. The queue is bounded by the requests that are open: what is given
-// up before it was written leaves it.
+// enqueue is for what will be written; s.mu is held. The queue is bounded by the requests that are open, of servers and of
+// the client: what is given up before it was written leaves it, and of a call's progress it has the last word only.
 func (s *session) enqueue(m *jsonrpc.Request) {
 	s.queue = append(s.queue, m)
 	select {
 	case s.wake <- struct{}{}:
 	default:
 	}
+}
+
+// replace queues m, in the place of old if that is still queued.
+func (s *session) replace(old, m *jsonrpc.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if i := slices.Index(s.queue, old); i >= 0 {
+		s.queue[i] = m
+	} else if !s.ended {
+		s.enqueue(m)
+	}
+}
+
+// drop says if m was still queued; it is not any more. s.mu is held.
+func (s *session) drop(m *jsonrpc.Request) bool {
+	i := slices.Index(s.queue, m)
+	if i >= 0 {
+		s.queue = slices.Delete(s.queue, i, i+1)
+	}
+	return i >= 0
 }
 
 func (s *session) end() {
@@ -219,11 +257,8 @@ func (s *session) giveUp(name string, m *jsonrpc.Request, reason error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.waiting, name)
-	for i, queued := range s.queue {
-		if queued == m {
-			s.queue = append(s.queue[:i:i], s.queue[i+1:]...)
-			return
-		}
+	if s.drop(m) {
+		return
 	}
 	params, err := marshal(map[string]string{"requestId": name, "reason": reason.Error()})
 	if err == nil && !s.ended {
