@@ -135,6 +135,38 @@ func TestPoolRun(t *testing.T) {
 	}
 }
 
+// TestPoolAfterCancel: the pool makes way for a call that waits, and is filled when that is cancelled, though the run it
+// waited for goes on.
+func TestPoolAfterCancel(t *testing.T) {
+	t.Parallel()
+	w := make(warmed, 1)
+	ran, finish := make(chan struct{}), make(chan struct{})
+	b := newSynthetic(t, func(g *guestEnd) (oci.Exit, error) {
+		if g.start() == nil { // of the pool, at the end
+			return killed(g)
+		}
+		close(ran)
+		<-finish
+		return oci.Exit{}, nil
+	}, func(o *Options) { pooled(w)(o); o.MaxConcurrency = 1 })
+	keep(t, b, w)
+	var calls sync.WaitGroup
+	defer calls.Wait()
+	defer close(finish)
+	waits := make(chan struct{})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	calls.Go(func() { _, _ = b.Run(t.Context(), Request{Code: "pass"}, Output{}) })
+	within(t, "the run", ran)
+	calls.Go(func() {
+		_, _ = b.Run(ctx, Request{Code: "pass"}, Output{Progress: func(int, string) { close(waits) }})
+	})
+	within(t, "a call that waits", waits)
+	<-time.After(200 * time.Millisecond) // longer than the pool takes to find that it is in the way
+	cancel()
+	within(t, "a warm sandbox", w)
+}
+
 // TestThousandCalls: who waits is served in the end.
 func TestThousandCalls(t *testing.T) {
 	w := make(warmed, 1)

@@ -93,6 +93,7 @@ func (b *Bridge) run(ctx context.Context, req Request, out Output) (result Resul
 		err := b.slots.Acquire(ctx, 1)
 		b.waiting.Add(-1)
 		if err != nil {
+			b.pool.Answered() // it may have been what the pool made way for
 			end()
 			return Result{Status: StatusCancelled}, left, nil
 		}

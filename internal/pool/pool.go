@@ -52,7 +52,7 @@ const (
 	young    = 10 * time.Second
 	firstLag = time.Second
 	maxLag   = time.Minute
-	relief   = 30 * time.Second // how long a pool keeps away after memory was short
+	relief   = 30 * time.Second // how long a pool keeps away when memory is short
 )
 
 // A Pool is safe for concurrent use. It does nothing unless Run runs.
@@ -68,6 +68,7 @@ type Pool[R any, S Sandbox] struct {
 	used    time.Time // the last use
 	due     time.Time // no start before, for who waits for an answer
 	held    time.Time // no start before, because of failures or memory
+	putOff  bool      // a start was due, but somebody waited for what it takes, or there was no room
 	fails   int       // starts in a row that came to nothing
 	grown   int       // how many more than Size are kept
 	spare   int       // how many were ready at least, since counted
@@ -174,12 +175,13 @@ func (p *Pool[R, S]) Take(r R) (s S, ok bool) {
 	return s, true
 }
 
-// Answered says that somebody has been answered, and nobody minds the work of replacing what that took.
+// Answered says that somebody has been answered, or does not wait any more to be, and nobody minds the work of replacing what
+// that took.
 func (p *Pool[R, S]) Answered() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
-	if soon := now.Add(breath); p.due.After(soon) {
+	if soon := now.Add(breath); p.due.After(soon) || p.putOff {
 		p.used, p.due = now, soon
 		p.nudge()
 	}
@@ -228,6 +230,7 @@ func (p *Pool[R, S]) step(ctx context.Context) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
+	p.putOff = false
 	if p.recipe == nil || ctx.Err() != nil {
 		return -1
 	}
@@ -264,8 +267,15 @@ func (p *Pool[R, S]) step(ctx context.Context) time.Duration {
 			sooner(from)
 			break
 		}
-		if len(p.items)-p.ready() >= maxStarts || p.opts.Busy != nil && p.opts.Busy() || p.opts.Room != nil && !p.opts.Room(len(p.items)) {
-			break // a start that ends, or the next answer, leads here again
+		if len(p.items)-p.ready() >= maxStarts {
+			break // a start that ends leads here again
+		}
+		if p.putOff = p.opts.Busy != nil && p.opts.Busy(); p.putOff {
+			break // the next answer leads here again
+		}
+		if p.putOff = p.opts.Room != nil && !p.opts.Room(len(p.items)); p.putOff {
+			sooner(now.Add(relief)) // nobody says when there is room again
+			break
 		}
 		p.start(ctx, now)
 	}

@@ -232,6 +232,40 @@ func TestBehind(t *testing.T) {
 	})
 }
 
+// TestPutOff: a place that could not be filled when it was due is filled when it can be, without another use.
+func TestPutOff(t *testing.T) {
+	run(t, nil, func(t *testing.T, w *world, p *Pool[string, *fake]) {
+		p.Fill("a")
+		wait(time.Second)
+		f, _ := p.Take("a")
+		w.busy = true
+		wait(time.Second)
+		p.Answered() // one of those who wait; others still do
+		wait(time.Second)
+		if n := w.started(); n != 1 {
+			t.Errorf("%d starts while calls waited", n-1)
+		}
+		w.busy = false
+		p.Answered()
+		wait(time.Second)
+		if n := w.started(); n != 2 {
+			t.Errorf("%d starts when no call waits any more", n-1)
+		}
+		f.Kill(nil)
+		w.room = 0
+		use(t, p, "a")
+		wait(time.Second)
+		if n := w.started(); n != 2 {
+			t.Errorf("%d starts without room", n-2)
+		}
+		w.room = 100
+		wait(relief)
+		if n := w.started(); n != 3 {
+			t.Errorf("%d starts when there is room again", n-2)
+		}
+	})
+}
+
 // TestAdopt: who comes too early gets what has been started already.
 func TestAdopt(t *testing.T) {
 	run(t, nil, func(t *testing.T, w *world, p *Pool[string, *fake]) {
