@@ -12,6 +12,7 @@ import (
 
 	"github.com/mcp-bridge/mcp-bridge/oci"
 	"github.com/mcp-bridge/mcp-bridge/oci/host"
+	"github.com/mcp-bridge/mcp-bridge/oci/stage0"
 )
 
 // A Runtime runs containers with an OCI runtime program. It is safe for concurrent use.
@@ -27,7 +28,7 @@ type Runtime struct {
 // NewRuntime makes a Runtime that runs a program, which is a name or an absolute path. It touches nothing; what is wrong
 // with the host or the program shows in Run.
 func NewRuntime(program string, o host.Options) *Runtime {
-	return &Runtime{Host: host.New(o), name: program, patience: 20 * time.Second}
+	return &Runtime{Host: host.New(o, stage0.HoldArgs()), name: program, patience: 20 * time.Second}
 }
 
 // Run implements [oci.Launcher]. An error is an [*oci.StartError] or an [*oci.HostError] where the user can act on it.

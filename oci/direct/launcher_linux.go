@@ -29,7 +29,7 @@ type Launcher struct {
 }
 
 // New makes a Launcher. It touches nothing; what is wrong with the host shows in Run.
-func New(opts host.Options) *Launcher { return &Launcher{Host: host.New(opts)} }
+func New(opts host.Options) *Launcher { return &Launcher{Host: host.New(opts, stage0.HoldArgs())} }
 
 // Close removes what the Launcher keeps in the state directory. No Run may be going on.
 func (l *Launcher) Close() error {
@@ -65,7 +65,7 @@ func (l *Launcher) launch(ctx context.Context, c oci.Container, s oci.Streams, o
 	}
 	r := run{offer: o, spec: spec, plan: p, cgroup: cgroup}
 	if !w.root && !o.Nested {
-		if r.base, err = l.base.open(ctx, o.Host); err != nil {
+		if r.base, err = l.base.open(ctx, l.Host, o.Host); err != nil {
 			return oci.Exit{}, &oci.StartError{Step: host.StepStart, Err: err}
 		}
 	}

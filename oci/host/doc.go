@@ -1,5 +1,5 @@
 // Package host is this machine as a place to run containers in: how ids are mapped, what enforces limits, what a crash
-// has left, and a diagnosis of all that. The launchers that run in this process stand on it; it starts nothing itself.
+// has left, and a diagnosis of all that. The launchers that run in this process stand on it; it starts no container itself.
 package host
 
 import (

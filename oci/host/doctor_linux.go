@@ -173,11 +173,15 @@ func (d *diagnosis) idMaps() {
 		d.add("id maps", OK, fmt.Sprintf("a container's root is %d here", uid[0].Host), Unknown)
 		return
 	}
-	if uid, _, nested := userMaps(); !nested {
+	uid, _, nested, err := userMaps()
+	switch {
+	case err != nil:
+		d.outcome("id maps", err, "", Unknown)
+	case nested:
+		d.nested()
+	default:
 		d.add("id maps", OK, fmt.Sprintf("a container's user is %d here, a subordinate id", uid[1].Host), Unknown)
-		return
 	}
-	d.nested()
 }
 
 // nested says that a container's user is this user: it works, and a fix makes it better.

@@ -18,15 +18,18 @@ import (
 // reconsider finds out what has changed on a host where a start failed that was to be expected to work. Nothing of the
 // container has run, so it may be tried again.
 func (h *Host) reconsider(ctx context.Context, failed *oci.StartError, used oci.Host) (oci.Host, cgroupParent, bool) {
+	step := stepOf(failed.Error())
+	// newuidmap may be there and refuse: a line in /etc/subuid may be for ids that this user namespace does not have. But all
+	// later scripts would have the user's own id then, so it has to say so itself: the same words come of a process that was
+	// killed, and of a host that was short of something for a moment.
+	if step == "id maps" && (os.Geteuid() == 0 || used.Nested || !h.refused(ctx, used)) {
+		return used, cgroupParent{}, false
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	host, cg := h.offer, h.cg
-	switch stepOf(failed.Error()) {
+	switch step {
 	case "id maps":
-		// newuidmap is there and refuses: a line in /etc/subuid may be for ids that this user namespace does not have.
-		if os.Geteuid() == 0 || used.Nested {
-			return host, cg, false
-		}
 		host.UIDMap, host.GIDMap, host.Nested = host.UIDMap[:1], host.GIDMap[:1], true
 	case "cgroup":
 		// Somebody removed it, moved this process elsewhere, or took a controller away (systemd does on daemon-reload).

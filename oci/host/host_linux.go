@@ -4,11 +4,13 @@ package host
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/moby/sys/user"
 	"github.com/opencontainers/cgroups"
@@ -22,7 +24,7 @@ func probe(ctx context.Context, allowWeak bool) (host oci.Host, cg cgroupParent,
 	if os.Geteuid() == 0 {
 		host.UIDMap, host.GIDMap, err = rootMaps()
 	} else {
-		host.UIDMap, host.GIDMap, host.Nested = userMaps()
+		host.UIDMap, host.GIDMap, host.Nested, err = userMaps()
 	}
 	if err != nil {
 		return oci.Host{}, cg, err
@@ -126,12 +128,16 @@ func rootMap(subids, current string) ([]oci.IDMap, error) {
 // userMaps maps a user's containers to the user for root, which is nothing but a name there, and to the first
 // subordinate id for everybody else, so that a guest is not even the user who started it. nested says that there is no
 // subordinate id, for want of newuidmap (which also fails for a user without a passwd entry), of its privileges or of a
-// line for the user: then the guest is the user, in a second user namespace where that is no right over anything.
-func userMaps() (uid, gid []oci.IDMap, nested bool) {
+// line for the user: then the guest is the user, in a second user namespace where that is no right over anything. That they
+// cannot be read just now is an error, because what is found here holds as long as this process.
+func userMaps() (uid, gid []oci.IDMap, nested bool, err error) {
 	line := func(own int, ids func() ([]user.SubID, error), helper string) ([]oci.IDMap, bool) {
 		m := []oci.IDMap{{Container: 0, Host: uint32(own), Size: 1}}
-		sub, err := ids()
-		if program, herr := exec.LookPath(helper); err != nil || herr != nil || len(sub) == 0 || !privileged(program) {
+		sub, serr := ids()
+		if errno := syscall.Errno(0); errors.As(serr, &errno) && (errno.Temporary() || errno == unix.ENOMEM) {
+			err = fmt.Errorf("cannot read a user's subordinate ids: %w", serr)
+		}
+		if program, herr := exec.LookPath(helper); serr != nil || herr != nil || len(sub) == 0 || !privileged(program) {
 			return m, false
 		}
 		return append(m, oci.IDMap{Container: 65534, Host: uint32(sub[0].SubID), Size: 1}), true
@@ -139,9 +145,9 @@ func userMaps() (uid, gid []oci.IDMap, nested bool) {
 	uid, uok := line(os.Geteuid(), user.CurrentUserSubUIDs, "newuidmap")
 	gid, gok := line(os.Getegid(), user.CurrentUserSubGIDs, "newgidmap")
 	if !uok || !gok || noNewPrivs() {
-		return uid[:1], gid[:1], true
+		return uid[:1], gid[:1], true, err
 	}
-	return uid, gid, false
+	return uid, gid, false, err
 }
 
 // mapsFor narrows the maps of a host to what a container with this user needs.

@@ -19,6 +19,7 @@ import (
 // A Host finds out once what this machine offers, and hands it to each container. It is safe for concurrent use.
 type Host struct {
 	Options
+	hold []string
 
 	mu    sync.Mutex // guards the rest, which the first Run fills
 	state *state
@@ -26,12 +27,13 @@ type Host struct {
 	cg    cgroupParent
 }
 
-// New makes a Host. It touches nothing; what is wrong with the machine shows in Run.
-func New(opts Options) *Host {
+// New makes a Host. It touches nothing; what is wrong with the machine shows in Run. hold is the command line of this
+// program that does nothing until the end of its standard input.
+func New(opts Options, hold []string) *Host {
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Host{Options: opts}
+	return &Host{Options: opts, hold: hold}
 }
 
 // An Offer is what the machine has for one container.

@@ -29,7 +29,7 @@ type Launcher struct{ *host.Host }
 // New makes a Launcher. It touches nothing but GOMAXPROCS in the environment, which children inherit; what is wrong with
 // the host shows in Run.
 func New(opts host.Options) *Launcher {
-	h := host.New(opts)
+	h := host.New(opts, stage0.HoldArgs())
 	redirectLogrus(h.Logger)
 	// All that a container's init inherits, by libcontainer's choice: with one P it starts faster. The runtime of this
 	// process has read its own value long ago.

@@ -19,7 +19,10 @@ import (
 	"github.com/mcp-bridge/mcp-bridge/oci/host"
 )
 
-const fallbackEnv = "OCITEST_FALLBACK"
+const (
+	fallbackEnv = "OCITEST_FALLBACK"
+	once        = "once" // its value for helpers of which one fails, and then none
+)
 
 // NestedInstead runs as a user whose newuidmap does not work, in TestHelpersWithoutEffect: twice, because what the
 // first container found out is for all.
@@ -29,6 +32,15 @@ func (suite HostSuite) NestedInstead(t *testing.T) {
 		t.Skip("only with the user that TestHelpersWithoutEffect makes")
 	}
 	l := suite.launcher(t)
+	if os.Getenv(fallbackEnv) == once {
+		if o := run(t, t.Context(), l, python("print(1)"), ""); o.err == nil {
+			t.Errorf("it ran without newuidmap: %v", o)
+		}
+		if out := mustRun(t, l, "print(open('/proc/self/uid_map').read())", ""); len(strings.Fields(out)) != 6 {
+			t.Errorf("the maps of the next container are %q, want two lines", out)
+		}
+		return
+	}
 	for range 2 {
 		out := mustRun(t, l, "import os; print(os.getuid(), open('/proc/self/uid_map').read().split())", "")
 		if want := "65534 ['65534', '0', '1']\n"; out != want {
@@ -43,7 +55,7 @@ func (suite HostSuite) NestedInstead(t *testing.T) {
 }
 
 // HelpersWithoutEffect: there is a line in /etc/subuid and a newuidmap, and no use in either. A container has one id
-// then, as where there is neither.
+// then, as where there is neither. One that fails but once is no verdict: later containers have a subordinate id.
 func (suite HostSuite) HelpersWithoutEffect(t *testing.T) {
 	suite.excepted(t)
 	uid, gid, name := subordinate()
@@ -87,19 +99,40 @@ func (suite HostSuite) HelpersWithoutEffect(t *testing.T) {
 	if err := os.Chmod(tmp, 0o755); err != nil {
 		t.Fatal(err)
 	}
+	for _, how := range []string{"exit 1", "kill -9 $$"} {
+		dir := filepath.Join(tmp, strings.Fields(how)[0])
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for _, helper := range []string{"newuidmap", "newgidmap"} {
+			real, err := exec.LookPath(helper)
+			if err == nil {
+				script := fmt.Sprintf("#!/bin/sh\nmkdir %s.%s 2>/dev/null && %s\nexec %s \"$@\"\n", filepath.Join(tmp, "home", suite.Name), filepath.Base(dir), how, real)
+				err = os.WriteFile(filepath.Join(dir, helper), []byte(script), 0o755)
+			}
+			if err == nil {
+				err = os.Chmod(filepath.Join(dir, helper), 0o755|os.ModeSetuid) // of no effect, but it looks like one that has privileges
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	pattern, prefix := suite.pattern([]string{"NestedInstead"})
 	test := []string{filepath.Join(tmp, suite.Name+".test"), "-test.v", "-test.run=" + pattern}
 	for how, tt := range map[string]struct {
-		args []string
-		path string
+		args       []string
+		path, mode string
 	}{
-		"they refuse":            {test, tmp + ":" + os.Getenv("PATH")},
-		"they get no privileges": {append([]string{"setpriv", "--no-new-privs"}, test...), os.Getenv("PATH")},
+		"they refuse":            {test, tmp + ":" + os.Getenv("PATH"), "1"},
+		"they get no privileges": {append([]string{"setpriv", "--no-new-privs"}, test...), os.Getenv("PATH"), "1"},
+		"one refuses once":       {test, filepath.Join(tmp, "exit") + ":" + os.Getenv("PATH"), once},
+		"one is killed once":     {test, filepath.Join(tmp, "kill") + ":" + os.Getenv("PATH"), once},
 	} {
 		t.Run(how, func(t *testing.T) {
 			cmd := exec.Command(tt.args[0], tt.args[1:]...)
 			cmd.Dir = home
-			cmd.Env = suite.selfEnv("", "TMPDIR="+home, "HOME="+home, "USER="+name, "PATH="+tt.path, fallbackEnv+"=1", "GOCOVERDIR=")
+			cmd.Env = suite.selfEnv("", "TMPDIR="+home, "HOME="+home, "USER="+name, "PATH="+tt.path, fallbackEnv+"="+tt.mode, "GOCOVERDIR=")
 			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: gid, Groups: []uint32{gid}}}
 			var out bytes.Buffer
 			cmd.Stdout, cmd.Stderr = &out, &out
