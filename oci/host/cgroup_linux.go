@@ -33,31 +33,45 @@ func findCgroup(ctx context.Context) (cgroupParent, error) {
 	if !cgroups.IsCgroup2UnifiedMode() {
 		return findCgroupV1()
 	}
-	cg, err := findUnified()
-	if err == nil || os.Geteuid() == 0 {
-		return cg, err
-	}
-	if serr := enterScope(ctx); serr != nil {
-		return cgroupParent{}, errors.Join(err, serr)
-	}
-	return findUnified()
-}
-
-func findUnified() (cgroupParent, error) {
 	own, err := ownUnified()
 	if err != nil {
 		return cgroupParent{}, err
 	}
+	cg, err := findUnified(own)
+	if err == nil || os.Geteuid() == 0 && !systemds(own) {
+		return cg, err
+	}
+	cg, serr := askSystemd(ctx, own)
+	if serr != nil {
+		return cgroupParent{}, errors.Join(err, serr)
+	}
+	return cg, nil
+}
+
+func findUnified(own string) (cgroupParent, error) {
 	var errs []error
 	for _, dir := range candidates(own) {
-		cpu, err := prepareUnified(filepath.Join(unifiedRoot, dir))
-		if err != nil {
-			errs = append(errs, err)
+		ours := delegated(dir)
+		if !ours && systemds(own) {
+			errs = append(errs, fmt.Errorf("cgroup %s is systemd's, as far as can be seen", filepath.Join(unifiedRoot, dir)))
 			continue
 		}
-		return cgroupParent{parent: strings.TrimSuffix(dir, "/") + "/", swap: true, cpu: cpu}, nil
+		cg, err := useUnified(dir, ours)
+		if err == nil {
+			return cg, nil
+		}
+		errs = append(errs, err)
 	}
 	return cgroupParent{}, errors.Join(errs...)
+}
+
+// useUnified has containers below dir. From one that is delegated to us the processes may be moved away.
+func useUnified(dir string, ours bool) (cgroupParent, error) {
+	cpu, err := prepareUnified(filepath.Join(unifiedRoot, dir), ours)
+	if err != nil {
+		return cgroupParent{}, err
+	}
+	return cgroupParent{parent: strings.TrimSuffix(dir, "/") + "/", swap: true, cpu: cpu}, nil
 }
 
 // findCgroupV1: cgroup v1 cannot be delegated safely, so it is root's only. Containers go below the own cgroup, so
@@ -94,8 +108,8 @@ func ownUnified() (string, error) {
 }
 
 // candidates are the cgroups below which containers may go, the best first: our own, so that what limits the bridge
-// limits them too; the one above, where that is ours to write; for root, the root of the tree. Our own can be had only
-// where it was delegated to us, because processes have to move out of it.
+// limits them too; the one above, where that is ours to write, for we may be in the child that moveToLeaf makes; for root,
+// the root of the tree. Our own can be had only where it was delegated to us, because processes have to move out of it.
 func candidates(own string) []string {
 	dirs := []string{own}
 	if own != "/" {
@@ -107,10 +121,33 @@ func candidates(own string) []string {
 	return dirs
 }
 
+// systemds says whether a systemd manages the cgroup that we are in and those around it, of which a user may write to
+// those of the user's own. It is their sole writer: where it has not delegated one, it switches controllers off when it
+// likes, and the limits of a container in there are gone in the middle of a run. The root of the tree holds no process of
+// systemd's, so who is there is in a container.
+func systemds(own string) bool {
+	if _, err := os.Stat("/run/systemd/system"); err != nil { // as sd_booted(3)
+		return false
+	}
+	if os.Geteuid() == 0 {
+		return own != "/"
+	}
+	return strings.Contains(own, "/user@")
+}
+
+// delegated says whether systemd has left dir to us, as far as can be seen: by an attribute, which a user's systemd sets
+// since version 254 or so, or by being our own scope. What is delegated to a user's systemd is not to us.
 func delegated(dir string) bool {
-	for _, name := range []string{"user.delegate", "trusted.delegate"} {
+	name := filepath.Base(dir)
+	if name == scopeName() {
+		return true
+	}
+	if strings.HasPrefix(name, "user@") {
+		return false
+	}
+	for _, attr := range []string{"user.delegate", "trusted.delegate"} {
 		b := make([]byte, 8)
-		if n, err := unix.Getxattr(dir, name, b); err == nil && string(b[:n]) == "1" {
+		if n, err := unix.Getxattr(filepath.Join(unifiedRoot, dir), attr, b); err == nil && string(b[:n]) == "1" {
 			return true
 		}
 	}
@@ -118,8 +155,9 @@ func delegated(dir string) bool {
 }
 
 // prepareUnified makes dir fit to hold containers: its controllers are on for its children, and, as a cgroup with
-// such children may hold no process itself, the processes in it move to a child. It says whether cpu is among them.
-func prepareUnified(dir string) (cpu bool, err error) {
+// such children may hold no process itself, the processes in it move to a child, if it is ours. It says whether cpu is
+// among them.
+func prepareUnified(dir string, ours bool) (cpu bool, err error) {
 	for _, f := range []string{"cgroup.procs", "cgroup.subtree_control", "."} {
 		if err := unix.Access(filepath.Join(dir, f), unix.W_OK); err != nil {
 			return false, fmt.Errorf("cgroup %s: %w", filepath.Join(dir, f), err)
@@ -139,33 +177,51 @@ func prepareUnified(dir string) (cpu bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("cgroup %s: %w", dir, err)
 	}
-	for _, c := range append([]string{"cpu"}, controllers...) {
-		if slices.Contains(strings.Fields(string(on)), c) || !slices.Contains(available, c) {
-			continue
+	before := strings.Fields(string(on))
+	want := slices.Clone(controllers)
+	if cpu = slices.Contains(available, "cpu"); cpu {
+		want = append(want, "cpu")
+	}
+	missing := slices.DeleteFunc(slices.Clone(want), func(c string) bool { return slices.Contains(before, c) })
+	err = control(dir, "+", missing)
+	if ours && (errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EOPNOTSUPP)) {
+		// EOPNOTSUPP: cpu or pids is on already, which the kernel allows beside processes, but not a child to move them to.
+		if err = control(dir, "-", before); err == nil {
+			err = moveToLeaf(dir)
 		}
-		err := enable(dir, c)
-		if errors.Is(err, unix.EBUSY) && delegated(dir) {
-			if err = moveToLeaf(dir); err == nil {
-				err = enable(dir, c)
-			}
+		if err == nil {
+			err = control(dir, "+", append(before, missing...))
 		}
 		if err != nil {
-			return false, fmt.Errorf("cgroup %s: controller %s: %w", dir, c, err)
+			_ = control(dir, "+", before)
 		}
 	}
-	return slices.Contains(available, "cpu"), nil
+	if err != nil {
+		return false, fmt.Errorf("cgroup %s: controllers %s: %w", dir, strings.Join(missing, ", "), err)
+	}
+	return cpu, nil
 }
 
-func enable(dir, controller string) error {
-	return os.WriteFile(filepath.Join(dir, "cgroup.subtree_control"), []byte("+"+controller), 0)
+// control switches controllers on (+) or off (-) for the children of dir: all of them by one write, which does nothing if
+// it fails. One by one, cpu would be on, beside processes, when memory is refused.
+func control(dir, sign string, controllers []string) error {
+	if len(controllers) == 0 {
+		return nil
+	}
+	return writeFile(filepath.Join(dir, "cgroup.subtree_control"), sign+strings.Join(controllers, " "+sign))
 }
 
 // moveToLeaf moves every process of a delegated cgroup to a child of it.
-func moveToLeaf(dir string) error {
+func moveToLeaf(dir string) (err error) {
 	leaf := filepath.Join(dir, "supervisor")
 	if err := os.Mkdir(leaf, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(leaf) // if it holds no process
+		}
+	}()
 	for range 10 { // a process may fork meanwhile
 		b, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
 		if err != nil {
