@@ -84,10 +84,12 @@ type Exit struct {
 type Enforcement string
 
 // The ways to enforce limits. By rlimits means that processes and address space are bounded by them, memory by a watchdog
-// that looks every now and then, and the share of CPU time not at all.
+// that looks every now and then, and the share of CPU time not at all. Lost means that they were a cgroup's, and were not
+// there any more at the end: somebody has switched a controller off.
 const (
 	ByCgroup  Enforcement = "cgroup"
 	ByRlimits Enforcement = "rlimit"
+	Lost      Enforcement = "lost"
 )
 
 // A Launcher runs one container to its end. When Run returns, nothing of the container is left: no process, cgroup,

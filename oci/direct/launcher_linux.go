@@ -117,7 +117,7 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 	defer host.HoldMounts(child.Pid).Close()
 	stopWatch := r.offer.Watch(child.Pid, c.Limits.Memory, oci.TmpfsMounts(r.spec), func() { _ = child.Kill() })
 	exit, reported, err := stage0.ReadReport(d.status, c.Args[0])
-	exit.OOM, exit.Limits = stopWatch() || host.OOMKilled(r.cgroup.Paths()), r.offer.Limits
+	exit.OOM, exit.Limits = stopWatch() || host.OOMKilled(r.cgroup.Paths()), r.offer.Enforced(r.cgroup.Paths(), c.Limits)
 	if reported {
 		if err = r.explain(err); err != nil {
 			_ = child.Kill() // it may wait for what will not come

@@ -284,3 +284,22 @@ func OOMKilled(paths map[string]string) bool {
 	}
 	return false
 }
+
+// Enforced says what has enforced the limits of a container at its end, while its cgroups, of these paths, are there. On
+// cgroup v2 the files of a limit go with its controller, which whoever writes to the cgroup above can switch off.
+func (o Offer) Enforced(paths map[string]string, limits oci.Limits) oci.Enforcement {
+	dir := paths[""]
+	if dir == "" {
+		return o.Limits
+	}
+	for _, l := range []struct {
+		file string
+		set  bool
+	}{{"memory.max", limits.Memory > 0}, {"pids.max", limits.Pids > 0}, {"cpu.max", limits.CPUs > 0}} {
+		if l.set && errors.Is(unix.Access(filepath.Join(dir, l.file), unix.F_OK), unix.ENOENT) && isCgroup(dir) {
+			o.log.Warn("the limits of a container are gone: somebody switched their controller off", "cgroup", dir, "file", l.file)
+			return oci.Lost
+		}
+	}
+	return o.Limits
+}

@@ -113,7 +113,7 @@ func (h *Host) Run(ctx context.Context, c oci.Container, launch func(Offer) (oci
 			// What a process that starts sees of it, when pid 1 is killed under it, can be any error.
 			return oci.Exit{}, context.Cause(ctx)
 		}
-		exit.Limits = offer.Limits
+		exit.Limits = cmp.Or(exit.Limits, offer.Limits)
 		return exit, err
 	}
 	exit, err := try(offer, cg)

@@ -207,7 +207,7 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 	defer host.HoldMounts(pid).Close()
 	stopWatch := r.offer.Watch(pid, c.Limits.Memory, oci.TmpfsMounts(r.spec), func() { _ = r.container.Signal(unix.SIGKILL) })
 	exit, reported, err := stage0.ReadReport(statusPipe, c.Args[0])
-	exit.OOM, exit.Limits = stopWatch() || host.OOMKilled(r.cgroups), r.offer.Limits
+	exit.OOM, exit.Limits = stopWatch() || host.OOMKilled(r.cgroups), r.offer.Enforced(r.cgroups, c.Limits)
 	if reported {
 		if err != nil {
 			_ = r.container.Signal(unix.SIGKILL) // stage0 may wait for what will not come

@@ -221,6 +221,30 @@ func (suite HostSuite) Cgroup(t *testing.T) {
 	if left := cgroupsNamed(t, c.ID); len(left) > 0 {
 		t.Errorf("cgroups are left: %v", left)
 	}
+	if cgroups.IsCgroup2UnifiedMode() {
+		lost(t, l)
+	}
+}
+
+// lost: a limit that is taken away while a container runs is not said to have been enforced.
+func lost(t *testing.T, l oci.Launcher) {
+	t.Helper()
+	for controller, limits := range map[string]oci.Limits{"memory": {Memory: 100 << 20}, "pids": {Pids: 33}, "cpu": {CPUs: 0.5}} {
+		c := python(untilEOF)
+		c.Limits = limits
+		s := background(t, t.Context(), l, c)
+		above := filepath.Join(filepath.Dir(cgroupsNamed(t, "mcp-bridge-"+c.ID)[0]), "cgroup.subtree_control")
+		if err := os.WriteFile(above, []byte("-"+controller), 0); err != nil {
+			t.Fatal(err)
+		}
+		s.release.Close()
+		if o := s.wait(t); o.err != nil || o.Code != 0 || o.Limits != oci.Lost {
+			t.Errorf("without %s: %v, want lost limits", controller, o)
+		}
+		if err := os.WriteFile(above, []byte("+"+controller), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // NoLimits: none were asked for, which no host refuses.
