@@ -78,6 +78,13 @@ func (w *world) start(ctx context.Context, recipe string) (*fake, error) {
 	return f, nil
 }
 
+// set changes w while the pool looks at it.
+func (w *world) set(change func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	change()
+}
+
 func (w *world) living() (n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -104,7 +111,8 @@ func run(t *testing.T, with func(*Options[string, *fake]), test func(t *testing.
 		w := &world{room: 100}
 		o := Options[string, *fake]{
 			Start: w.start, Same: func(a, b string) bool { return a == b }, Size: 1, Max: 4, Idle: 5 * time.Minute,
-			Busy: func() bool { return w.busy }, Room: func(n int) bool { return n < w.room },
+			Busy:     func() (busy bool) { w.set(func() { busy = w.busy }); return busy },
+			Room:     func(n int) (room bool) { w.set(func() { room = n < w.room }); return room },
 			Pressure: func(f func()) func() { w.pressure = f; return func() {} },
 			Logger:   slog.New(slog.NewTextHandler(&w.log, nil)),
 		}
@@ -238,27 +246,27 @@ func TestPutOff(t *testing.T) {
 		p.Fill("a")
 		wait(time.Second)
 		f, _ := p.Take("a")
-		w.busy = true
+		w.set(func() { w.busy = true })
 		wait(time.Second)
 		p.Answered() // one of those who wait; others still do
 		wait(time.Second)
 		if n := w.started(); n != 1 {
 			t.Errorf("%d starts while calls waited", n-1)
 		}
-		w.busy = false
+		w.set(func() { w.busy = false })
 		p.Answered()
 		wait(time.Second)
 		if n := w.started(); n != 2 {
 			t.Errorf("%d starts when no call waits any more", n-1)
 		}
 		f.Kill(nil)
-		w.room = 0
+		w.set(func() { w.room = 0 })
 		use(t, p, "a")
 		wait(time.Second)
 		if n := w.started(); n != 2 {
 			t.Errorf("%d starts without room", n-2)
 		}
-		w.room = 100
+		w.set(func() { w.room = 100 })
 		wait(relief)
 		if n := w.started(); n != 3 {
 			t.Errorf("%d starts when there is room again", n-2)
