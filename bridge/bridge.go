@@ -69,6 +69,7 @@ type Bridge struct {
 	pool  *sandboxes
 
 	waiting atomic.Int64 // runs that wait for their turn
+	wanted  atomic.Int64 // those, and runs that have no result yet
 }
 
 // New makes a Bridge. It starts nothing.

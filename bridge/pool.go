@@ -18,7 +18,8 @@ func (b *Bridge) newPool() *sandboxes {
 		},
 		Same: sandbox.Recipe.Same,
 		Size: b.opts.Pool, Max: b.opts.MaxConcurrency, Idle: b.opts.IdleTimeout,
-		Busy: func() bool { return b.waiting.Load() > 0 }, Room: pool.Room, Pressure: pool.OnPressure,
+		Wanted: func() int { return int(b.wanted.Load()) },
+		Busy:   func() bool { return b.waiting.Load() > 0 }, Room: pool.Room, Pressure: pool.OnPressure,
 		Logger: b.opts.Logger,
 	})
 }

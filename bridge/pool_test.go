@@ -163,6 +163,9 @@ func TestPoolAfterCancel(t *testing.T) {
 	})
 	within(t, "a call that waits", waits)
 	<-time.After(200 * time.Millisecond) // longer than the pool takes to find that it is in the way
+	if n := b.wanted.Load(); n != 2 {
+		t.Errorf("%d sandboxes are wanted, by a run and a call that waits", n)
+	}
 	cancel()
 	within(t, "a warm sandbox", w)
 }
@@ -201,8 +204,8 @@ func TestThousandCalls(t *testing.T) {
 	if most.Load() > int64(b.opts.MaxConcurrency) {
 		t.Errorf("%d ran at once", most.Load())
 	}
-	if n := b.waiting.Load(); n != 0 {
-		t.Errorf("%d still wait", n)
+	if n, m := b.waiting.Load(), b.wanted.Load(); n != 0 || m != 0 {
+		t.Errorf("%d still wait, %d are wanted", n, m)
 	}
 }
 

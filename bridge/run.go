@@ -87,6 +87,8 @@ func (b *Bridge) run(ctx context.Context, req Request, out Output) (result Resul
 		say.phase("starting MCP servers")
 		k.load(ctx, req.Servers)
 	}
+	b.wanted.Add(1)
+	defer b.wanted.Add(-1)
 	if !b.slots.TryAcquire(1) {
 		say.phase("waiting for other runs to end")
 		b.waiting.Add(1)

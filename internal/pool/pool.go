@@ -29,6 +29,7 @@ type Options[R any, S Sandbox] struct {
 	Max  int           // how many when many are wanted at once
 	Idle time.Duration // how long they stay when none is wanted
 
+	Wanted   func() int          // how many are used now or waited for, also of those that were started elsewhere
 	Busy     func() bool         // somebody waits for what a start would take
 	Room     func(n int) bool    // there is memory for one more beside n
 	Pressure func(func()) func() // calls back when memory is short, until the function that it returns is called
@@ -157,8 +158,10 @@ func (p *Pool[R, S]) Take(r R) (s S, ok bool) {
 	i := slices.IndexFunc(p.items, func(i *item[S]) bool { return i.warm })
 	if i < 0 {
 		p.spare = 0
-		if filled && !now.Before(p.held) && p.opts.Size+p.grown < p.opts.Max {
-			p.grown++ // that many are wanted at once
+		// A client that asks for one after the other, sooner than a start takes, misses each time. So a miss counts as a
+		// wish for one more only up to what is wanted now.
+		if filled && !now.Before(p.held) && p.opts.Size+p.grown < min(p.opts.Max, p.opts.Wanted()) {
+			p.grown++
 		}
 		if i = 0; len(p.items) == 0 {
 			return s, false

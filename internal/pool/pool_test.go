@@ -34,6 +34,7 @@ type world struct {
 	all       []*fake
 	most      int  // that started at the same time
 	stillborn bool // they die before they are warm
+	wanted    int
 	busy      bool
 	room      int
 	pressure  func()
@@ -111,6 +112,7 @@ func run(t *testing.T, with func(*Options[string, *fake]), test func(t *testing.
 		w := &world{room: 100}
 		o := Options[string, *fake]{
 			Start: w.start, Same: func(a, b string) bool { return a == b }, Size: 1, Max: 4, Idle: 5 * time.Minute,
+			Wanted:   func() int { return w.wanted },
 			Busy:     func() (busy bool) { w.set(func() { busy = w.busy }); return busy },
 			Room:     func(n int) (room bool) { w.set(func() { room = n < w.room }); return room },
 			Pressure: func(f func()) func() { w.pressure = f; return func() {} },
@@ -291,7 +293,8 @@ func TestGrow(t *testing.T) {
 		p.Fill("a")
 		wait(time.Second)
 		burst := func(n int) (ready int) {
-			for range n {
+			for i := range n {
+				w.wanted = i + 1
 				if f, ok := p.Take("a"); ok {
 					ready++
 					f.Kill(nil)
@@ -317,6 +320,23 @@ func TestGrow(t *testing.T) {
 		}
 		if n := w.living(); n != 1 {
 			t.Errorf("%d are kept when one at a time is wanted", n)
+		}
+	})
+}
+
+// TestOneByOne: who asks again at once finds none ready, but never wants more than one.
+func TestOneByOne(t *testing.T) {
+	run(t, nil, func(t *testing.T, w *world, p *Pool[string, *fake]) {
+		p.Fill("a")
+		wait(time.Second)
+		w.wanted = 1
+		for range 20 {
+			use(t, p, "a")
+			wait(2 * breath)
+		}
+		wait(time.Second)
+		if n := w.living(); n != 1 {
+			t.Errorf("%d are kept", n)
 		}
 	})
 }
