@@ -55,9 +55,6 @@
 
 #include "stage0.h"
 
-// The kinds of report; the numbers are repeated in stage0_linux.go.
-enum { EXITED = 1, NO_EXEC = 2, FAILED = 3, STARTED = 4, RUNTIME = 5 };
-
 int at, nth = NO_OPERATION, lifeline;
 static int status;
 

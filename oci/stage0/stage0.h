@@ -1,5 +1,5 @@
-// What the two halves of stage0 share: stage0.c, which is pid 1, and setup.c, which makes the container that it is pid 1
-// of, if libcontainer has not.
+// What the parts of stage0 share: stage0.c, which is pid 1; setup.c, which makes the container that it is pid 1 of, if
+// libcontainer has not; keep.c, which starts an OCI runtime that makes it; and stage0_linux.go.
 #ifndef STAGE0_H
 #define STAGE0_H
 
@@ -9,7 +9,16 @@
 
 enum { LIFELINE = 3, STATUS = 4, FILTER = 5, PLAN = 5, BASE = 6, FIRST_EXTRA = 7, PRIVATE = 64 };
 
-// What stage0 is at, for the report of a failure; the names are in stage0_linux.go, in this order.
+// The kinds of report, and their values.
+enum {
+	EXITED = 1, // a wait status
+	NO_EXEC,    // errno
+	FAILED,     // errno; above the first byte of the kind what stage0 was at, above that the operation of the plan
+	STARTED,    // the pid of the first process, from who has made it
+	RUNTIME,    // a wait status
+};
+
+// What stage0 is at, for the report of a failure; their names are in stage0_linux.go.
 enum {
 	AT_START, AT_READ_FILTER, AT_NESTING, AT_CAPABILITIES, AT_DUMPABLE, AT_FILTER, AT_FORK, AT_DESCRIPTORS, AT_LIMITS,
 	AT_PLAN, AT_SESSION, AT_GROUPS, AT_ROOT_IDS, AT_PRIVATE, AT_IMAGE, AT_PROC, AT_DEVICES, AT_PIVOT, AT_MOUNT, AT_MAKE_DEVICES, AT_MASK,

@@ -2,7 +2,10 @@
 
 package stage0
 
-import "C" // stage0.c, which runs before main
+// stage0.c runs before main.
+
+// #include "stage0.h"
+import "C"
 
 import (
 	"bytes"
@@ -21,28 +24,22 @@ import (
 
 // Lifeline is the descriptor of the lifeline in a container's first process, before and in stage0: a pipe whose other end
 // only the bridge has.
-const Lifeline = 3
+const Lifeline = C.LIFELINE
 
 // Rootfs is the descriptor of the image's directory there; stage0 closes it.
 const Rootfs = 6
 
 // Base is the descriptor of a user namespace, for a stage0 that makes a container below it by a plan.
-const Base = 6
+const Base = C.BASE
 
 // Limits are those that bind the command only, as rlimits; 0 is none. stage0 sets them, because libcontainer's init is a
 // Go program that needs more address space and threads than a small limit leaves.
 type Limits struct{ Memory, Pids uint64 }
 
-// The kinds of report in stage0.c.
+// The kinds of report.
 const (
-	exited = 1 // value: a wait status
-	noExec = 2 // value: errno
-	failed = 3 // value: errno; above the first byte of the kind, an index in stage0Steps, above that one in the plan
-)
-
-const (
-	started      = 4 // value: the pid of the first process, from who has made it
-	runtimeEnded = 5 // value: a wait status
+	exited, noExec, failed = C.EXITED, C.NO_EXEC, C.FAILED
+	started, runtimeEnded  = C.STARTED, C.RUNTIME
 )
 
 // ReadStarted reads which process is the container's first, from a stage0 that makes one by a plan. ok is false if it
@@ -60,15 +57,43 @@ func ReadStarted(r io.Reader) (pid int, ok bool, err error) {
 }
 
 // stage0Steps are the steps at which stage0 can fail.
-var stage0Steps = []string{
-	"start", "read the system call filter", "nest a user namespace", "drop capabilities", "be not dumpable",
-	"load the system call filter (seccomp)", "fork", "arrange descriptors", "set rlimits",
-	"read the plan", "start a session", "drop supplementary groups (setgroups)", "become root of the user namespace", "make the host's mounts private (mounting)",
-	"open the image's directory or put an overlay over it", `make a fresh proc (mounting "proc")`, "take the host's devices", "leave the host's mounts (pivot_root)",
-	"do a mount (mounting)", "make the devices", "mask by a mount (mounting)", "make read-only (remount)", "set", "set the host name (sethostname)", "bring up loopback", "join a session keyring",
-	"unshare the cgroup namespace", "set a resource limit", "enter the working directory", "set no_new_privs", "become the container's user",
-	"make new namespaces (clone, unshare)", "map ids (uid_map, gid_map)", "enter the user namespace of the subordinate ids (setns)", "enter the cgroup",
-	"execute the runtime",
+var stage0Steps = [...]string{
+	C.AT_START:        "start",
+	C.AT_READ_FILTER:  "read the system call filter",
+	C.AT_NESTING:      "nest a user namespace",
+	C.AT_CAPABILITIES: "drop capabilities",
+	C.AT_DUMPABLE:     "be not dumpable",
+	C.AT_FILTER:       "load the system call filter (seccomp)",
+	C.AT_FORK:         "fork",
+	C.AT_DESCRIPTORS:  "arrange descriptors",
+	C.AT_LIMITS:       "set rlimits",
+	C.AT_PLAN:         "read the plan",
+	C.AT_SESSION:      "start a session",
+	C.AT_GROUPS:       "drop supplementary groups (setgroups)",
+	C.AT_ROOT_IDS:     "become root of the user namespace",
+	C.AT_PRIVATE:      "make the host's mounts private (mounting)",
+	C.AT_IMAGE:        "open the image's directory or put an overlay over it",
+	C.AT_PROC:         `make a fresh proc (mounting "proc")`,
+	C.AT_DEVICES:      "take the host's devices",
+	C.AT_PIVOT:        "leave the host's mounts (pivot_root)",
+	C.AT_MOUNT:        "do a mount (mounting)",
+	C.AT_MAKE_DEVICES: "make the devices",
+	C.AT_MASK:         "mask by a mount (mounting)",
+	C.AT_READONLY:     "make read-only (remount)",
+	C.AT_SYSCTL:       "set",
+	C.AT_HOSTNAME:     "set the host name (sethostname)",
+	C.AT_LOOPBACK:     "bring up loopback",
+	C.AT_KEYRING:      "join a session keyring",
+	C.AT_CGROUP:       "unshare the cgroup namespace",
+	C.AT_RLIMIT:       "set a resource limit",
+	C.AT_DIRECTORY:    "enter the working directory",
+	C.AT_NO_NEW_PRIVS: "set no_new_privs",
+	C.AT_IDS:          "become the container's user",
+	C.AT_CLONE:        "make new namespaces (clone, unshare)",
+	C.AT_MAPS:         "map ids (uid_map, gid_map)",
+	C.AT_BASE:         "enter the user namespace of the subordinate ids (setns)",
+	C.AT_ENTER_CGROUP: "enter the cgroup",
+	C.AT_RUNTIME:      "execute the runtime",
 }
 
 // A Failure is a step that stage0 did not get through.
