@@ -112,3 +112,54 @@ func TestProgressUnread(t *testing.T) {
 		t.Error("Serve does not return")
 	}
 }
+
+// TestUnreadAnswers: no run begins while the client has too much to read, and those that wait for that can be cancelled.
+func TestUnreadAnswers(t *testing.T) {
+	t.Parallel()
+	launched := make(chan struct{}, 2)
+	b := newSynthetic(t, func(g *guestEnd) (oci.Exit, error) {
+		launched <- struct{}{}
+		g.start()
+		return oci.Exit{}, nil
+	}, nil)
+	s := b.front.enter()
+	c := slowReader{messages: make(chan jsonrpc.Message)}
+	written := make(chan error)
+	for range 2 {
+		go func() {
+			written <- tapped{c, s, func() {}}.Write(t.Context(), &jsonrpc.Response{Result: make([]byte, maxUnread/2+1)})
+		}()
+	}
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for owed := 0; owed <= maxUnread; <-tick.C {
+		s.mu.Lock()
+		owed = s.unread
+		s.mu.Unlock()
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	cancelled, ended := make(chan Result, 1), make(chan Result, 1)
+	go func() { r, _ := b.Run(ctx, Request{Code: "pass"}, Output{}); cancelled <- r }()
+	go func() { r, _ := b.Run(t.Context(), Request{Code: "pass"}, Output{}); ended <- r }()
+	select {
+	case <-launched:
+		t.Error("a run begins")
+	case <-time.After(200 * time.Millisecond):
+	}
+	cancel()
+	if r := <-cancelled; r.Status != StatusCancelled {
+		t.Errorf("%+v", r)
+	}
+	<-c.messages
+	within(t, "a run", launched)
+	if r := <-ended; r.Status != StatusSuccess {
+		t.Errorf("%+v", r)
+	}
+	<-c.messages
+	for range 2 {
+		if err := <-written; err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -104,6 +104,11 @@ func (b *Bridge) run(ctx context.Context, req Request, out Output) (result Resul
 		b.slots.Release(1)
 		end()
 	}
+	// With its place taken, so that no more than those that have one begin when the client reads on.
+	if err := b.front.client().keepsUp(ctx); err != nil {
+		free()
+		return Result{Status: StatusCancelled}, left, nil
+	}
 	say.phase("starting")
 	image, err := b.opts.Image(withPhases(ctx, say))
 	if err != nil {

@@ -18,6 +18,10 @@ import (
 // askID begins the ids of requests that are passed on; those of the SDK are numbers.
 const askID = "mcp-bridge-"
 
+// maxUnread is how many bytes of answers may wait for the client to read them before no more runs begin. Each is held some
+// times over until it is written.
+const maxUnread = 64 << 20
+
 var errSessionOver = errors.New("the client's session is over")
 
 // A session is a client's connection, in which requests of MCP servers travel beside what the SDK sends. They do not go
@@ -30,6 +34,8 @@ type session struct {
 	queue   []*jsonrpc.Request
 	last    int
 	ended   bool
+	unread  int           // bytes of answers that are being written
+	less    chan struct{} // closed when they are few enough again; nil while they are
 
 	writing sync.Mutex // held by who writes, from the choice of the message on
 
@@ -69,10 +75,15 @@ type tapped struct {
 }
 
 func (t tapped) Write(ctx context.Context, m jsonrpc.Message) error {
+	answer, ok := m.(*jsonrpc.Response)
+	if ok {
+		t.session.owe(len(answer.Result))
+		defer t.session.owe(-len(answer.Result))
+	}
 	t.session.writing.Lock()
 	err := t.Connection.Write(ctx, m)
 	t.session.writing.Unlock()
-	if _, ok := m.(*jsonrpc.Response); ok {
+	if ok {
 		t.session.speak()
 		t.answered()
 	}
@@ -176,6 +187,41 @@ func (s *session) drop(m *jsonrpc.Request) bool {
 		s.queue = slices.Delete(s.queue, i, i+1)
 	}
 	return i >= 0
+}
+
+// owe counts bytes of answers that the client has yet to read.
+func (s *session) owe(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unread += n
+	switch many := s.unread > maxUnread; {
+	case many && s.less == nil:
+		s.less = make(chan struct{})
+	case !many && s.less != nil:
+		close(s.less)
+		s.less = nil
+	}
+}
+
+// keepsUp waits until the client has read enough for another run to begin. A nil session owes nobody an answer.
+func (s *session) keepsUp(ctx context.Context) error {
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	less := s.less
+	s.mu.Unlock()
+	if less == nil {
+		return nil
+	}
+	select {
+	case <-less:
+		return nil
+	case <-s.over:
+		return errSessionOver
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 func (s *session) end() {
