@@ -59,7 +59,7 @@ func (x *run) remove(ctx context.Context, id string) error {
 	if err == nil {
 		defer t.end()
 		cmd := x.program.command(x.program.remove(x.setting, id), t.w)
-		if err = runProgram(context.WithoutCancel(ctx), x.runtime.patience, cmd, x.start); err != nil {
+		if err = runProgram(context.WithoutCancel(ctx), min(x.runtime.patience, maxRemove), cmd, x.start); err != nil {
 			err = said(err, t.end())
 		}
 	}
@@ -68,6 +68,9 @@ func (x *run) remove(ctx context.Context, id string) error {
 	}
 	return errors.Join(x.cgroup.Destroy(), os.RemoveAll(x.dir))
 }
+
+// maxRemove bounds what Run does for a runtime after its end.
+const maxRemove = 5 * time.Second
 
 // start starts a command, as the runtime is to find this host.
 func (x *run) start(cmd *exec.Cmd) error {
@@ -117,7 +120,7 @@ func (x *run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit
 	if s.Started != nil {
 		s.Started(pid, x.offer.Limits)
 	}
-	defer context.AfterFunc(ctx, d.kill)()
+	defer host.AtEnd(ctx, d.end)()
 	defer host.HoldMounts(pid).Close()
 	stopWatch := x.offer.Watch(pid, c.Limits.Memory, oci.TmpfsMounts(x.spec), d.kill)
 	exit, reported, err := stage0.ReadReport(d.status, c.Args[0])
@@ -270,12 +273,40 @@ func (d *descriptors) closeChild() {
 // kill ends the lifeline, and with it all that the runtime has started.
 func (d *descriptors) kill() { d.lifeline.Close() }
 
-// wait waits until that is gone.
-func (d *descriptors) wait() {
+// end ends the lifeline, and kills who has not ended by it: the keeper may be stopped, or whom it waits for.
+func (d *descriptors) end() {
 	d.kill()
-	if d.keeper != nil {
-		_ = d.keeper.Wait() // how it ends says nothing
+	ended := make(chan struct{})
+	go func() { defer close(ended); host.WaitExit(d.keeper.Process.Pid) }()
+	patience := time.NewTimer(keeperPatience)
+	defer patience.Stop()
+	for round := 0; ; round++ {
+		select {
+		case <-ended:
+			return
+		case <-patience.C:
+		}
+		host.KillBelow(d.keeper.Process.Pid)
+		// As long as it is there, it buries what the others leave; nobody else may do that.
+		_ = d.keeper.Process.Signal(unix.SIGCONT)
+		if round > 20 {
+			_ = d.keeper.Process.Kill()
+		}
+		patience.Reset(keeperPatience / 20)
 	}
+}
+
+// keeperPatience is how long a keeper may take to kill what it keeps.
+const keeperPatience = time.Second
+
+// wait waits until all is gone.
+func (d *descriptors) wait() {
+	if d.keeper == nil {
+		d.kill()
+		return
+	}
+	d.end()
+	_ = d.keeper.Wait() // how it ends says nothing
 }
 
 func (d *descriptors) close() {

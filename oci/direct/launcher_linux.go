@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 	"unsafe"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -95,16 +96,7 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 	if err := host.Give(s, r.spec.Linux.UIDMappings, r.spec.Linux.GIDMappings, c.User); err != nil {
 		return oci.Exit{}, err
 	}
-	var maker int // who makes the container
-	err = r.cgroup.Start(func(dir *os.File) error {
-		maker, err = d.start(s, dir, r.base)
-		return err
-	})
-	d.closeChild()
-	if err != nil {
-		return oci.Exit{}, &oci.StartError{Step: host.StepStart, Err: err}
-	}
-	child, err := r.first(d, maker)
+	child, err := r.start(ctx, s, d)
 	if err != nil {
 		return oci.Exit{}, err
 	}
@@ -141,18 +133,45 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 	return exit, nil
 }
 
-// first is the container's first process, which the one that was started has made.
-func (r run) first(d *descriptors, maker int) (*os.Process, error) {
-	pid, ok, err := stage0.ReadStarted(d.status)
-	var ws syscall.WaitStatus
-	for werr := error(unix.EINTR); werr == unix.EINTR; {
-		_, werr = syscall.Wait4(maker, &ws, 0, nil)
+// start makes the container's first process.
+func (r run) start(ctx context.Context, s oci.Streams, d *descriptors) (*os.Process, error) {
+	bury := r.cgroup.Bury
+	if r.cgroup.Paths() == nil {
+		// What this thread has started is then what there is of the container.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		births := host.WatchBirths(ctx)
+		defer births.Stop()
+		bury = births.Bury
 	}
+	var maker *os.Process
+	err := r.cgroup.Start(func(dir *os.File) error {
+		var err error
+		maker, err = d.start(s, dir, r.base)
+		return err
+	})
+	d.closeChild()
+	if err != nil {
+		return nil, &oci.StartError{Step: host.StepStart, Err: err}
+	}
+	return r.first(ctx, d, maker, bury)
+}
+
+// first is the container's first process, which maker has made. bury ends those that are not known.
+func (r run) first(ctx context.Context, d *descriptors, maker *os.Process, bury func()) (*os.Process, error) {
+	stop := host.AtEnd(ctx, func() {
+		_ = maker.Kill() // it may be stopped; the first process then says who it is
+		_ = d.status.SetReadDeadline(time.Now().Add(lastWord))
+	})
+	pid, ok, err := stage0.ReadStarted(d.status)
+	ps, werr := maker.Wait()
+	stop()
 	switch {
 	case err != nil:
 		return nil, r.explain(err)
 	case !ok:
-		return nil, &oci.StartError{Step: host.StepStart, Err: fmt.Errorf("stage0 ended without a word (wait status %#x)", int(ws))}
+		bury() // the first process may be stopped as well
+		return nil, &oci.StartError{Step: host.StepStart, Err: fmt.Errorf("stage0 ended without a word (%v, %v)", ps, werr)}
 	}
 	child, err := os.FindProcess(pid) // a child of ours, so the number stays its own until it is waited for
 	if err != nil {
@@ -160,6 +179,9 @@ func (r run) first(d *descriptors, maker int) (*os.Process, error) {
 	}
 	return child, nil
 }
+
+// lastWord is how long the first process may take to say who it is, when it is to be killed for that.
+const lastWord = 200 * time.Millisecond
 
 // explain says of a step that stage0 did not get through what it was about.
 func (r run) explain(err error) error {
@@ -188,7 +210,7 @@ var clone3 = sync.OnceValue(func() bool {
 })
 
 // start starts who makes the container, in the cgroup whose directory is dir if there is one.
-func (d *descriptors) start(s oci.Streams, dir, base *os.File) (pid int, err error) {
+func (d *descriptors) start(s oci.Streams, dir, base *os.File) (*os.Process, error) {
 	// The host's /dev/null is good until stage0 has made another, and good enough for a base that nobody looks at.
 	null := uintptr(d.null)
 	files := []uintptr{null, null, null, uintptr(d.childLifeline), uintptr(d.childStatus), uintptr(d.plan), null}
@@ -209,10 +231,14 @@ func (d *descriptors) start(s oci.Streams, dir, base *os.File) (pid int, err err
 	if dir != nil && clone3() {
 		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, int(dir.Fd())
 	}
-	pid, err = syscall.ForkExec("/proc/self/exe", stage0.SetupArgs(len(s.Extra)), attr)
+	pid, err := syscall.ForkExec("/proc/self/exe", stage0.SetupArgs(len(s.Extra)), attr)
 	runtime.KeepAlive(pins)
 	if err != nil {
-		return 0, fmt.Errorf("cannot start stage0 in the container's cgroup: %w", err)
+		return nil, fmt.Errorf("cannot start stage0 in the container's cgroup: %w", err)
 	}
-	return pid, nil
+	maker, err := os.FindProcess(pid)
+	if err != nil {
+		return nil, fmt.Errorf("internal error: cannot find stage0: %w", err)
+	}
+	return maker, nil
 }

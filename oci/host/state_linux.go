@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -239,15 +238,7 @@ func removeCgroups(paths map[string]string) error {
 		if os.WriteFile(filepath.Join(p, "cgroup.kill"), []byte("1"), 0) == nil {
 			continue
 		}
-		b, err := readSmall(filepath.Join(p, "cgroup.procs"))
-		if err != nil {
-			continue
-		}
-		for f := range strings.FieldsSeq(string(b)) {
-			if pid, err := strconv.Atoi(f); err == nil && pid > 1 {
-				_ = unix.Kill(pid, unix.SIGKILL)
-			}
-		}
+		killAll(func() []int { return processesOf(p) }, false, false)
 	}
 	if err := cgroups.RemovePaths(paths); err != nil {
 		return fmt.Errorf("cannot remove cgroups: %w", err)

@@ -85,12 +85,8 @@ func (w watchdog) processes() []int {
 	pids := []int{w.pid}
 	for i := 0; i < len(pids) && len(pids) < maxWatched; i++ {
 		for _, task := range names(fmt.Sprintf("/proc/%d/task", pids[i])) {
-			b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/children", pids[i], task)) // gone is none
-			for _, child := range strings.Fields(string(b)) {
-				if pid, err := strconv.Atoi(child); err == nil {
-					pids = append(pids, pid)
-				}
-			}
+			tid, _ := strconv.Atoi(task)
+			pids = append(pids, childrenOf(pids[i], tid)...)
 		}
 	}
 	return pids

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"time"
 
 	"github.com/opencontainers/cgroups"
 	"github.com/opencontainers/runc/libcontainer"
@@ -162,28 +161,31 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 		p.Stderr = s.Stderr
 	}
 
-	// The end of the lifeline ends the container in every phase, also while libcontainer still holds its lock; the
-	// signal is for a stage0 that should not get to run.
-	killed := make(chan struct{})
+	// While libcontainer starts it, it holds its lock, and what it has started is killed without it.
 	started := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(killed)
-		// libcontainer does not wait for a child that dies before it has asked it for everything, and leaves a zombie. A
-		// start takes some 20 ms; one that hangs is not waited for.
-		select {
-		case <-started:
-		case <-time.After(maxStart):
-		}
+	defer host.AtEnd(ctx, func() {
+		<-started
 		holdLifeline.Close()
 		_ = r.container.Signal(unix.SIGKILL)
-	})
-	defer func() {
-		if !stop() {
-			<-killed
-		}
-	}()
+	})()
 
-	err = r.cgroup.Start(func(*os.File) error { return r.container.Start(p) })
+	start := func(*os.File) error {
+		births := host.WatchBirths(ctx)
+		err := r.container.Start(p)
+		births.Stop()
+		if err != nil {
+			// When init is through but for the exec, or died in it, libcontainer leaves it to us.
+			_ = r.container.Signal(unix.SIGKILL)
+			_, _ = p.Wait()
+			births.Bury() // nor does it wait for all others that it has made
+		}
+		return err
+	}
+	if r.cgroup.Paths() == nil {
+		err = host.OnThread(func() error { return start(nil) })
+	} else {
+		err = r.cgroup.Start(start) // on a thread, too
+	}
 	var fifo *os.File
 	if err == nil {
 		// The last thing that init waits for before its exec is a reader of this. Container.Exec would open it
@@ -195,7 +197,6 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 	close(started)
 	reportStatus.Close() // ours: so that the pipe ends with stage0
 	if err != nil {
-		// When init is through but for the exec, or died in it, libcontainer leaves it to us.
 		_ = r.container.Signal(unix.SIGKILL)
 		_, _ = p.Wait()
 		return oci.Exit{}, &oci.StartError{Step: host.StepStart, Err: err}
@@ -233,6 +234,3 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 	}
 	return exit, nil
 }
-
-// maxStart is how long a cancel waits for a start that is under way.
-const maxStart = 5 * time.Second

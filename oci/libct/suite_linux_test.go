@@ -48,6 +48,7 @@ func TestExit(t *testing.T)                             { suite.Exit(t) }
 func TestCommandThatCannotRun(t *testing.T)             { suite.CommandThatCannotRun(t) }
 func TestCancel(t *testing.T)                           { suite.Cancel(t) }
 func TestCancelAtAnyMoment(t *testing.T)                { suite.CancelAtAnyMoment(t) }
+func TestStoppedAtAnyMoment(t *testing.T)               { suite.StoppedAtAnyMoment(t) }
 func TestOrphans(t *testing.T)                          { suite.Orphans(t) }
 func TestConcurrent(t *testing.T)                       { suite.Concurrent(t) }
 func TestNothingIsLeft(t *testing.T)                    { suite.NothingIsLeft(t) }

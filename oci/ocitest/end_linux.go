@@ -12,6 +12,8 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -193,6 +195,68 @@ func (suite Suite) CancelAtAnyMoment(t *testing.T) {
 	}
 	before.compare(t)
 	t.Logf("%d cancelled before the command ran, %d after, within %v", early, late, span)
+}
+
+// StoppedAtAnyMoment: who is stopped in a start says nothing, and hears of no end. A cancellation ends the run all the same.
+func (suite HostSuite) StoppedAtAnyMoment(t *testing.T) {
+	suite.excepted(t)
+	l := suite.launcher(t)
+	start := time.Now()
+	mustRun(t, l, "print(1)", "")
+	span := time.Since(start)
+	own, err := os.ReadFile("/proc/self/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	runtime.GC() // closes what libcontainer leaves open
+	before := takeStock(t)
+	for i := range suite.often(40) {
+		ctx, cancel := context.WithCancel(t.Context())
+		c := python(untilEOF)
+		inR, inW := pipe(t)
+		ended := make(chan error, 1)
+		go func() {
+			_, err := l.Run(ctx, c, oci.Streams{Stdin: inR})
+			ended <- err
+		}()
+		delay := rand.N(span) * time.Duration(i%2) // half of them as soon as there is anything
+		<-time.After(delay)
+		var who []string
+		for started := time.Now(); len(who) == 0 && time.Since(started) < patience; {
+			// What starts a container is gone within a millisecond. This process waits, with all its threads as soon as it
+			// collects garbage, for a child that has not executed anything yet.
+			who = slices.DeleteFunc(descendants(t, os.Getpid()), func(pid string) bool {
+				b, err := os.ReadFile("/proc/" + pid + "/cmdline")
+				return err != nil || string(b) == string(own)
+			})
+		}
+		if i%4 > 1 && len(who) > 0 {
+			who = []string{who[rand.N(len(who))]}
+		}
+		for j, pid := range who {
+			n, _ := strconv.Atoi(pid)
+			if err := syscall.Kill(n, syscall.SIGSTOP); err == nil {
+				comm, _ := os.ReadFile("/proc/" + pid + "/comm") // for a failure's sake
+				who[j] += " " + strings.TrimSpace(string(comm))
+			}
+		}
+		cancel()
+		cancelled := time.Now()
+		select {
+		case <-ended:
+		case <-time.After(patience):
+			t.Fatalf("after %v %v were stopped, and the run does not end", delay, who)
+		}
+		if took := time.Since(cancelled); took > patience/4 {
+			t.Errorf("after %v %v were stopped, and the end of the run took %v", delay, who, took)
+		}
+		closeAll(inR, inW)
+		if left := append(processesIn(t, c.ID), cgroupsNamed(t, c.ID)...); len(left) > 0 {
+			t.Errorf("after %v %v were stopped: left: %v", delay, who, left)
+		}
+	}
+	runtime.GC()
+	before.compare(t)
 }
 
 // often is how often a test that counts on chance, or on a sum, does a thing.

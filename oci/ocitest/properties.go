@@ -26,6 +26,7 @@ var Properties = []Property{
 	{"CgroupThatVanishes", "a cgroup that is taken away is replaced by another"},
 	{"Cancel", "a cancelled run is killed, with children that ignore signals"},
 	{"CancelAtAnyMoment", "at any moment of its start"},
+	{"StoppedAtAnyMoment", "also when what starts it is stopped (SIGSTOP)"},
 	{"Orphans", "daemons die with the command, and orphans are reaped"},
 	{"Concurrent", "twenty at once know nothing of each other"},
 	{"NothingIsLeft", "no process, cgroup, mount, descriptor or goroutine is left"},
