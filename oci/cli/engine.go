@@ -303,14 +303,14 @@ func (e *Engine) output(ctx context.Context, args ...string) (string, error) {
 
 // outputTo is output, with each line of chatter told as it comes.
 func (e *Engine) outputTo(ctx context.Context, say func(string), args ...string) (string, error) {
-	cmd := e.command(args...)
+	cmd := &client{Cmd: e.command(args...)}
 	out, words := &boundedWords{most: maxEngineOutput}, &lastWords{say: say}
 	cmd.Stdout, cmd.Stderr = out, words
 	if err := cmd.Start(); err != nil {
 		return "", e.cannotStart(err)
 	}
-	stop := context.AfterFunc(ctx, func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
-	err := cmd.Wait()
+	stop := context.AfterFunc(ctx, cmd.kill)
+	err := cmd.wait()
 	stop()
 	switch {
 	case ctx.Err() != nil:

@@ -36,6 +36,12 @@ func unifiedCgroups() bool {
 	return unix.Statfs("/sys/fs/cgroup", &fs) == nil && fs.Type == unix.CGROUP2_SUPER_MAGIC
 }
 
+// waitExit waits until a child has ended, and leaves it to be waited for: so long its number is its own.
+func waitExit(pid int) bool {
+	host.WaitExit(pid)
+	return true
+}
+
 // A firstWatch sees the end of a container's pid 1, and counts its processes that the kernel has killed for want of memory.
 // The cgroup that says so goes soon after the container, so it is looked at when pid 1 ends.
 type firstWatch struct {

@@ -17,6 +17,9 @@ func hybridRuntime() string { return "" }
 
 func unifiedCgroups() bool { return true }
 
+// waitExit cannot wait for a child and leave it to be waited for.
+func waitExit(int) bool { return false }
+
 type firstWatch struct{}
 
 func watchFirst(string) *firstWatch { return nil }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -49,7 +48,7 @@ func (r *engineRun) run(ctx context.Context, args []string) (oci.Exit, error) {
 		return oci.Exit{}, errors.Join(fmt.Errorf("cannot make a pipe: %w", err), in.Close(), toClient.Close())
 	}
 	words := &lastWords{}
-	cmd := r.e.command(args...)
+	cmd := &client{Cmd: r.e.command(args...)}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, out, words
 	if r.plan.pidFile != "" {
 		cmd.Dir = filepath.Dir(r.plan.pidFile) // where it is, its monitor makes a file "oom" when there is a kill
@@ -122,7 +121,7 @@ func (r *engineRun) run(ctx context.Context, args []string) (oci.Exit, error) {
 		}
 		lost <- err
 	}()
-	werr := cmd.Wait()
+	werr := cmd.wait()
 	// Whoever else has the client's standard output does not count.
 	_ = fromClient.SetReadDeadline(time.Now().Add(engineFlush))
 	var frames error
@@ -182,7 +181,7 @@ var (
 )
 
 // kill ends the container, and the client if that does not see it.
-func (r *engineRun) kill(alive context.Context, cmd *exec.Cmd) {
+func (r *engineRun) kill(alive context.Context, cmd *client) {
 	ctx, cancel := context.WithTimeout(alive, engineKill)
 	defer cancel()
 	// Before the container runs this fails, and the end of its lifeline will be the first that it hears.
@@ -192,10 +191,10 @@ func (r *engineRun) kill(alive context.Context, cmd *exec.Cmd) {
 }
 
 // giveUp kills the client if that has not ended when patience has.
-func (r *engineRun) giveUp(patience, alive context.Context, cmd *exec.Cmd) {
+func (r *engineRun) giveUp(patience, alive context.Context, cmd *client) {
 	<-patience.Done()
 	if alive.Err() == nil {
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		cmd.kill()
 	}
 }
 
