@@ -115,7 +115,13 @@ func (e *Engine) Close() error {
 func (e *Engine) prepare(ctx context.Context) (*engineState, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.state != nil {
+	switch {
+	case e.state == nil:
+	case e.state.lost():
+		e.opts.Logger.Warn("the state directory has been removed; making another", "dir", e.state.dir())
+		e.state.lock.Close()
+		e.state = nil
+	default:
 		return e.state, nil
 	}
 	st, err := openEngineState(e.opts.StateDir, e.opts.Kind)

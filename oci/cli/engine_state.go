@@ -75,6 +75,13 @@ func (s *engineState) writeProfile() error {
 	return nil
 }
 
+// lost says that somebody has removed what is needed of the directory.
+func (s *engineState) lost() bool {
+	_, lerr := os.Stat(s.lockFile(s.name))
+	_, perr := os.Stat(s.profile())
+	return errors.Is(lerr, os.ErrNotExist) || errors.Is(perr, os.ErrNotExist)
+}
+
 // close removes the directory.
 func (s *engineState) close() error {
 	var err error

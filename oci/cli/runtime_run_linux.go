@@ -54,7 +54,10 @@ func (x *run) bundle() error {
 // remove removes all that there is of the container.
 func (x *run) remove(ctx context.Context, id string) error {
 	// What it keeps is in x.dir, and what ran has ended with the lifeline or ends with the cgroup: it is asked for the sake of
-	// runtimes that have more, and after a cancellation too.
+	// runtimes that have more, and after a cancellation too. If somebody has removed x.dir, it would make another.
+	if _, err := os.Stat(x.dir); errors.Is(err, os.ErrNotExist) {
+		return x.cgroup.Destroy()
+	}
 	t, err := newTranscript()
 	if err == nil {
 		defer t.end()

@@ -69,7 +69,19 @@ func (h *Host) Nested() bool {
 func (h *Host) prepare(ctx context.Context) (oci.Host, cgroupParent, *state, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.state != nil {
+	switch {
+	case h.state == nil:
+	case h.state.lost():
+		// By "git clean", say, where it is in a repository. What runs goes on without.
+		h.Logger.Warn("the state directory has been removed; making another", "dir", h.state.dir)
+		st, err := openState(h.StateDir, h.Logger)
+		if err != nil {
+			return oci.Host{}, cgroupParent{}, nil, err
+		}
+		h.state.lock.Close()
+		h.state = st
+		return h.offer, h.cg, st, nil
+	default:
 		return h.offer, h.cg, h.state, nil
 	}
 	if err := cmp.Or(executable(), EnoughFiles(HardLimits())); err != nil {

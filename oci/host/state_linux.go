@@ -76,6 +76,13 @@ func (s *state) take(unlocked string) error {
 	return os.Rename(unlocked, s.dir)
 }
 
+// lost says that somebody has removed the directory, or at least the lock, without which it is not ours.
+func (s *state) lost() bool {
+	there, err := os.Stat(filepath.Join(s.dir, "lock"))
+	ours, oerr := s.lock.Stat()
+	return errors.Is(err, os.ErrNotExist) || err == nil && oerr == nil && !os.SameFile(there, ours)
+}
+
 // close removes the directory, but for the records of what could not be removed: those are for the next start.
 func (s *state) close() error {
 	var err error

@@ -56,6 +56,7 @@ func TestExited(t *testing.T)                           { suite.Exited(t) }
 func TestBlindedPid1(t *testing.T)                      { suite.BlindedPid1(t) }
 func TestKilledBridge(t *testing.T)                     { suite.KilledBridge(t) }
 func TestTwoLaunchersShareAStateDirectory(t *testing.T) { suite.TwoLaunchersShareAStateDirectory(t) }
+func TestStateDirectoryThatIsRemoved(t *testing.T)      { suite.StateDirectoryThatIsRemoved(t) }
 func TestStateDirectoryThatCannotBeMade(t *testing.T)   { suite.StateDirectoryThatCannotBeMade(t) }
 func TestForgedState(t *testing.T)                      { suite.ForgedState(t) }
 func TestNestedInstead(t *testing.T)                    { suite.NestedInstead(t) }

@@ -33,6 +33,7 @@ var Properties = []Property{
 	{"KilledBridge", "a bridge that is killed leaves no process, and the next one removes the rest"},
 	{"BlindedPid1", "a pid 1 that can no longer see the bridge ends the container"},
 	{"TwoLaunchersShareAStateDirectory", "two bridges share a state directory"},
+	{"StateDirectoryThatIsRemoved", "a state directory that is removed is made again"},
 	{"StateDirectoryThatCannotBeMade", "one that cannot be made is an error that names its variable"},
 	{"ForgedState", "a forged state directory makes no bridge kill or remove what is another's"},
 	{"DeniedSteps", "whatever a host denies is an error that says so, and nothing is left"},

@@ -159,6 +159,33 @@ func (suite HostSuite) TwoLaunchersShareAStateDirectory(t *testing.T) {
 	}
 }
 
+// StateDirectoryThatIsRemoved: "git clean" does that, where a bridge runs in a repository.
+func (suite Suite) StateDirectoryThatIsRemoved(t *testing.T) {
+	suite.excepted(t)
+	stateDir := filepath.Join(t.TempDir(), "state")
+	l := suite.New(host.Options{StateDir: stateDir, AllowWeakLimits: os.Geteuid() != 0})
+	s := background(t, t.Context(), l, python(untilEOF))
+	if err := os.RemoveAll(stateDir); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		mustRun(t, l, "print(1)", "")
+	}
+	s.release.Close()
+	if o := s.wait(t); o.err != nil || o.Code != 0 {
+		t.Errorf("what ran meanwhile: %v", o)
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(stateDir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the state directory is left: %v", err)
+	}
+	if left := ourCgroups(t); len(left) > 0 {
+		t.Errorf("cgroups are left: %v", left)
+	}
+}
+
 // StateDirectoryThatCannotBeMade: the message says which variable to set.
 func (suite HostSuite) StateDirectoryThatCannotBeMade(t *testing.T) {
 	suite.excepted(t)
