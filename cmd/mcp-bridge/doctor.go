@@ -236,8 +236,9 @@ type place struct {
 	wsl       bool
 	session   bool // a login session's scope, which is not delegated
 	systemd   bool
-	bus       bool // systemd's user instance can be asked
-	masked    bool // parts of /proc are covered
+	manager   bool   // systemd's user instance can be asked
+	lacks     string // what the environment lacks for systemd-run --user, to be set before it
+	masked    bool   // parts of /proc are covered
 	root      bool
 	user      string // for commands
 	subids    string // /etc/subuid and /etc/subgid
@@ -255,9 +256,12 @@ func lookAround(root fs.FS, getenv func(string) string) place {
 		subids:  read("etc/subuid") + "\n" + read("etc/subgid"),
 	}
 	p.family, p.system = distribution(read("etc/os-release"))
-	if dir := strings.TrimPrefix(getenv("XDG_RUNTIME_DIR"), "/"); dir != "" {
-		p.bus = exists(dir + "/bus")
+	dir := getenv("XDG_RUNTIME_DIR")
+	if dir == "" {
+		dir = fmt.Sprintf("/run/user/%d", os.Geteuid())
+		p.lacks = "XDG_RUNTIME_DIR=" + dir + " "
 	}
+	p.manager = exists(strings.TrimPrefix(dir, "/")+"/systemd/private") || exists(strings.TrimPrefix(dir, "/")+"/bus")
 	mounts := read("proc/self/mountinfo")
 	switch {
 	case getenv("KUBERNETES_SERVICE_HOST") != "":
@@ -449,11 +453,10 @@ func (p place) fixCgroup(c host.Check) string {
 		return "sudo mkdir -p /etc/systemd/system/user@.service.d && printf '[Service]\\nDelegate=cpu cpuset io memory pids\\n' | sudo tee /etc/systemd/system/user@.service.d/delegate.conf && sudo systemctl daemon-reload, and log in again"
 	case !p.systemd:
 		return "run it as root, or let root give this user a cgroup" + orWeak
-	case !p.bus:
-		return p.install(map[string]string{"debian": "dbus-user-session", "fedora": "dbus-daemon", "arch": "dbus", "alpine": "dbus", "suse": "dbus-1", "": "the D-Bus user session"}) +
-			" && sudo loginctl enable-linger " + p.user + ", log in again (by ssh, not by su), and start it by: systemd-run --user --scope -p Delegate=yes mcp-bridge" + orWeak
+	case !p.manager:
+		return p.sudo() + "loginctl enable-linger " + p.user + orWeak
 	}
-	return "start it by: systemd-run --user --scope -p Delegate=yes mcp-bridge" + orWeak
+	return "start it by: " + p.lacks + "systemd-run --user --scope -p Delegate=yes mcp-bridge" + orWeak
 }
 
 // cgroupV2 is how a system boots with it.

@@ -126,13 +126,19 @@ func candidates(own string) []string {
 // likes, and the limits of a container in there are gone in the middle of a run. The root of the tree holds no process of
 // systemd's, so who is there is in a container.
 func systemds(own string) bool {
-	if _, err := os.Stat("/run/systemd/system"); err != nil { // as sd_booted(3)
+	if !booted() {
 		return false
 	}
 	if os.Geteuid() == 0 {
 		return own != "/"
 	}
 	return strings.Contains(own, "/user@")
+}
+
+// booted is sd_booted(3).
+func booted() bool {
+	_, err := os.Stat("/run/systemd/system")
+	return err == nil
 }
 
 // delegated says whether systemd has left dir to us, as far as can be seen: by an attribute, which a user's systemd sets

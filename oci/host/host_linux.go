@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -69,7 +70,15 @@ func HardLimits() map[string]uint64 {
 func weakFix() string {
 	weak := "or set MCP_BRIDGE_ALLOW_WEAK_LIMITS=1 to run with weaker limits (rlimits and a watchdog)"
 	if os.Geteuid() != 0 && cgroups.IsCgroup2UnifiedMode() {
-		return "start it where systemd delegates a cgroup, for instance by \"systemd-run --user --scope -p Delegate=yes mcp-bridge\", " + weak
+		private, bus := managerSockets()
+		switch {
+		case !booted():
+			return "run it as root, or let root give this user a cgroup, " + weak
+		case private == "" && bus == "": // systemd-run could not ask either
+			return "have systemd start its instance for this user (\"sudo loginctl enable-linger " + strconv.Itoa(os.Geteuid()) + "\"), " + weak
+		}
+		return "start it where systemd delegates a cgroup, for instance by \"XDG_RUNTIME_DIR=" + runtimeDir() +
+			" systemd-run --user --scope -p Delegate=yes mcp-bridge\" (mcp-bridge doctor says what is missing), " + weak
 	}
 	if os.Geteuid() != 0 {
 		return "start Linux with cgroup v2 (systemd.unified_cgroup_hierarchy=1), " + weak
