@@ -289,7 +289,7 @@ func OOMKilled(paths map[string]string) bool {
 // cgroup v2 the files of a limit go with its controller, which whoever writes to the cgroup above can switch off.
 func (o Offer) Enforced(paths map[string]string, limits oci.Limits) oci.Enforcement {
 	dir := paths[""]
-	if dir == "" {
+	if dir == "" || o.CgroupV1() { // beside version 1 the tree of version 2 has no controllers
 		return o.Limits
 	}
 	for _, l := range []struct {

@@ -210,7 +210,7 @@ func (suite HostSuite) StoppedAtAnyMoment(t *testing.T) {
 	}
 	runtime.GC() // closes what libcontainer leaves open
 	before := takeStock(t)
-	for i := range suite.often(40) {
+	for i := range suite.often(12) {
 		ctx, cancel := context.WithCancel(t.Context())
 		c := python(untilEOF)
 		inR, inW := pipe(t)
