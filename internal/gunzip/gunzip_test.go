@@ -114,7 +114,7 @@ func TestCutShort(t *testing.T) {
 		if !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("%d bytes of %d: %v", n, len(packed), err)
 		}
-		if len(got) > len(want)+8 { // bits behind the end are zeros, until they are found out
+		if len(got) > len(want)+1<<10 { // bits behind the end are zeros until they are found out, and may be a match or two
 			t.Errorf("%d bytes of %d give %d", n, len(packed), len(got))
 		}
 	}

@@ -272,6 +272,30 @@ func TestUnreachable(t *testing.T) {
 	}
 }
 
+// TestHTTPListens: the first call comes when the server has somebody to ask.
+func TestHTTPListens(t *testing.T) {
+	var listening atomic.Bool
+	h := &httpServer{answer: func(w http.ResponseWriter, _ *http.Request, id json.RawMessage) bool {
+		fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,"result":{"content":[{"type":"text","text":"%t"}]}}`, id, listening.Load())
+		return true
+	}}
+	p := pool(t, Options{}, web(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet {
+			h.ServeHTTP(w, r)
+			return
+		}
+		<-time.After(50 * time.Millisecond) // a busy server
+		listening.Store(true)
+		w.Header().Set("Content-Type", "text/event-stream")
+		w.WriteHeader(http.StatusOK)
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	})))
+	if got := text(t, p, "web", "echo", "{}"); got != "true" {
+		t.Errorf("a call while it listens: %s", got)
+	}
+}
+
 // TestHTTPForgotten: SDKs say in several ways that they do not know a session any more.
 func TestHTTPForgotten(t *testing.T) {
 	for name, forgot := range map[string]func(w http.ResponseWriter){

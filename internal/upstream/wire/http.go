@@ -199,10 +199,23 @@ func DialHTTP(ctx context.Context, e Endpoint, opts Options) (*Conn, error) {
 		return nil, err
 	}
 	if !c.Hello().Modern {
-		s.work.Go(func() { s.listen(base) })
+		answered := make(chan struct{})
+		s.work.Go(func() { s.listen(base, sync.OnceFunc(func() { close(answered) })) })
+		// What a server asks while nobody listens is lost with some (the SDK of TypeScript), and it may ask as soon as it is
+		// called. Others answer this only when they have something to say.
+		patience := time.NewTimer(listenPatience)
+		defer patience.Stop()
+		select {
+		case <-answered:
+		case <-patience.C:
+		case <-ctx.Done():
+		}
 	}
 	return c, nil
 }
+
+// listenPatience is how long a new connection waits to be heard.
+const listenPatience = 500 * time.Millisecond
 
 func (s *streamable) greeted(h Hello) {
 	s.mu.Lock()
@@ -352,8 +365,8 @@ func (s *streamable) take(ctx context.Context, r *eventReader, id int64) error {
 	}
 }
 
-// listen takes what the server sends by itself, if it offers that.
-func (s *streamable) listen(ctx context.Context) {
+// listen takes what the server sends by itself, if it offers that. answered is called each time that it says if it does.
+func (s *streamable) listen(ctx context.Context, answered func()) {
 	wait, lastID := time.Second, ""
 	for ctx.Err() == nil {
 		header, session := s.headers(outgoing{})
@@ -362,6 +375,7 @@ func (s *streamable) listen(ctx context.Context) {
 			header.Set("Last-Event-ID", lastID)
 		}
 		resp, err := s.do(ctx, http.MethodGet, s.endpoint.URL, nil, header)
+		answered()
 		if e := (*StatusError)(nil); errors.As(err, &e) && session != "" && e.forgotten() && (lastID != "" || e.Code != http.StatusNotFound) {
 			s.conn.end(fmt.Errorf("%w: the server has forgotten the session", ErrEnded))
 			return
