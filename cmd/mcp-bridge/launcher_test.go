@@ -97,6 +97,12 @@ func TestAuto(t *testing.T) {
 			t.Errorf("%v, want what is wrong with the first", err)
 		}
 	})
+	t.Run("the second fails in its own way", func(t *testing.T) {
+		a, _ := newStubs(cannot, errors.New("its database is gone"))
+		if err := run(a); !errors.Is(err, cannot) || !strings.HasSuffix(err.Error(), "; and with podman: its database is gone") {
+			t.Errorf("%v, want what is wrong with both", err)
+		}
+	})
 	t.Run("one that does not know why", func(t *testing.T) {
 		start := &oci.StartError{Step: host.StepStart, Err: errors.New("mount proc: Operation not permitted")}
 		a, stubs := newStubs(cannot, start, nil)

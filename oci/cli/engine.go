@@ -309,7 +309,7 @@ func (e *Engine) output(ctx context.Context, args ...string) (string, error) {
 
 // outputTo is output, with each line of chatter told as it comes.
 func (e *Engine) outputTo(ctx context.Context, say func(string), args ...string) (string, error) {
-	cmd := &client{Cmd: e.command(args...)}
+	cmd := &process{Cmd: e.command(args...)}
 	out, words := &boundedWords{most: maxEngineOutput}, &lastWords{say: say}
 	cmd.Stdout, cmd.Stderr = out, words
 	if err := cmd.Start(); err != nil {

@@ -48,7 +48,7 @@ func (r *engineRun) run(ctx context.Context, args []string) (oci.Exit, error) {
 		return oci.Exit{}, errors.Join(fmt.Errorf("cannot make a pipe: %w", err), in.Close(), toClient.Close())
 	}
 	words := &lastWords{}
-	cmd := &client{Cmd: r.e.command(args...)}
+	cmd := &process{Cmd: r.e.command(args...)}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, out, words
 	if r.plan.pidFile != "" {
 		cmd.Dir = filepath.Dir(r.plan.pidFile) // where it is, its monitor makes a file "oom" when there is a kill
@@ -181,7 +181,7 @@ var (
 )
 
 // kill ends the container, and the client if that does not see it.
-func (r *engineRun) kill(alive context.Context, cmd *client) {
+func (r *engineRun) kill(alive context.Context, cmd *process) {
 	ctx, cancel := context.WithTimeout(alive, engineKill)
 	defer cancel()
 	// Before the container runs this fails, and the end of its lifeline will be the first that it hears.
@@ -191,7 +191,7 @@ func (r *engineRun) kill(alive context.Context, cmd *client) {
 }
 
 // giveUp kills the client if that has not ended when patience has.
-func (r *engineRun) giveUp(patience, alive context.Context, cmd *client) {
+func (r *engineRun) giveUp(patience, alive context.Context, cmd *process) {
 	<-patience.Done()
 	if alive.Err() == nil {
 		cmd.kill()

@@ -105,32 +105,14 @@ func runProgram(ctx context.Context, patience time.Duration, cmd *exec.Cmd, star
 	if err := start(cmd); err != nil {
 		return err
 	}
-	exited := make(chan struct{})
-	go func() {
-		defer close(exited)
-		// Not reaped yet, so that its number is still its own when it is killed.
-		for unix.Waitid(unix.P_PID, cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
-		}
-	}()
-	limit := time.NewTimer(patience)
-	defer limit.Stop()
-	hangs := false
-	select {
-	case <-exited:
-	case <-limit.C:
-		hangs = true
-	case <-ctx.Done():
-		hangs = true
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	p := &process{Cmd: cmd}
+	stop := context.AfterFunc(ctx, p.kill)
+	if err := p.wait(); stop() {
+		return err
 	}
-	if hangs {
-		_ = unix.Kill(-cmd.Process.Pid, unix.SIGKILL)
-		<-exited
-	}
-	err := cmd.Wait()
-	if hangs {
-		return errHangs
-	}
-	return err
+	return errHangs
 }
 
 // A transcript keeps the last that a program prints. It does not wait for the end: processes of the container may have the

@@ -240,14 +240,10 @@ func (suite HostSuite) StoppedAtAnyMoment(t *testing.T) {
 			}
 		}
 		cancel()
-		cancelled := time.Now()
 		select {
 		case <-ended:
 		case <-time.After(patience):
 			t.Fatalf("after %v %v were stopped, and the run does not end", delay, who)
-		}
-		if took := time.Since(cancelled); took > patience/4 {
-			t.Errorf("after %v %v were stopped, and the end of the run took %v", delay, who, took)
 		}
 		closeAll(inR, inW)
 		if left := append(processesIn(t, c.ID), cgroupsNamed(t, c.ID)...); len(left) > 0 {

@@ -10,11 +10,11 @@ import (
 	"testing"
 )
 
-// TestClient: who has ended is not killed, for its number may be another process group's. Here it is still that of one that it
+// TestProcess: who has ended is not killed, for its number may be another process group's. Here it is still that of one that it
 // has left behind, which shows.
-func TestClient(t *testing.T) {
+func TestProcess(t *testing.T) {
 	var out bytes.Buffer
-	c := &client{Cmd: exec.Command("/bin/sh", "-c", "sleep 60 >/dev/null 2>&1 & echo $!")}
+	c := &process{Cmd: exec.Command("/bin/sh", "-c", "sleep 60 >/dev/null 2>&1 & echo $!")}
 	c.SysProcAttr, c.Stdout = &syscall.SysProcAttr{Setpgid: true}, &out
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
@@ -33,7 +33,7 @@ func TestClient(t *testing.T) {
 	}
 	_ = syscall.Kill(left, syscall.SIGKILL)
 
-	c = &client{Cmd: exec.Command("/bin/sleep", "60")}
+	c = &process{Cmd: exec.Command("/bin/sleep", "60")}
 	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
