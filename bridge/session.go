@@ -22,6 +22,9 @@ const askID = "mcp-bridge-"
 // times over until it is written.
 const maxUnread = 64 << 20
 
+// codeCancelled is that of the Language Server Protocol; JSON-RPC and MCP have none.
+const codeCancelled = -32800
+
 var errSessionOver = errors.New("the client's session is over")
 
 // A session is a client's connection, in which requests of MCP servers travel beside what the SDK sends. They do not go
@@ -77,6 +80,10 @@ type tapped struct {
 func (t tapped) Write(ctx context.Context, m jsonrpc.Message) error {
 	answer, ok := m.(*jsonrpc.Response)
 	if ok {
+		if errors.Is(answer.Error, context.Canceled) { // the SDK's, of a request that it had not looked at; it has no code
+			answer = &jsonrpc.Response{ID: answer.ID, Error: &jsonrpc.Error{Code: codeCancelled, Message: "the request was cancelled"}}
+			m = answer
+		}
 		t.session.owe(len(answer.Result))
 		defer t.session.owe(-len(answer.Result))
 	}

@@ -67,6 +67,29 @@ func TestBatch(t *testing.T) {
 	}
 }
 
+// TestCancelledAtOnce: a call that is cancelled as soon as it was made is answered as one that ran, or by an error with a code.
+func TestCancelledAtOnce(t *testing.T) {
+	c, _ := newRawClient(t)
+	c.hello(`{}`)
+	early := 0
+	for id := 1; id <= 20; id++ {
+		go c.say(`[{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":"run_python","arguments":{"code":"1"}}},`+
+			`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":%[1]d}}]`, id)
+		m := c.hear()
+		var e struct{ Code int }
+		switch {
+		case string(m.ID) != fmt.Sprint(id):
+			t.Errorf("the answer to %d is %s", id, m.line)
+		case m.Error == nil:
+		case json.Unmarshal(m.Error, &e) != nil || e.Code != codeCancelled:
+			t.Errorf("%s", m.line)
+		default:
+			early++
+		}
+	}
+	t.Logf("%d of 20 were cancelled before they were looked at", early)
+}
+
 // TestLargestScript: a script of MaxCode bytes fits into a message, however its encoder escapes it.
 func TestLargestScript(t *testing.T) {
 	if maxMessage < 6*MaxCode+64<<10 {
