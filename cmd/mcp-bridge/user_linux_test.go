@@ -103,6 +103,15 @@ func TestAsUser(t *testing.T) {
 			}
 		}
 	})
+	// What `docker run --user 1000` makes.
+	t.Run("in root's group", func(t *testing.T) {
+		cmd := command("1", "run", "-c", "print('ran')")
+		cmd.SysProcAttr.Credential.Gid = 0
+		out, err := cmd.CombinedOutput()
+		if code := exitCode(err); code != 125 || !strings.Contains(string(out), "gid 0") || !strings.Contains(string(out), "--user "+u.Uid+":"+u.Uid) {
+			t.Errorf("exit code %d: %s", code, out)
+		}
+	})
 	t.Run("with weak limits", func(t *testing.T) {
 		r := runJSON(t, command("1", "run", "--format", "json", "-c", "import os\nprint(os.getuid(), os.getgid())\nopen('/proc/self/uid_map').read()"))
 		if r.Status != "success" || len(r.Stdout) != 1 || r.Stdout[0] != "65534 65534" {

@@ -140,6 +140,12 @@ func rootMap(subids, current string) ([]oci.IDMap, error) {
 // line for the user: then the guest is the user, in a second user namespace where that is no right over anything. That they
 // cannot be read just now is an error, because what is found here holds as long as this process.
 func userMaps() (uid, gid []oci.IDMap, nested bool, err error) {
+	if os.Getegid() == 0 {
+		return nil, nil, false, &oci.HostError{
+			Missing: "cannot map a container's ids: the group of this user is root's (gid 0), and a user can map no other",
+			Fix:     fmt.Sprintf("start it with another group, in docker or podman by --user %d:%[1]d", os.Geteuid()),
+		}
+	}
 	line := func(own int, ids func() ([]user.SubID, error), helper string) ([]oci.IDMap, bool) {
 		m := []oci.IDMap{{Container: 0, Host: uint32(own), Size: 1}}
 		sub, serr := ids()
