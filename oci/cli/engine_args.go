@@ -65,8 +65,11 @@ func (p enginePlan) args(c oci.Container) ([]string, error) {
 	if podman {
 		// What podman would add of its own.
 		args = append(args, "--read-only-tmpfs=false", "--no-hosts", "--http-proxy=false", "--systemd=false", "--sdnotify", "ignore", "--image-volume", "ignore", "--unsetenv-all", "--passwd=false", "--uts", "private")
-		// Of /sys and /dev, what the specification does not have; an empty directory over it is as good.
-		args = append(args, "--security-opt", "mask="+strings.Join(append([]string{"/sys", "/dev/pts", "/dev/mqueue"}, spec.Linux.MaskedPaths...), ":"))
+		args = append(args, "--security-opt", "mask="+strings.Join(append(slices.Clone(engineCovered), spec.Linux.MaskedPaths...), ":"))
+	} else {
+		for _, dir := range engineCovered {
+			args = append(args, "--tmpfs", dir+":ro,nosuid,nodev,noexec,size=4k")
+		}
 	}
 	if p.pidFile != "" {
 		args = append(args, "--pidfile", p.pidFile)
@@ -120,6 +123,9 @@ func (p enginePlan) args(c oci.Container) ([]string, error) {
 	args = append(args, "--entrypoint", command[0], c.Image)
 	return append(args, command[1:]...), nil
 }
+
+// engineCovered are directories that an engine mounts and the specification does not have. An empty one over each is as good.
+var engineCovered = []string{"/sys", "/dev/pts", "/dev/mqueue"}
 
 // The ids that root's containers of podman are mapped to: nobody's, as those of our own launchers.
 const engineFirstID, engineIDs = 500_000, 65_536

@@ -2,8 +2,6 @@ package cli
 
 import (
 	"bytes"
-	"context"
-	"maps"
 	"os"
 	"os/exec"
 	"os/user"
@@ -13,7 +11,6 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/mcp-bridge/mcp-bridge/oci"
 	"github.com/mcp-bridge/mcp-bridge/oci/host"
 	"github.com/mcp-bridge/mcp-bridge/oci/ocitest"
 )
@@ -120,93 +117,4 @@ func TestPodmanAsUser(t *testing.T) {
 	if err != nil || bytes.Count(out, []byte("--- PASS: ")) < 100 {
 		t.Errorf("%v\n%s", err, out)
 	}
-}
-
-// A dockerLauncher has docker's containers, which are of an image, and not of a directory.
-type dockerLauncher struct {
-	*Engine
-	image string
-}
-
-func (l dockerLauncher) Run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit, error) {
-	c.Rootfs, c.Image = "", l.image
-	return l.Engine.Run(ctx, c, s)
-}
-
-// TestDocker has a real client of docker talk with podman, which can be talked to as if it was docker's daemon. What a real
-// daemon would do about mounts and masks is not tested.
-func TestDocker(t *testing.T) {
-	needs(t, "podman")
-	if _, err := exec.LookPath("docker"); err != nil {
-		t.Skip(err) // not on CI either: Debian's docker brings a daemon along
-	}
-	if os.Geteuid() != 0 {
-		t.Skip("as root only")
-	}
-	docker := ocitest.Suite{Name: "docker", Within: "TestDocker", Slow: true, Except: maps.Clone(podman.Except)}
-	image := serveDocker(t)
-	program := filepath.Join(t.TempDir(), "docker")
-	if err := os.WriteFile(program, []byte(plainDocker), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	docker.New = func(o host.Options) ocitest.Launcher {
-		o.Unfiltered = true // podman takes the text of a filter, which docker sends, for the name of a file
-		return dockerLauncher{NewEngine(EngineOptions{Options: o, Kind: Docker, Program: program}), image}
-	}
-	// Not MemoryLimit: on cgroup v1 podman's service does not know of an OOM kill. Not CommandThatCannotRun: it does not tell
-	// docker why. Exit passes, and takes as long as with podman.
-	for name, test := range map[string]func(*testing.T){
-		"Cancel": docker.Cancel, "Orphans": docker.Orphans, "Descriptors": docker.Descriptors, "ForkBomb": docker.ForkBomb,
-	} {
-		t.Run(name, test)
-	}
-}
-
-// plainDocker is docker without the options of tmpfs that podman's service does not know, and without its ulimit that a root
-// without CAP_SYS_RESOURCE may not have.
-const plainDocker = `#!/bin/bash
-shopt -s extglob
-args=()
-for a in "$@"; do
-    case $a in /tmp:rw,*|/workspace:rw,*|/dev/shm:rw,*) a=${a/mode=0700,uid=+([0-9]),gid=+([0-9])/mode=1777}; a=${a/,nr_inodes=+([0-9])k/} ;; esac
-    args+=("$a")
-    [ "$a" != run ] || args+=(--ulimit nproc=4096:4096)
-done
-exec docker "${args[@]}"
-`
-
-// serveDocker starts podman's service, and gives it the tests' image.
-func serveDocker(t *testing.T) (image string) {
-	t.Helper()
-	socket := filepath.Join(t.TempDir(), "docker.sock")
-	args := []string{"system", "service", "--time", "0", "unix://" + socket}
-	if r := hybridRuntime(); r != "" {
-		args = append([]string{"--runtime", r}, args...)
-	}
-	service := exec.Command("podman", args...)
-	if err := service.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = service.Process.Kill(); _ = service.Wait() })
-	t.Setenv("DOCKER_HOST", "unix://"+socket)
-	tar := exec.Command("tar", "-C", ocitest.Python("").Rootfs, "-c", ".")
-	load := exec.Command("podman", "import", "--quiet", "-")
-	var err error
-	if load.Stdin, err = tar.StdoutPipe(); err != nil {
-		t.Fatal(err)
-	}
-	if err := tar.Start(); err != nil {
-		t.Fatal(err)
-	}
-	out, err := load.Output()
-	if werr := tar.Wait(); err != nil || werr != nil {
-		t.Fatalf("cannot import the image: %v, %v", err, werr)
-	}
-	image = strings.TrimPrefix(strings.TrimSpace(string(out)), "sha256:")
-	t.Cleanup(func() {
-		if out, err := exec.Command("podman", "rmi", "--force", image).CombinedOutput(); err != nil {
-			t.Errorf("%v: %s", err, out)
-		}
-	})
-	return image
 }
