@@ -74,7 +74,6 @@ func dockerExceptions(t *testing.T) map[string]string {
 // serveDocker starts a daemon, and gives it the tests' image.
 func serveDocker(t *testing.T) (image string) {
 	t.Helper()
-	daemon := "../../hack/dockerd"
 	cached, err := filepath.Abs("../../.cache/docker/usr")
 	if err != nil {
 		t.Fatal(err)
@@ -82,7 +81,7 @@ func serveDocker(t *testing.T) (image string) {
 	t.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:"+cached+"/sbin:"+cached+"/bin")
 	needs(t, "dockerd") // hack/dockerd --get brings it
 	dir := t.TempDir()
-	service := exec.Command(daemon, dir) //nolint:noctx // ended in order
+	service := exec.Command("../../hack/dockerd", dir) //nolint:noctx // ended in order
 	log, err := service.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -106,14 +105,6 @@ func serveDocker(t *testing.T) (image string) {
 		<-ended
 		if err := service.Wait(); err != nil || t.Failed() {
 			t.Errorf("dockerd: %v\n%s", err, &said)
-		}
-		for _, pattern := range []string{"/sys/fs/cgroup/mcp-bridge-dockerd", "/sys/fs/cgroup/*/mcp-bridge-dockerd"} {
-			left, _ := filepath.Glob(pattern)
-			for _, cgroup := range left {
-				if err := os.Remove(cgroup); err != nil {
-					t.Error(err)
-				}
-			}
 		}
 	})
 	select {
