@@ -14,6 +14,8 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/mcp-bridge/mcp-bridge/internal/atomicfile"
 )
 
 // ensureHost makes the tree of "host": this machine's Python with its standard library and the shared libraries it
@@ -52,7 +54,7 @@ func ensureHost(ctx context.Context, c *cache) (entry, error) {
 	if err != nil {
 		return entry{}, fmt.Errorf("cannot make a snapshot of %s: %w", p.Executable, err)
 	}
-	if err := writeNote(c, note, s); err != nil {
+	if err := writeNote(note, s); err != nil {
 		c.log.Warn("cannot note what this machine's Python looks like", "error", err)
 	}
 	return e, nil
@@ -167,10 +169,10 @@ func readNote(path string) (digest.Digest, bool) {
 	return n.Digest, true
 }
 
-func writeNote(c *cache, path string, s *snapshot) error {
+func writeNote(path string, s *snapshot) error {
 	b, err := json.Marshal(hostNote{Digest: s.digest(), Inputs: s.inputs})
 	if err != nil {
 		return err
 	}
-	return c.writeRef(filepath.Base(path), b)
+	return atomicfile.Replace(path, atomicfile.Bytes(b))
 }

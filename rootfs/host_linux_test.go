@@ -185,17 +185,13 @@ func TestHostNote(t *testing.T) {
 	if err := os.WriteFile(input, []byte("1"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	c := &cache{dir: dir}
-	if err := os.Mkdir(filepath.Join(dir, refsDir), 0o700); err != nil {
-		t.Fatal(err)
-	}
 	in, err := newInput(input)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := &snapshot{inputs: []hostInput{in}}
-	note := filepath.Join(dir, refsDir, "n")
-	if err := writeNote(c, note, s); err != nil {
+	note := filepath.Join(dir, "n")
+	if err := writeNote(note, s); err != nil {
 		t.Fatal(err)
 	}
 	if d, ok := readNote(note); !ok || d != s.digest() {

@@ -4,14 +4,14 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
-	"os"
 	"path/filepath"
 	"runtime"
 	"time"
 
 	dref "github.com/containers/image/v5/docker/reference"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/mcp-bridge/mcp-bridge/internal/atomicfile"
 )
 
 // A memo records which manifest a tag, or the digest of an index, stood for when a registry was last asked.
@@ -58,7 +58,7 @@ func (c *cache) remember(name dref.Named, top, d digest.Digest) error {
 		if err != nil {
 			return err
 		}
-		if err := c.writeRef(memoFile(key), b); err != nil {
+		if err := atomicfile.Replace(filepath.Join(c.dir, refsDir, memoFile(key)), atomicfile.Bytes(b)); err != nil {
 			return err
 		}
 	}
@@ -77,22 +77,4 @@ func memoKey(name dref.Named) string {
 func memoFile(key string) string {
 	h := sha256.Sum256([]byte(runtime.GOARCH + "\n" + key))
 	return "image-" + hex.EncodeToString(h[:16])
-}
-
-// writeRef replaces a file in refs by rename, so that a reader sees the old one or the new one. The temporary name has
-// no lock's name, which is why it is not in tmp: removed here.
-func (c *cache) writeRef(name string, b []byte) error {
-	dir := filepath.Join(c.dir, refsDir)
-	tmp, err := os.CreateTemp(dir, ".note-*")
-	if err != nil {
-		return err
-	}
-	_, err = tmp.Write(b)
-	if err = errors.Join(err, tmp.Close()); err == nil {
-		err = os.Rename(tmp.Name(), filepath.Join(dir, name))
-	}
-	if err != nil {
-		os.Remove(tmp.Name()) //nolint:errcheck // the first error counts
-	}
-	return err
 }

@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/mcp-bridge/mcp-bridge/internal/atomicfile"
 )
 
 // .files lists what an entry consists of, a line of JSON each, sorted. It is written by Settle and by the first Verify,
@@ -155,33 +157,21 @@ func hashFile(path string) (string, error) {
 }
 
 // recordFiles writes .files.
-func (c *cache) recordFiles(ctx context.Context, e entry) (err error) {
-	f, err := os.CreateTemp(e.dir, filesFn+"-*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err = errors.Join(err, f.Close()); err == nil {
-			err = os.Rename(f.Name(), filepath.Join(e.dir, filesFn))
-		}
-		if err != nil {
-			_ = os.Remove(f.Name())
-		}
-	}()
-	w := bufio.NewWriter(f)
-	enc := json.NewEncoder(w)
+func (c *cache) recordFiles(ctx context.Context, e entry) error {
 	root := filepath.Join(e.dir, "rootfs")
-	err = walkFiles(ctx, root, func(r fileRecord) error {
-		if r.Mode[0] == '-' {
-			h, err := hashFile(filepath.Join(root, r.Path))
-			if err != nil {
-				return err
+	return atomicfile.Replace(filepath.Join(e.dir, filesFn), func(w io.Writer) error {
+		enc := json.NewEncoder(w)
+		return walkFiles(ctx, root, func(r fileRecord) error {
+			if r.Mode[0] == '-' {
+				h, err := hashFile(filepath.Join(root, r.Path))
+				if err != nil {
+					return err
+				}
+				r.Sha256 = h
 			}
-			r.Sha256 = h
-		}
-		return enc.Encode(r)
+			return enc.Encode(r)
+		})
 	})
-	return errors.Join(err, w.Flush())
 }
 
 func readFiles(path string) (map[string]fileRecord, error) {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mcp-bridge/mcp-bridge/bridge"
+	"github.com/mcp-bridge/mcp-bridge/internal/atomicfile"
 	"github.com/mcp-bridge/mcp-bridge/internal/config"
 	"github.com/mcp-bridge/mcp-bridge/internal/guest"
 	"github.com/mcp-bridge/mcp-bridge/oci/cli"
@@ -222,17 +223,7 @@ func (i *images) saveRunner(tree rootfs.Tree, code []byte) {
 		return
 	}
 	i.runners[tree.Digest] = code
-	f, err := os.CreateTemp(tree.Aux, "runner-*.tmp")
-	if err != nil {
-		i.log.Debug("cannot keep the compiled runner", "error", err)
-		return
-	}
-	_, err = f.Write(code)
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), runnerFile(tree))
-	}
-	if err != nil {
-		_ = os.Remove(f.Name())
+	if err := atomicfile.Replace(runnerFile(tree), atomicfile.Bytes(code)); err != nil {
 		i.log.Debug("cannot keep the compiled runner", "error", err)
 	}
 }

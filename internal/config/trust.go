@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"slices"
 	"syscall"
+
+	"github.com/mcp-bridge/mcp-bridge/internal/atomicfile"
 )
 
 // Trust is what stands between the files of a project and the programs that they would start.
@@ -241,18 +243,7 @@ func UpdateTrusted(h Host, change func(Trusted)) (err error) {
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(dir, "trusted-*.tmp") // 0600
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(b, '\n'))
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), name)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
+	return atomicfile.ReplaceDurably(name, atomicfile.Bytes(append(b, '\n')))
 }
 
 // Dirs are the trusted directories in order.

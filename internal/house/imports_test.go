@@ -21,7 +21,7 @@ const module = "github.com/mcp-bridge/mcp-bridge"
 // wire together; nobody imports them.
 var arrows = map[string][]string{
 	"cmd/mcp-bridge": {
-		"bridge", "internal/bench", "internal/config", "internal/guest", "internal/upstream", "oci", "oci/cli", "oci/direct", "oci/host", "oci/libct", "rootfs",
+		"bridge", "internal/atomicfile", "internal/bench", "internal/config", "internal/guest", "internal/upstream", "oci", "oci/cli", "oci/direct", "oci/host", "oci/libct", "rootfs",
 	},
 	"internal/bench":    {"internal/config", "oci", "seccomp"},
 	"internal/probes":   {},
@@ -30,9 +30,9 @@ var arrows = map[string][]string{
 	"bridge":            {"internal/guest", "internal/pool", "internal/sandbox", "internal/upstream", "oci"},
 	"internal/sandbox":  {"internal/guest", "oci"},
 	"internal/pool":     {},
-	"internal/upstream": {"internal/config", "internal/upstream/oauth", "internal/upstream/rank", "internal/upstream/wire"},
+	"internal/upstream": {"internal/atomicfile", "internal/config", "internal/upstream/oauth", "internal/upstream/rank", "internal/upstream/wire"},
 	// JSON-RPC with one server, its logins, and the search: they know no configuration.
-	"internal/upstream/oauth":           {},
+	"internal/upstream/oauth":           {"internal/atomicfile"},
 	"internal/upstream/oauth/oauthtest": {}, // for tests
 	"internal/upstream/wire":            {},
 	"internal/upstream/rank":            {},
@@ -43,10 +43,11 @@ var arrows = map[string][]string{
 	"oci/stage0":                        {"oci"},
 	"oci/cli":                           {"oci", "oci/host", "oci/stage0", "seccomp"},
 	"oci":                               {"seccomp"},
-	"internal/config":                   {},
+	"internal/atomicfile":               {},
+	"internal/config":                   {"internal/atomicfile"},
 	"internal/guest":                    {},
 	"internal/gunzip":                   {},
-	"rootfs":                            {"internal/gunzip"},
+	"rootfs":                            {"internal/atomicfile", "internal/gunzip"},
 	"seccomp":                           {},
 }
 

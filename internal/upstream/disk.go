@@ -19,6 +19,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/mcp-bridge/mcp-bridge/internal/atomicfile"
 	"github.com/mcp-bridge/mcp-bridge/internal/config"
 )
 
@@ -100,7 +101,7 @@ func (d *catalogDir) readKey() ([]byte, error) {
 		if err := os.MkdirAll(d.dir, 0o700); err != nil {
 			return nil, err
 		}
-		err = place(name, func(w io.Writer) error { _, err := w.Write(key); return err }, os.Link)
+		err = atomicfile.Create(name, atomicfile.Bytes(key))
 		if err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, err
 		}
@@ -187,28 +188,14 @@ func (d *catalogDir) write(s config.Server, h head, r record) error {
 		return err
 	}
 	d.sweep()
-	return place(name, func(w io.Writer) error {
+	return atomicfile.Replace(name, func(w io.Writer) error {
 		e := json.NewEncoder(w)
 		e.SetEscapeHTML(false) // schemas are kept as they are
 		if err := e.Encode(h); err != nil {
 			return err
 		}
 		return e.Encode(r)
-	}, os.Rename)
-}
-
-// place writes a file under a name of its own and then moves it to its place, so that nobody reads half of it.
-func place(name string, write func(io.Writer) error, move func(from, to string) error) error {
-	f, err := os.CreateTemp(filepath.Dir(name), "new-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	b := bufio.NewWriterSize(f, 64<<10)
-	if err := errors.Join(write(b), b.Flush(), f.Close()); err != nil {
-		return err
-	}
-	return move(f.Name(), name)
+	})
 }
 
 // openRegular opens a file that is one: no link out of the directory, no pipe that never ends.

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/mcp-bridge/mcp-bridge/internal/atomicfile"
 )
 
 // grantVersion is of the format of the file.
@@ -182,18 +184,7 @@ func (g *grant) write(name string) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(name), "new-*") // 0600
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(content, '\n'))
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), name)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
+	return atomicfile.ReplaceDurably(name, atomicfile.Bytes(append(content, '\n')))
 }
 
 // locked runs f while no other bridge changes the login.
