@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
+	"github.com/mcp-bridge/mcp-bridge/internal/pool"
 	"github.com/mcp-bridge/mcp-bridge/oci"
 )
 
@@ -81,7 +82,7 @@ func New(opts Options) *Bridge {
 		opts.MaxConcurrency = 1
 	}
 	b := &Bridge{opts: opts, slots: semaphore.NewWeighted(int64(opts.MaxConcurrency)), front: newFront()}
-	b.pool = b.newPool()
+	b.pool = pool.New(b.poolOptions())
 	return b
 }
 

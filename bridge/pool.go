@@ -11,8 +11,8 @@ import (
 // sandboxes are those that wait for runs.
 type sandboxes = pool.Pool[sandbox.Recipe, *sandbox.Sandbox]
 
-func (b *Bridge) newPool() *sandboxes {
-	return pool.New(pool.Options[sandbox.Recipe, *sandbox.Sandbox]{
+func (b *Bridge) poolOptions() pool.Options[sandbox.Recipe, *sandbox.Sandbox] {
+	return pool.Options[sandbox.Recipe, *sandbox.Sandbox]{
 		Start: func(ctx context.Context, r sandbox.Recipe) (*sandbox.Sandbox, error) {
 			return sandbox.Start(ctx, r, true)
 		},
@@ -21,7 +21,7 @@ func (b *Bridge) newPool() *sandboxes {
 		Wanted: func() int { return int(b.wanted.Load()) },
 		Busy:   func() bool { return b.waiting.Load() > 0 }, Room: pool.Room, Pressure: pool.OnPressure,
 		Logger: b.opts.Logger,
-	})
+	}
 }
 
 // keepWarm keeps the pool filled until ctx ends; for the first time once the client has had its first answer.

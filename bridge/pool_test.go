@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mcp-bridge/mcp-bridge/internal/pool"
 	"github.com/mcp-bridge/mcp-bridge/oci"
 )
 
@@ -149,11 +150,29 @@ func TestPoolAfterCancel(t *testing.T) {
 		<-finish
 		return oci.Exit{}, nil
 	}, func(o *Options) { pooled(w)(o); o.MaxConcurrency = 1 })
+	waits, inTheWay := make(chan struct{}), make(chan struct{})
+	var kept atomic.Bool
+	o := b.poolOptions()
+	busy, madeWay := o.Busy, sync.OnceFunc(func() { close(inTheWay) })
+	o.Busy = func() bool {
+		if kept.Load() {
+			select {
+			case <-waits: // however long that takes
+			case <-t.Context().Done():
+			}
+		}
+		is := busy()
+		if is {
+			madeWay()
+		}
+		return is
+	}
+	b.pool = pool.New(o)
 	keep(t, b, w)
+	kept.Store(true)
 	var calls sync.WaitGroup
 	defer calls.Wait()
 	defer close(finish)
-	waits := make(chan struct{})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	calls.Go(func() { _, _ = b.Run(t.Context(), Request{Code: "pass"}, Output{}) })
@@ -161,8 +180,7 @@ func TestPoolAfterCancel(t *testing.T) {
 	calls.Go(func() {
 		_, _ = b.Run(ctx, Request{Code: "pass"}, Output{Progress: func(int, string) { close(waits) }})
 	})
-	within(t, "a call that waits", waits)
-	<-time.After(200 * time.Millisecond) // longer than the pool takes to find that it is in the way
+	within(t, "a pool that makes way", inTheWay)
 	if n := b.wanted.Load(); n != 2 {
 		t.Errorf("%d sandboxes are wanted, by a run and a call that waits", n)
 	}
