@@ -12,7 +12,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/agnivade/levenshtein"
+	"github.com/mcp-bridge/mcp-bridge/internal/upstream"
 )
 
 // MaxCode is the largest script, in bytes. A model does not write such a thing: it is data, which belongs into a tool's
@@ -128,7 +128,7 @@ func unknownServer(name string, known []string) error {
 
 // unknown says what else there is.
 func unknown(what, name string, known []string) error {
-	if near := closeMatches(name, known); len(near) > 0 {
+	if near := upstream.Near(name, known, 3); len(near) > 0 {
 		return fmt.Errorf("%s %s; did you mean %s?", what, quote(name), strings.Join(near, " or "))
 	}
 	if len(known) == 0 {
@@ -140,44 +140,6 @@ func unknown(what, name string, known []string) error {
 		known, more = known[:most], fmt.Sprintf(" and %d more", len(known)-most)
 	}
 	return fmt.Errorf("%s %s; there are %s%s", what, quote(name), clip(strings.Join(known, ", "), 1000), more)
-}
-
-// closeMatches are up to three of the known names that share most with name: the same but for case and punctuation, a
-// part of each other, or few edits apart.
-func closeMatches(name string, known []string) []string {
-	plain := func(s string) string {
-		return strings.Map(func(r rune) rune {
-			if strings.ContainsRune("-_. ", r) {
-				return -1
-			}
-			return r
-		}, strings.ToLower(s))
-	}
-	if len(name) > 100 {
-		return nil
-	}
-	type match struct {
-		name     string
-		distance int
-	}
-	var matches []match
-	want := plain(name)
-	for _, k := range known {
-		have := plain(k)
-		d := levenshtein.ComputeDistance(want, have)
-		if len(want) > 2 && (strings.Contains(have, want) || strings.Contains(want, have) && len(have) > 2) {
-			d = min(d, 1)
-		}
-		if d <= max(1, len(want)/3) {
-			matches = append(matches, match{k, d})
-		}
-	}
-	slices.SortStableFunc(matches, func(a, b match) int { return a.distance - b.distance })
-	var out []string
-	for _, m := range matches[:min(3, len(matches))] {
-		out = append(out, m.name)
-	}
-	return out
 }
 
 func invalidAt(s string) int {

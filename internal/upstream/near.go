@@ -16,47 +16,59 @@ func suggest(name string, names []string, none string) string {
 	if len(names) == 0 {
 		return none
 	}
-	type candidate struct {
+	quoted := func(names []string, between string) string {
+		list := make([]string, len(names))
+		for i, n := range names {
+			list[i] = fmt.Sprintf("%q", n)
+		}
+		return strings.Join(list, between)
+	}
+	if near := Near(name, names, maxSuggestions); len(near) > 0 {
+		return "did you mean " + quoted(near, " or ") + "?"
+	}
+	first := names[:min(len(names), 3*maxSuggestions)]
+	more := ""
+	if rest := len(names) - len(first); rest > 0 {
+		more = fmt.Sprintf(" and %d more", rest)
+	}
+	return "there are " + quoted(first, ", ") + more
+}
+
+// Near are up to most of the names that share most with the one that was asked for, the nearest first: the same but for case
+// and punctuation, a part of each other, or few edits apart.
+func Near(asked string, names []string, most int) []string {
+	const long = 100 // who asks for more has not mistyped a name; and the time it takes is the product of two lengths
+	if len(asked) > long {
+		return nil
+	}
+	plain := func(name string) string {
+		return strings.Map(func(r rune) rune {
+			if strings.ContainsRune("-_. /", r) {
+				return -1
+			}
+			return r
+		}, strings.ToLower(name[:min(len(name), 2*long)]))
+	}
+	type match struct {
 		name     string
 		distance int
 	}
-	var close []candidate
-	asked := plain(name)
-	for _, n := range names {
-		p := plain(n)
-		d := levenshtein.ComputeDistance(asked, p)
-		if asked != "" && p != "" && (strings.Contains(p, asked) || strings.Contains(asked, p)) {
-			d = min(d, 2)
+	var matches []match
+	want := plain(asked)
+	for _, name := range names {
+		have := plain(name)
+		d := levenshtein.ComputeDistance(want, have)
+		if len(want) > 2 && (strings.Contains(have, want) || len(have) > 2 && strings.Contains(want, have)) {
+			d = min(d, 1)
 		}
-		if d <= max(2, len(asked)/3) {
-			close = append(close, candidate{n, d})
+		if d <= max(1, len(want)/3) {
+			matches = append(matches, match{name, d})
 		}
 	}
-	slices.SortStableFunc(close, func(a, b candidate) int { return a.distance - b.distance })
-	if len(close) > 0 {
-		var quoted []string
-		for _, c := range close[:min(len(close), maxSuggestions)] {
-			quoted = append(quoted, fmt.Sprintf("%q", c.name))
-		}
-		return "did you mean " + strings.Join(quoted, " or ") + "?"
+	slices.SortStableFunc(matches, func(a, b match) int { return a.distance - b.distance })
+	var near []string
+	for _, m := range matches[:min(most, len(matches))] {
+		near = append(near, m.name)
 	}
-	var quoted []string
-	for _, n := range names[:min(len(names), 3*maxSuggestions)] {
-		quoted = append(quoted, fmt.Sprintf("%q", n))
-	}
-	more := ""
-	if rest := len(names) - len(quoted); rest > 0 {
-		more = fmt.Sprintf(" and %d more", rest)
-	}
-	return "there are " + strings.Join(quoted, ", ") + more
-}
-
-// plain is a name without what people mix up.
-func plain(name string) string {
-	return strings.Map(func(r rune) rune {
-		if strings.ContainsRune("-_. /", r) {
-			return -1
-		}
-		return r
-	}, strings.ToLower(name[:min(len(name), 200)]))
+	return near
 }
