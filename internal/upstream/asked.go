@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/url"
-	"path/filepath"
 
 	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
 
@@ -23,19 +21,17 @@ func (c *client) capabilities() json.RawMessage {
 		}
 		list = given
 	}
-	if c.pool.opts.ProjectDir != "" {
-		list = append(list, wire.Member{Name: "roots", Value: json.RawMessage("{}")})
-	}
 	return wire.Object(list)
 }
 
 // asked answers what a server asks.
 func (c *client) asked(ctx context.Context, method string, params json.RawMessage) (json.RawMessage, error) {
 	handler := c.pool.opts.OnRequest
-	if method == "roots/list" && (c.pool.opts.ProjectDir != "" || handler == nil) {
-		return c.roots()
-	}
-	if handler == nil {
+	switch {
+	case handler != nil:
+	case method == "roots/list": // there are none, which is no refusal
+		return json.RawMessage(`{"roots":[]}`), nil
+	default:
 		c.log.Debug("refused what a server asked", "method", clip([]byte(method)))
 		return nil, &wire.Error{Code: jsonrpc.CodeMethodNotFound, Message: refusal(method)}
 	}
@@ -55,17 +51,4 @@ func refusal(method string) string {
 		return "mcp-bridge has no way to ask the user here"
 	}
 	return fmt.Sprintf("mcp-bridge does not answer %.100q", method)
-}
-
-func (c *client) roots() (json.RawMessage, error) {
-	type root struct {
-		URI  string `json:"uri"`
-		Name string `json:"name,omitempty"`
-	}
-	roots := []root{}
-	if dir := c.pool.opts.ProjectDir; dir != "" {
-		u := url.URL{Scheme: "file", Path: filepath.ToSlash(dir)}
-		roots = append(roots, root{u.String(), filepath.Base(dir)})
-	}
-	return json.Marshal(map[string]any{"roots": roots})
 }

@@ -36,9 +36,6 @@ type Options struct {
 	// IdleTimeout ends a server that has had nothing to do for so long; 0: 5 minutes, negative: never.
 	IdleTimeout time.Duration
 
-	// ProjectDir is the one root that servers are told of, if it is not empty. Some servers let roots replace the
-	// directories on their command line.
-	ProjectDir string
 	// OnRequest answers what servers ask of the client (sampling/createMessage, elicitation/create, ...); nil refuses.
 	// An [*Error] is passed on. Its ctx ends when the server cancels its request or ends.
 	// Capabilities are those that go with it, a JSON object; it is called for each start of a server.
