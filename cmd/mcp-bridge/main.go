@@ -155,11 +155,7 @@ func variables() string {
 
 // load reads the environment and makes the logger that it asks for.
 func load(stderr io.Writer) (config.Config, *slog.Logger, error) {
-	host, err := thisHost()
-	if err != nil {
-		return config.Config{}, nil, &exitError{exitUsage, err}
-	}
-	cfg, err := config.Load(host)
+	cfg, err := config.Load(thisHost())
 	if err != nil {
 		return config.Config{}, nil, &exitError{exitUsage, err}
 	}

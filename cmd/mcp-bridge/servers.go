@@ -20,28 +20,22 @@ import (
 const exitNothing = 1
 
 // thisHost is the machine and the process, as internal/config wants to know them.
-func thisHost() (config.Host, error) {
-	home, _ := os.UserHomeDir() // empty is allowed: nothing needs it if the variables say more
-	cwd, err := os.Getwd()
-	if err != nil {
-		return config.Host{}, fmt.Errorf("cannot find the current directory: %w", err)
-	}
+func thisHost() config.Host {
+	// Empty is allowed of both: nothing needs them if the variables say more.
+	home, _ := os.UserHomeDir()
+	cwd, _ := os.Getwd()
 	program, _ := os.Executable() // a sealed copy has no path, and entries are recognised by their names then
 	return config.Host{
 		Getenv: os.Getenv, Home: home, Cwd: cwd, Root: os.Geteuid() == 0, CPUs: runtime.NumCPU(),
 		Writable: func(dir string) bool { return unix.Access(dir, unix.W_OK) == nil },
 		OS:       runtime.GOOS, UID: os.Geteuid(), Program: program, Files: config.Disk(), Real: filepath.EvalSymlinks,
-	}, nil
+	}
 }
 
 // discover finds the user's MCP servers, and logs what is passed over. It takes some milliseconds, so it is for when
 // the servers are needed.
-func discover(cfg config.Config, log *slog.Logger) (config.Discovery, error) {
-	host, err := thisHost()
-	if err != nil {
-		return config.Discovery{}, err
-	}
-	d := config.Discover(host, cfg)
+func discover(cfg config.Config, log *slog.Logger) config.Discovery {
+	d := config.Discover(thisHost(), cfg)
 	for _, p := range d.Problems {
 		log.Warn("a problem with the configuration of MCP servers", "problem", config.Printable(p.String()))
 	}
@@ -54,7 +48,7 @@ func discover(cfg config.Config, log *slog.Logger) (config.Discovery, error) {
 			log.Debug("an MCP server cannot be used", "server", config.Printable(s.Name), "file", config.Printable(s.File), "reason", config.Printable(s.Unavailable))
 		}
 	}
-	return d, nil
+	return d
 }
 
 func names(list []config.Server) []string {
@@ -122,11 +116,7 @@ func servers(out io.Writer, asJSON bool) error {
 	if err != nil {
 		return err
 	}
-	d, err := discover(cfg, slog.New(slog.DiscardHandler)) // all of it is printed
-	if err != nil {
-		return &exitError{exitUsage, err}
-	}
-	r := report(d)
+	r := report(discover(cfg, slog.New(slog.DiscardHandler))) // all of it is printed
 	write := r.text
 	if asJSON {
 		write = r.json

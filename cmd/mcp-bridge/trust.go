@@ -25,20 +25,15 @@ func trustCommand() *cobra.Command {
 			if list && (remove || len(args) > 0) {
 				return usage("--list stands alone")
 			}
-			host, err := thisHost()
-			if err != nil {
-				return &exitError{exitBridge, err}
-			}
-			dir := host.Cwd
-			if len(args) > 0 {
-				if dir, err = filepath.Abs(args[0]); err != nil {
-					return &exitError{exitBridge, err}
-				}
-			}
-			switch {
-			case list:
+			host := thisHost()
+			if list {
 				return trustList(c.OutOrStdout(), host)
-			case remove:
+			}
+			dir, err := filepath.Abs(strings.Join(args, "")) // one, or the current one
+			if err != nil {
+				return err
+			}
+			if remove {
 				return trustRemove(c.OutOrStdout(), host, dir)
 			}
 			return trustAdd(c.OutOrStdout(), c.ErrOrStderr(), host, dir)

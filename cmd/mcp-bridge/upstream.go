@@ -29,16 +29,8 @@ func newServers(cfg config.Config, log *slog.Logger) *mcpServers {
 	environ := os.Environ()
 	s := &mcpServers{}
 	s.pool = sync.OnceValue(func() *upstream.Pool {
-		found, err := discover(cfg, log)
-		if err != nil {
-			log.Warn("no MCP server can be used", "error", err)
-		}
-		tokens := ""
-		if host, err := thisHost(); err == nil { // otherwise nothing was discovered either
-			tokens = host.TokenDir()
-		}
 		opts := upstream.Options{
-			Servers: found.Servers, CatalogDir: filepath.Join(cfg.CacheDir, "catalog"), TokenDir: tokens, Environ: environ, IdleTimeout: cfg.IdleTimeout,
+			Servers: discover(cfg, log).Servers, CatalogDir: filepath.Join(cfg.CacheDir, "catalog"), TokenDir: thisHost().TokenDir(), Environ: environ, IdleTimeout: cfg.IdleTimeout,
 			Version: version, Logger: log,
 		}
 		if s.client != nil {

@@ -61,7 +61,7 @@ type User struct {
 type Host struct {
 	Getenv func(string) string // os.Getenv
 	Home   string              // the user's home directory; may be empty
-	Cwd    string              // absolute
+	Cwd    string              // absolute; empty if there is none, because it has been removed
 
 	// The rest of these is for Discover only.
 	OS      string                       // runtime.GOOS

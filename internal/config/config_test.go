@@ -272,6 +272,11 @@ func TestLoadDirectories(t *testing.T) {
 			env:   map[string]string{"XDG_STATE_HOME": "s", "XDG_CACHE_HOME": "c"},
 			state: "/h/.local/state/mcp-bridge", cache: "/h/.cache/mcp-bridge",
 		},
+		{name: "no current directory", host: Host{Home: "/h"}, state: "/h/.local/state/mcp-bridge", cache: "/h/.cache/mcp-bridge"},
+		{
+			name: "no current directory for a relative path", host: Host{Home: "/h"}, env: map[string]string{EnvStateDir: "x"},
+			wantErr: EnvStateDir + `="x": there is no current directory`,
+		},
 		{name: "root", host: Host{Home: "/root", Cwd: "/w", Root: true}, state: "/w/.mcp-bridge", cache: "/var/cache/mcp-bridge"},
 		{
 			name: "root, XDG", host: Host{Home: "/root", Cwd: "/w", Root: true},

@@ -23,6 +23,9 @@ func (h Host) path(s string) (string, error) {
 	if filepath.IsAbs(s) {
 		return filepath.Clean(s), nil
 	}
+	if h.Cwd == "" {
+		return "", fmt.Errorf("there is no current directory")
+	}
 	return filepath.Join(h.Cwd, s), nil
 }
 
@@ -41,7 +44,7 @@ func (h Host) paths(s string) (list []string, err error) {
 }
 
 func (h Host) stateDir() (string, error) {
-	if h.Writable == nil || h.Writable(h.Cwd) {
+	if h.Cwd != "" && (h.Writable == nil || h.Writable(h.Cwd)) {
 		return filepath.Join(h.Cwd, ".mcp-bridge"), nil
 	}
 	if dir := h.xdg("XDG_STATE_HOME", ".local/state"); dir != "" {

@@ -1,7 +1,9 @@
 package config
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"path"
 	"slices"
@@ -56,7 +58,7 @@ func (p Problem) String() string {
 // Discover reads the configurations of all programs that it knows. It starts nothing and changes nothing, and never
 // fails as a whole: what is wrong with one file or entry is told of that file or entry.
 func Discover(h Host, c Config) Discovery {
-	i := &importer{h: h, c: c, names: make(map[string]int), read: make(map[string]bool), given: make(map[string]bool)}
+	i := &importer{h: h, c: c, names: make(map[string]int), read: make(map[string]bool), told: make(map[string]bool), given: make(map[string]bool)}
 	if h.Getenv(EnvGuard) != "" && !c.AllowSelfServer {
 		i.d.Problems = append(i.d.Problems, Problem{Text: EnvGuard + " is set: this bridge was started by an MCP server of another bridge, and uses none itself; " + EnvAllowSelfServer + "=1 changes that"})
 		return i.d
@@ -83,6 +85,7 @@ type importer struct {
 	project, real string         // the project's directory, as it was given and without links
 	names         map[string]int // indices into d.Servers
 	read          map[string]bool
+	told          map[string]bool // files and directories that cannot be read
 	given         map[string]bool // files of MCP_SERVERS_CONFIG
 
 	claude  any    // what Claude Code's own file says
@@ -109,7 +112,7 @@ func (i *importer) files(s source, patterns []string) (list []loaded) {
 		for _, p := range i.h.place(pattern, i.project) {
 			names, err := glob(i.h.Files, p)
 			if err != nil && !absent(err) {
-				i.problem(path.Dir(p), "cannot be read: %s", cause(err))
+				i.unreadable(path.Dir(p), err)
 			}
 			for _, name := range names {
 				if f, ok := i.load(s, name, false); ok {
@@ -119,6 +122,21 @@ func (i *importer) files(s source, patterns []string) (list []loaded) {
 		}
 	}
 	return list
+}
+
+// unreadable tells of a file or directory, or, once for all that would be in it, of the directory above it that may not be
+// entered.
+func (i *importer) unreadable(name string, err error) {
+	for name != "/" {
+		if _, serr := fs.Stat(i.h.Files, below(name)); !errors.Is(serr, fs.ErrPermission) {
+			break
+		}
+		name = path.Dir(name)
+	}
+	if !i.told[name] {
+		i.told[name] = true
+		i.problem(name, "cannot be read: %s", cause(err))
+	}
 }
 
 // load reads one file, if it is there; if it must be, its absence is a problem.
@@ -132,8 +150,11 @@ func (i *importer) load(s source, name string, must bool) (f loaded, ok bool) {
 	}
 	b, _, err := readFile(i.h.Files, name, most)
 	if err != nil {
-		if must || !absent(err) {
+		switch {
+		case must:
 			i.problem(name, "cannot be read: %s", cause(err))
+		case !absent(err):
+			i.unreadable(name, err)
 		}
 		return f, false
 	}

@@ -2,8 +2,10 @@ package config
 
 import (
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -410,5 +412,37 @@ func TestSingle(t *testing.T) {
 		if !single(object{key: "https://example.com"}) {
 			t.Errorf("a file with %s is not one entry", key)
 		}
+	}
+}
+
+// closed is files of which those below a directory may not be looked at.
+type closed struct {
+	fs.FS
+	dir string
+}
+
+func (c closed) Open(name string) (fs.File, error) {
+	if strings.HasPrefix(name, c.dir+"/") {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: syscall.EACCES}
+	}
+	return c.FS.Open(name)
+}
+
+// TestClosedDirectory: of a directory that may not be entered it is told once, not for each file that could be in it.
+func TestClosedDirectory(t *testing.T) {
+	files := map[string]string{cursorFile: `{"mcpServers": {"good": {"command": "x"}}}`, annProject + "/.mcp.json": "{}"}
+	h := machine(files, nil)
+	h.Files = closed{h.Files, strings.TrimPrefix(annProject, "/")}
+	d := Discover(h, Config{ServersConfig: []string{annProject + "/a.json"}})
+	want := []string{annProject + "/a.json: cannot be read: permission denied", annProject + ": cannot be read: permission denied"}
+	var got []string
+	for _, p := range d.Problems {
+		got = append(got, p.String())
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if len(d.Servers) != 1 {
+		t.Errorf("the other file is not read: %v", d.Servers)
 	}
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -39,9 +40,10 @@ type Project struct {
 	Fingerprint string
 }
 
-// project is the directory that a client has opened: Claude Code says it, and the others start their servers there.
+// project is the directory that a client has opened: Claude Code says it, and the others start their servers there. Where
+// that is nowhere, paths begin at the root.
 func (h Host) project() (dir, real string) {
-	dir = h.Cwd
+	dir = cmp.Or(h.Cwd, "/")
 	if p := h.Getenv("CLAUDE_PROJECT_DIR"); filepath.IsAbs(p) {
 		dir = filepath.Clean(p)
 	}
@@ -59,7 +61,7 @@ func (h Host) real(dir string) string {
 
 // ProjectAt reads what the files of a directory say, without making servers of it.
 func ProjectAt(h Host, dir string) (Project, []Problem) {
-	i := &importer{h: h, names: make(map[string]int), read: make(map[string]bool), given: make(map[string]bool), project: dir, real: h.real(dir)}
+	i := &importer{h: h, names: make(map[string]int), read: make(map[string]bool), told: make(map[string]bool), given: make(map[string]bool), project: dir, real: h.real(dir)}
 	all := sources()
 	for _, s := range all { // what is the user's is not the project's
 		for _, pattern := range s.user {
