@@ -196,7 +196,7 @@ func (r *run) in(ctx context.Context, s *sandbox.Sandbox, kept bool) (Result, er
 		})
 	}
 	readers.Go(func() {
-		r.protocol = r.converse(ctx, s, kept, func() {
+		r.protocol = r.converse(ctx, s, func() {
 			r.broker.say.phase("running")
 			timeout = time.AfterFunc(r.req.Timeout, func() {
 				open := r.broker.unanswered() // before they end for that
@@ -345,10 +345,10 @@ func (r *run) reason(exit oci.Exit) string {
 	return text
 }
 
-// converse is the host's half of the frame protocol, until the guest's end closes. kept says that the guest waits for its
-// script already. sent is called when the script is sent, which may have to wait for servers, and began when the runner has
-// it. A nil error means that nothing was wrong with the frames; that they ended early is for the exit to judge.
-func (r *run) converse(ctx context.Context, s *sandbox.Sandbox, kept bool, sent, began func()) error {
+// converse is the host's half of the frame protocol, until the guest's end closes. sent is called when the script is sent,
+// which may have to wait for servers, and began when the runner has it. A nil error means that nothing was wrong with the
+// frames; that they ended early is for the exit to judge.
+func (r *run) converse(ctx context.Context, s *sandbox.Sandbox, sent, began func()) error {
 	outer := ctx
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	// A guest that does not read must not hold the bridge: the end of the run closes what a write hangs on, after all

@@ -115,7 +115,7 @@ func (x *run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit
 		return oci.Exit{}, err
 	}
 	defer d.close()
-	pid, err := x.begin(ctx, c, s, d)
+	pid, err := x.begin(ctx, c, d)
 	defer d.wait()
 	if err != nil {
 		return oci.Exit{}, err
@@ -138,7 +138,7 @@ func (x *run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit
 }
 
 // begin has the runtime start stage0, and returns when that runs the command.
-func (x *run) begin(ctx context.Context, c oci.Container, s oci.Streams, d *descriptors) (pid int, err error) {
+func (x *run) begin(ctx context.Context, c oci.Container, d *descriptors) (pid int, err error) {
 	var tasks []string
 	if x.born {
 		if tasks, err = x.cgroup.MakeV1(); err != nil {

@@ -301,7 +301,7 @@ print([n for n in range(70000) if is_open(n)], sorted(int(n) for n in os.listdir
 	if _, _, errno := syscallDupWithoutCloexec(leak.Fd()); errno != 0 {
 		t.Fatal(errno)
 	}
-	if got, want := mustRun(t, l, code, ""), "[0, 1, 2] [0, 1, 2]\n"; got != want {
+	if got, want := mustRun(t, l, code), "[0, 1, 2] [0, 1, 2]\n"; got != want {
 		t.Errorf("descriptors %q, want %q", got, want)
 	}
 	extraR, extraW := pipe(t)

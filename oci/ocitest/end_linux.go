@@ -167,7 +167,7 @@ func (suite Suite) CancelAtAnyMoment(t *testing.T) {
 	cause := errors.New("changed my mind")
 	// The first run also shows how long one takes here, so that the moments spread over all of it.
 	start := time.Now()
-	mustRun(t, l, "print(1)", "")
+	mustRun(t, l, "print(1)")
 	span := time.Since(start)
 	before := takeStock(t)
 	early, late := 0, 0
@@ -202,7 +202,7 @@ func (suite HostSuite) StoppedAtAnyMoment(t *testing.T) {
 	suite.excepted(t)
 	l := suite.launcher(t)
 	start := time.Now()
-	mustRun(t, l, "print(1)", "")
+	mustRun(t, l, "print(1)")
 	span := time.Since(start)
 	own, err := os.ReadFile("/proc/self/cmdline")
 	if err != nil {
@@ -316,7 +316,7 @@ while len([n for n in os.listdir('/proc') if n.isdigit()]) > 2:
     os.sched_yield()
 print('reaped')
 `
-		if got := mustRun(t, l, code, ""); got != "reaped\n" {
+		if got := mustRun(t, l, code); got != "reaped\n" {
 			t.Error(got)
 		}
 	})
@@ -351,7 +351,7 @@ func (suite Suite) Concurrent(t *testing.T) {
 func (suite Suite) NothingIsLeft(t *testing.T) {
 	suite.excepted(t)
 	l := suite.launcher(t)
-	mustRun(t, l, "print(1)", "") // what is made once
+	mustRun(t, l, "print(1)") // what is made once
 	before := takeStock(t)
 	missing := python("")
 	missing.Args = []string{"/no/such/command"}
@@ -369,7 +369,7 @@ func (suite Suite) NothingIsLeft(t *testing.T) {
 		case 2:
 			run(t, t.Context(), l, python("import os; os.fork() or os.fork(); os.kill(os.getpid(), 9)"), "")
 		default:
-			mustRun(t, l, "print(1)", "")
+			mustRun(t, l, "print(1)")
 		}
 	}
 	before.compare(t)

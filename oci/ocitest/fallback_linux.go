@@ -36,13 +36,13 @@ func (suite HostSuite) NestedInstead(t *testing.T) {
 		if o := run(t, t.Context(), l, python("print(1)"), ""); o.err == nil {
 			t.Errorf("it ran without newuidmap: %v", o)
 		}
-		if out := mustRun(t, l, "print(open('/proc/self/uid_map').read())", ""); len(strings.Fields(out)) != 6 {
+		if out := mustRun(t, l, "print(open('/proc/self/uid_map').read())"); len(strings.Fields(out)) != 6 {
 			t.Errorf("the maps of the next container are %q, want two lines", out)
 		}
 		return
 	}
 	for range 2 {
-		out := mustRun(t, l, "import os; print(os.getuid(), open('/proc/self/uid_map').read().split())", "")
+		out := mustRun(t, l, "import os; print(os.getuid(), open('/proc/self/uid_map').read().split())")
 		if want := "65534 ['65534', '0', '1']\n"; out != want {
 			t.Errorf("a container of a user with one id says %q, want %q", out, want)
 		}
@@ -178,7 +178,7 @@ func (suite HostSuite) CgroupThatVanishes(t *testing.T) {
 		move(dir)
 	}
 	l := suite.launcher(t)
-	mustRun(t, l, "print(1)", "")
+	mustRun(t, l, "print(1)")
 	back()
 	if o := run(t, t.Context(), l, python("print(2)"), ""); o.err != nil || o.stdout != "2\n" || o.Limits != oci.ByCgroup {
 		t.Errorf("%v", o)

@@ -113,9 +113,9 @@ func run(t testing.TB, ctx context.Context, l oci.Launcher, c oci.Container, std
 }
 
 // mustRun runs code, which has to succeed, and returns what it printed.
-func mustRun(t testing.TB, l oci.Launcher, code, stdin string) string {
+func mustRun(t testing.TB, l oci.Launcher, code string) string {
 	t.Helper()
-	o := run(t, t.Context(), l, python(code), stdin)
+	o := run(t, t.Context(), l, python(code), "")
 	if o.err != nil || o.Code != 0 {
 		t.Fatalf("%v", o)
 	}

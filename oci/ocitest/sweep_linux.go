@@ -99,7 +99,7 @@ func (suite HostSuite) KilledBridge(t *testing.T) {
 	if n := Entries(t, stateDir); n != 1 {
 		t.Errorf("%d entries in the state directory before the next start, want the dead one's", n)
 	}
-	mustRun(t, l, "print(1)", "")
+	mustRun(t, l, "print(1)")
 	if left := cgroupsNamed(t, id); len(left) > 0 {
 		t.Errorf("the next start has not removed %v", left)
 	}
@@ -135,7 +135,7 @@ func (suite HostSuite) TwoLaunchersShareAStateDirectory(t *testing.T) {
 	first := suite.New(host.Options{StateDir: stateDir, AllowWeakLimits: os.Geteuid() != 0})
 	s := background(t, t.Context(), first, python(untilEOF))
 	second := suite.New(host.Options{StateDir: stateDir, AllowWeakLimits: os.Geteuid() != 0})
-	mustRun(t, second, "print(1)", "")
+	mustRun(t, second, "print(1)")
 	if err := second.Close(); err != nil {
 		t.Error(err)
 	}
@@ -153,7 +153,7 @@ func (suite HostSuite) TwoLaunchersShareAStateDirectory(t *testing.T) {
 		t.Errorf("the state directory is left: %v", err)
 	}
 	// A launcher that is closed may be used again, for that is what a zero one is.
-	mustRun(t, first, "print(1)", "")
+	mustRun(t, first, "print(1)")
 	if err := first.Close(); err != nil {
 		t.Error(err)
 	}
@@ -169,7 +169,7 @@ func (suite Suite) StateDirectoryThatIsRemoved(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		mustRun(t, l, "print(1)", "")
+		mustRun(t, l, "print(1)")
 	}
 	s.release.Close()
 	if o := s.wait(t); o.err != nil || o.Code != 0 {
@@ -228,7 +228,7 @@ func forge(t *testing.T, stateDir string, records map[string]any) string {
 func (suite Suite) startOn(t *testing.T, stateDir string) {
 	t.Helper()
 	l := suite.New(host.Options{StateDir: stateDir, AllowWeakLimits: os.Geteuid() != 0})
-	mustRun(t, l, "print(1)", "")
+	mustRun(t, l, "print(1)")
 	if err := l.Close(); err != nil {
 		t.Error(err)
 	}
@@ -360,7 +360,7 @@ func (suite HostSuite) ForgedState(t *testing.T) {
 		}
 		l := suite.New(host.Options{StateDir: stateDir, AllowWeakLimits: os.Geteuid() != 0})
 		defer l.Close()
-		mustRun(t, l, "print(1)", "")
+		mustRun(t, l, "print(1)")
 		if n := Entries(t, precious); n != 2 {
 			t.Errorf("%d files are left behind the links, want 2", n)
 		}
