@@ -22,7 +22,7 @@ const (
 )
 
 // An event is a line of go test -json.
-type event struct{ Action, Package, Test, Output string }
+type event struct{ Action, Test, Output string }
 
 // A cell is what has come of a property with a launcher.
 type cell struct {
@@ -55,26 +55,13 @@ func run(r io.Reader) error {
 }
 
 // place is the launcher and the property of a test, and whether it is that and not a part of it.
-func place(pkg, test string) (launcher, property string, whole, ok bool) {
-	name, ok := strings.CutPrefix(test, "Test")
-	if !ok {
+func place(test string) (launcher, property string, whole, ok bool) {
+	// A test for each launcher, and in it one for each property.
+	parts := strings.SplitN(strings.TrimPrefix(test, "Test"), "/", 3)
+	if len(parts) == 1 || !slices.ContainsFunc(ocitest.Properties, func(p ocitest.Property) bool { return p.Name == parts[1] }) {
 		return "", "", false, false
 	}
-	parts := strings.Split(name, "/")
-	switch pkg[strings.LastIndex(pkg, "/")+1:] {
-	case "direct":
-		launcher = "direct"
-	case "libct":
-		launcher = "libcontainer"
-	case "cli": // a test for each launcher, and in it one for each property
-		launcher, parts = strings.ToLower(parts[0]), parts[1:]
-	default:
-		return "", "", false, false
-	}
-	if len(parts) == 0 || !slices.ContainsFunc(ocitest.Properties, func(p ocitest.Property) bool { return p.Name == parts[0] }) {
-		return "", "", false, false
-	}
-	return launcher, parts[0], len(parts) == 1, true
+	return strings.ToLower(parts[0]), parts[1], len(parts) == 2, true
 }
 
 func read(r io.Reader) (columns []string, cells map[[2]string]*cell, err error) {
@@ -86,7 +73,7 @@ func read(r io.Reader) (columns []string, cells map[[2]string]*cell, err error) 
 		} else if err != nil {
 			return nil, nil, fmt.Errorf("cannot read what go test says: %w", err)
 		}
-		launcher, property, whole, ok := place(e.Package, e.Test)
+		launcher, property, whole, ok := place(e.Test)
 		if !ok {
 			continue
 		}

@@ -33,7 +33,7 @@ func TestDocker(t *testing.T) {
 	}
 	image := serveDocker(t)
 	ocitest.RunAll(t, ocitest.Suite{
-		Name: "docker", Within: "TestDocker", Except: dockerExceptions(t), Slow: true,
+		Name: "docker", Except: dockerExceptions(t), Slow: true,
 		New: func(o host.Options) ocitest.Launcher {
 			return dockerLauncher{NewEngine(EngineOptions{Options: o, Kind: Docker}), image}
 		},

@@ -40,7 +40,7 @@ func podmanExceptions() map[string]string {
 }
 
 var podman = ocitest.Suite{
-	Name: "podman", Within: "TestPodman", Except: podmanExceptions(), Slow: true,
+	Name: "podman", Except: podmanExceptions(), Slow: true,
 	New: func(o host.Options) ocitest.Launcher { return NewEngine(EngineOptions{Options: o, Kind: Podman}) },
 }
 

@@ -13,10 +13,10 @@ import (
 	"github.com/mcp-bridge/mcp-bridge/oci/ocitest"
 )
 
-// suiteOf is the suite of a runtime, whose tests are within one of the package's.
-func suiteOf(program, within string, except map[string]string) ocitest.HostSuite {
+// suiteOf is the suite of a runtime.
+func suiteOf(program string, except map[string]string) ocitest.HostSuite {
 	s := ocitest.OnHost(program, func(o host.Options) host.Launcher { return NewRuntime(program, o) })
-	s.Within, s.Except = within, except
+	s.Except = except
 	// What differs between users is the runtime's part; the rest is tested with the launchers that have nothing else.
 	s.UserTests = []string{
 		"Effects", "EffectsOnFiles", "Descriptors", "Exit", "CommandThatCannotRun", "Cancel", "Orphans", "MemoryLimit", "PidsLimit", "OtherUser",
@@ -29,7 +29,7 @@ func suiteOf(program, within string, except map[string]string) ocitest.HostSuite
 	return s
 }
 
-var crun, runc = suiteOf("crun", "TestCrun", crunExceptions()), suiteOf("runc", "TestRunc", map[string]string{
+var crun, runc = suiteOf("crun", crunExceptions()), suiteOf("runc", map[string]string{
 	"EffectsOnFiles/owner_and_mode_of_/tmp_and_/workspace": "runc before 1.2 gives a tmpfs the mode of the image's directory; there is but one user to enter it",
 })
 

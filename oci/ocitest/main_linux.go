@@ -27,12 +27,10 @@ type Launcher interface {
 
 // A Suite is the tests of one kind of launcher.
 type Suite struct {
-	// Name is for directories and programs.
+	// Name is for directories and programs. The tests are those of Test<Name>, which calls [RunAll].
 	Name string
 	// New makes a launcher, from as much of the options as it has a use for.
 	New func(host.Options) Launcher
-	// Within is the test whose subtests these are, where a package has more than one suite; see [RunAll].
-	Within string
 	// Except says of what this launcher cannot do, by the name of a test or an effect, why that is. It is skipped.
 	Except map[string]string
 	// UserTests are those that AsUser runs; nil is all.
@@ -89,21 +87,20 @@ func RunAll(t *testing.T, suite any) {
 // exception begins the reason of a test that is skipped because the launcher does not pass it.
 const exception = "exception: "
 
+// within is the test whose subtests these are.
+func (suite Suite) within() string { return "Test" + strings.ToUpper(suite.Name[:1]) + suite.Name[1:] }
+
 // excepted skips a test that the launcher does not pass, for a reason that it gives.
 func (suite Suite) excepted(t *testing.T) {
 	t.Helper()
-	name := strings.TrimPrefix(strings.TrimPrefix(t.Name(), suite.Within+"/"), "Test")
-	if why, ok := suite.Except[name]; ok {
+	if why, ok := suite.Except[strings.TrimPrefix(t.Name(), suite.within()+"/")]; ok {
 		t.Skip(exception + why)
 	}
 }
 
 // pattern is a regular expression for some of the tests, as the test binary gets it, and the beginning of their names.
 func (suite Suite) pattern(tests []string) (run, prefix string) {
-	if suite.Within != "" {
-		return "^" + suite.Within + "$/^(" + strings.Join(tests, "|") + ")$", suite.Within + "/"
-	}
-	return "^Test(" + strings.Join(tests, "|") + ")$", "Test"
+	return "^" + suite.within() + "$/^(" + strings.Join(tests, "|") + ")$", suite.within() + "/"
 }
 
 // Main runs the tests, or plays a role of theirs, and returns the exit code.
