@@ -91,9 +91,9 @@ func (c *Conn) end(err error) {
 	}
 }
 
-// Call makes one request. params is a JSON object without line breaks, or nil. progress may be nil. The end of ctx
+// call makes one request. params is a JSON object without line breaks, or nil. progress may be nil. The end of ctx
 // cancels the request at the server, and does not wait for it.
-func (c *Conn) Call(ctx context.Context, method string, params json.RawMessage, progress func(json.RawMessage)) (json.RawMessage, error) {
+func (c *Conn) call(ctx context.Context, method string, params json.RawMessage, progress func(json.RawMessage)) (json.RawMessage, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -138,8 +138,8 @@ func (c *Conn) Call(ctx context.Context, method string, params json.RawMessage, 
 	}
 }
 
-// Notify sends a notification.
-func (c *Conn) Notify(ctx context.Context, method string, params json.RawMessage) error {
+// notify sends a notification.
+func (c *Conn) notify(ctx context.Context, method string, params json.RawMessage) error {
 	b := append([]byte(`{"jsonrpc":"2.0","method":`), strconv.Quote(method)...)
 	if len(params) > 0 {
 		b = append(append(b, `,"params":`...), params...)
@@ -158,7 +158,7 @@ func (c *Conn) cancelled(ctx context.Context, id int64) {
 	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	if !c.spawn(func() {
 		defer stop()
-		if err := c.Notify(ctx, "notifications/cancelled", params); err != nil {
+		if err := c.notify(ctx, "notifications/cancelled", params); err != nil {
 			c.opts.Logger.Debug("cannot cancel a request", "error", err)
 		}
 	}) {

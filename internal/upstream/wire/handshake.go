@@ -43,7 +43,7 @@ func (c *Conn) greet(ctx, base context.Context) error {
 	}
 	if h := c.Hello(); h.Modern && offers(h.Capabilities, "tools", "listChanged") {
 		c.spawn(func() {
-			_, err := c.Call(base, "subscriptions/listen", json.RawMessage(`{"notifications":{"toolsListChanged":true}}`), nil)
+			_, err := c.call(base, "subscriptions/listen", json.RawMessage(`{"notifications":{"toolsListChanged":true}}`), nil)
 			c.opts.Logger.Debug("no longer told of changes", "error", err)
 		})
 	}
@@ -85,7 +85,7 @@ func (c *Conn) initialize(ctx context.Context) error {
 		{"capabilities", c.opts.Capabilities},
 		{"clientInfo", c.clientInfo()},
 	})
-	result, err := c.Call(ctx, "initialize", params, nil)
+	result, err := c.call(ctx, "initialize", params, nil)
 	if err != nil {
 		return err
 	}
@@ -100,7 +100,7 @@ func (c *Conn) initialize(ctx context.Context) error {
 		return fmt.Errorf("it answered initialize without a protocolVersion: %q", clip(result, 200))
 	}
 	c.speak(h, nil)
-	return c.Notify(ctx, "notifications/initialized", nil)
+	return c.notify(ctx, "notifications/initialized", nil)
 }
 
 func (c *Conn) discover(ctx context.Context) error {
@@ -110,9 +110,9 @@ func (c *Conn) discover(ctx context.Context) error {
 		{"io.modelcontextprotocol/clientCapabilities", c.opts.Capabilities},
 	}
 	c.speak(Hello{Version: versionModern, Modern: true}, meta)
-	result, err := c.Call(ctx, "server/discover", nil, nil)
+	result, err := c.call(ctx, "server/discover", nil, nil)
 	if e := (*Error)(nil); errors.As(err, &e) && e.Code == codeUnsupportedVersion && bytes.Contains(e.Data, []byte(versionModern)) {
-		result, err = c.Call(ctx, "server/discover", nil, nil) // it says that it speaks just that
+		result, err = c.call(ctx, "server/discover", nil, nil) // it says that it speaks just that
 	}
 	var r struct {
 		SupportedVersions                      []string
@@ -148,10 +148,10 @@ func (c *Conn) speak(h Hello, meta []Member) {
 	c.link.greeted(h)
 }
 
-// Request is Call, and in the modern era answers what the server asks in its results, and takes the marks of the
+// Request is call, and in the modern era answers what the server asks in its results, and takes the marks of the
 // protocol from the last of them.
 func (c *Conn) Request(ctx context.Context, method string, params json.RawMessage, progress func(json.RawMessage)) (json.RawMessage, error) {
-	result, err := c.Call(ctx, method, params, progress)
+	result, err := c.call(ctx, method, params, progress)
 	if err != nil || !c.Hello().Modern {
 		return result, err
 	}
@@ -181,7 +181,7 @@ func (c *Conn) Request(ctx context.Context, method string, params json.RawMessag
 		if err != nil {
 			return nil, err
 		}
-		if result, err = c.Call(ctx, method, again, progress); err != nil {
+		if result, err = c.call(ctx, method, again, progress); err != nil {
 			return nil, err
 		}
 	}
