@@ -126,11 +126,8 @@ func (x *run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit
 	defer host.AtEnd(ctx, d.end)()
 	defer host.HoldMounts(pid).Close()
 	stopWatch := x.offer.Watch(pid, c.Limits.Memory, oci.TmpfsMounts(x.spec), d.kill)
-	exit, reported, err := stage0.ReadReport(d.status, c.Args[0])
+	exit, _, err := stage0.ReadReport(d.status, c.Args[0])
 	exit.OOM, exit.Limits = stopWatch() || host.OOMKilled(x.cgroup.Paths()), x.offer.Enforced(x.cgroup.Paths(), c.Limits)
-	if !reported {
-		exit.Code, exit.Signal = 128+int(unix.SIGKILL), unix.SIGKILL
-	}
 	if err == nil && s.Exited != nil {
 		s.Exited(exit)
 	}

@@ -126,7 +126,6 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 	case ps.Exited():
 		return oci.Exit{}, &oci.StartError{Step: host.StepStart, Err: fmt.Errorf("its first process ended with exit code %d and without a word", ps.ExitCode())}
 	}
-	exit.Code, exit.Signal = 128+int(unix.SIGKILL), unix.SIGKILL
 	if s.Exited != nil {
 		s.Exited(exit)
 	}

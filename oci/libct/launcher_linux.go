@@ -228,7 +228,6 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 			Step: "exec", Err: fmt.Errorf("the container's init ended with exit code %d; are the arguments too long?", ps.ExitCode()),
 		}
 	}
-	exit.Code, exit.Signal = 128+int(unix.SIGKILL), unix.SIGKILL
 	if s.Exited != nil {
 		s.Exited(exit)
 	}

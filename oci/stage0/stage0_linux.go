@@ -184,11 +184,12 @@ func FilterPipe(filter []byte) (*os.File, error) {
 	return r, nil
 }
 
-// ReadReport reads what stage0 said of the command's end. It says nothing if it was killed itself; ok is then false.
+// ReadReport reads what stage0 said of the command's end. It says nothing if it was killed itself; ok is then false, and the
+// command was killed with it.
 func ReadReport(r io.Reader, command string) (exit oci.Exit, ok bool, err error) {
 	var words [8]byte
 	if _, err := io.ReadFull(r, words[:]); err != nil {
-		return oci.Exit{}, false, nil //nolint:nilerr // no report is an answer: stage0 was killed
+		return oci.Exit{Code: 128 + int(syscall.SIGKILL), Signal: syscall.SIGKILL}, false, nil //nolint:nilerr // see above
 	}
 	kind, value := binary.NativeEndian.Uint32(words[:4]), binary.NativeEndian.Uint32(words[4:])
 	step, nth := int(kind>>8&0xff), int(kind>>16)
