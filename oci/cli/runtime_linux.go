@@ -60,14 +60,8 @@ func (r *Runtime) launch(ctx context.Context, c oci.Container, s oci.Streams, o 
 	if err != nil {
 		return oci.Exit{}, fmt.Errorf("internal error: %w", err)
 	}
-	var filter []byte
-	if !r.Unfiltered {
-		if filter, err = oci.Filter(); err != nil {
-			return oci.Exit{}, err
-		}
-	}
 	x := run{
-		runtime: r, program: p, offer: o, spec: spec, filter: filter, dir: filepath.Join(o.StateDir(), c.ID),
+		runtime: r, program: p, offer: o, spec: spec, dir: filepath.Join(o.StateDir(), c.ID),
 		setting: setting{rootless: os.Geteuid() != 0, cgroups: o.Limits == oci.ByCgroup},
 	}
 	x.setting.root = filepath.Join(x.dir, "state")
@@ -78,7 +72,7 @@ func (r *Runtime) launch(ctx context.Context, c oci.Container, s oci.Streams, o 
 	} else if x.cgroup, err = o.OthersCgroup(); err != nil {
 		return oci.Exit{}, err
 	}
-	adapt(spec, c, o.Nested, len(s.Extra), len(filter))
+	adapt(spec, c, o.Nested, len(s.Extra), len(o.Filter))
 	if err := o.Record(x.cgroup.Paths()); err != nil {
 		return oci.Exit{}, err
 	}

@@ -28,7 +28,6 @@ type run struct {
 	setting setting
 	offer   host.Offer
 	spec    *specs.Spec
-	filter  []byte
 	dir     string // of the bundle and of the runtime's state
 	cgroup  host.Cgroup
 	born    bool // the cgroup is ours to make, and the runtime is born in it
@@ -110,7 +109,7 @@ func (x *run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit
 	if err := host.Give(s, x.spec.Linux.UIDMappings, x.spec.Linux.GIDMappings, c.User); err != nil {
 		return oci.Exit{}, err
 	}
-	d, err := openDescriptors(x.filter, s)
+	d, err := openDescriptors(x.offer.Filter, s)
 	if err != nil {
 		return oci.Exit{}, err
 	}

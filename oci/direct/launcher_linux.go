@@ -49,14 +49,8 @@ func (l *Launcher) launch(ctx context.Context, c oci.Container, s oci.Streams, o
 	if err != nil {
 		return oci.Exit{}, fmt.Errorf("internal error: %w", err)
 	}
-	var filter []byte
-	if !l.Unfiltered {
-		if filter, err = oci.Filter(); err != nil {
-			return oci.Exit{}, err
-		}
-	}
 	cgroup := o.NewCgroup(spec.Linux.Resources)
-	w := way{root: os.Geteuid() == 0, host: o.Host, user: c.User, filter: filter}
+	w := way{root: os.Geteuid() == 0, host: o.Host, user: c.User, filter: o.Filter}
 	if dir, ok := cgroup.Paths()[""]; ok && !clone3() {
 		w.enter = filepath.Join(dir, "cgroup.procs")
 	}

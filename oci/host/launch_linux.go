@@ -38,7 +38,8 @@ func New(opts Options, hold []string) *Host {
 
 // An Offer is what the machine has for one container.
 type Offer struct {
-	oci.Host // for [oci.Spec]; the maps are those for the container's user
+	oci.Host        // for [oci.Spec]; the maps are those for the container's user
+	Filter   []byte // of system calls; nil if there is to be none
 
 	id    string
 	cg    cgroupParent
@@ -118,9 +119,15 @@ func (h *Host) Run(ctx context.Context, c oci.Container, launch func(Offer) (oci
 			Fix:     "have it delegated (mcp-bridge doctor says how), or unset MCP_BRIDGE_CPUS",
 		}
 	}
+	var filter []byte
+	if !h.Unfiltered {
+		if filter, err = oci.Filter(); err != nil {
+			return oci.Exit{}, err
+		}
+	}
 	try := func(offer oci.Host, cg cgroupParent) (oci.Exit, error) {
 		offer.UIDMap, offer.GIDMap = mapsFor(offer, c.User)
-		exit, err := launch(Offer{Host: offer, id: c.ID, cg: cg, state: st, log: h.Logger})
+		exit, err := launch(Offer{Host: offer, Filter: filter, id: c.ID, cg: cg, state: st, log: h.Logger})
 		if err != nil && ctx.Err() != nil {
 			// What a process that starts sees of it, when pid 1 is killed under it, can be any error.
 			return oci.Exit{}, context.Cause(ctx)

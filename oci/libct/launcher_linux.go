@@ -52,12 +52,6 @@ func (l *Launcher) launch(ctx context.Context, c oci.Container, s oci.Streams, o
 		own = o.NewCgroup(spec.Linux.Resources)
 		leave(config, c.ID)
 	}
-	var filter []byte
-	if !l.Unfiltered {
-		if filter, err = oci.Filter(); err != nil {
-			return oci.Exit{}, err
-		}
-	}
 	container, err := libcontainer.Create(o.StateDir(), c.ID, config)
 	if err != nil {
 		return oci.Exit{}, &oci.StartError{Step: "create", Err: err}
@@ -70,7 +64,7 @@ func (l *Launcher) launch(ctx context.Context, c oci.Container, s oci.Streams, o
 		return oci.Exit{}, errors.Join(err, container.Destroy())
 	}
 	r := run{
-		offer: o, spec: spec, container: container, stateDir: filepath.Join(o.StateDir(), c.ID), weak: weak, filter: filter, cgroup: own, cgroups: paths,
+		offer: o, spec: spec, container: container, stateDir: filepath.Join(o.StateDir(), c.ID), weak: weak, cgroup: own, cgroups: paths,
 	}
 	if o.Nested {
 		r.nested = c.User
@@ -109,7 +103,6 @@ type run struct {
 	container *libcontainer.Container
 	stateDir  string
 	weak      stage0.Limits
-	filter    []byte
 	nested    oci.User          // whom stage0 makes the command, in a user namespace of its own; zero if it does not
 	cgroup    host.Cgroup       // if we made it
 	cgroups   map[string]string // all of the container's, by controller
@@ -129,7 +122,7 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 	defer statusPipe.Close()
 	defer reportStatus.Close()
 
-	filter, err := stage0.FilterPipe(r.filter)
+	filter, err := stage0.FilterPipe(r.offer.Filter)
 	if err != nil {
 		return oci.Exit{}, fmt.Errorf("cannot make a pipe: %w", err)
 	}
@@ -146,7 +139,7 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 	}
 	p := &libcontainer.Process{
 		Init: true, LogLevel: strconv.Itoa(int(logrus.ErrorLevel)), // else its C half sends some thirty debug messages
-		Args: stage0.Args(len(s.Extra), r.weak, len(r.filter), r.nested, c.Args), Env: c.Env, Cwd: oci.Workspace,
+		Args: stage0.Args(len(s.Extra), r.weak, len(r.offer.Filter), r.nested, c.Args), Env: c.Env, Cwd: oci.Workspace,
 		UID: int(user.UID), GID: int(user.GID),
 		ExtraFiles: append([]*os.File{lifeline, reportStatus, filter, rootfs}, s.Extra...),
 	}
