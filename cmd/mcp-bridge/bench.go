@@ -37,8 +37,7 @@ func benchCommand() *cobra.Command {
 		Long: "Measure cold starts, whole programs, calls over MCP, throughput and idling, in turns with crun, runc, bwrap,\n" +
 			"podman and the original bridge's way, as far as they are here, and print tables. As root all of them can take\n" +
 			"part; as a user those that work without.\n\n" +
-			"Sections: " + strings.Join(bench.Sections(), ", ") + ".\n\n" +
-			"Exit code: 0, 2 if the report to compare with is of another machine, 125 if something could not be measured,\n130 if it was interrupted.",
+			"Sections: " + strings.Join(bench.Sections(), ", ") + ".",
 		RunE: func(c *cobra.Command, _ []string) error { return runBench(c, f) },
 	}
 	c.Flags().IntVar(&f.rounds, "rounds", 100, "turns of each contestant, from 1 to 10000")
@@ -66,7 +65,7 @@ func runBench(c *cobra.Command, f benchFlags) error {
 		return &exitError{exitUsage, err}
 	}
 	if o.Program, err = bench.Isolate(); err != nil {
-		return &exitError{exitBridge, err}
+		return err
 	}
 	if err := libct.Seal(); err != nil { // as a server does; containers start slower without
 		slog.Debug("cannot seal", "error", err)
@@ -79,12 +78,9 @@ func runBench(c *cobra.Command, f benchFlags) error {
 	case errors.As(err, &other):
 		return &exitError{exitUsage, err}
 	case err != nil:
-		return &exitError{exitBridge, err}
+		return err
 	}
-	if err := writeReport(c, f, report, o.Older); err != nil {
-		return &exitError{exitBridge, err}
-	}
-	return nil
+	return writeReport(c, f, report, o.Older)
 }
 
 // leftBehind is what an error says beside that the context has ended.

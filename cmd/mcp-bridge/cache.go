@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -16,9 +15,6 @@ import (
 	"github.com/mcp-bridge/mcp-bridge/rootfs"
 )
 
-// exitDamaged of verify: something is not as it was recorded.
-const exitDamaged = 1
-
 // withStore is a command on the image cache.
 func withStore(f func(ctx context.Context, s *rootfs.Store, out io.Writer) error) func(*cobra.Command, []string) error {
 	return func(c *cobra.Command, _ []string) error {
@@ -26,15 +22,7 @@ func withStore(f func(ctx context.Context, s *rootfs.Store, out io.Writer) error
 		if err != nil {
 			return err
 		}
-		err = f(c.Context(), &rootfs.Store{Dir: cfg.CacheDir, Logger: log}, c.OutOrStdout())
-		var exit *exitError
-		switch {
-		case err == nil, errors.As(err, &exit):
-			return err
-		case c.Context().Err() != nil:
-			return &exitError{exitInterrupt, errors.New("interrupted")}
-		}
-		return &exitError{exitBridge, err}
+		return f(c.Context(), &rootfs.Store{Dir: cfg.CacheDir, Logger: log}, c.OutOrStdout())
 	}
 }
 
@@ -101,8 +89,7 @@ func pruneCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "prune", Short: "Remove images from the cache that have not been used for long, or are too many", Args: cobra.NoArgs,
 		Long: "Remove images from the cache: those that have not been used for long, and of the others those used longest ago, until\n" +
-			"what stays is small enough. An image that a process is using stays.\n\n" +
-			"Exit code: 0 if it is done, 125 if something could not be removed, 2 if the command line or an environment variable is wrong.",
+			"what stays is small enough. An image that a process is using stays.",
 		RunE: withStore(func(ctx context.Context, s *rootfs.Store, out io.Writer) error {
 			if days < 1 || days > maxDays || gigabytes < 1 || gigabytes > maxGigabytes {
 				return usage("--days %d --gigabytes %d: allowed are 1 to %d and 1 to %d", days, gigabytes, maxDays, maxGigabytes)
@@ -129,9 +116,7 @@ func verifyCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "verify", Short: "Check the images in the cache against what was recorded of them", Args: cobra.NoArgs,
 		Long: "Check every file of the images in the cache against what was recorded of them: by pull, or else by the first verify,\n" +
-			"which says so.\n\n" +
-			"Exit code: 0 if all is as it was, 1 if something is damaged (mcp-bridge prune --all removes it, and the next run\n" +
-			"unpacks it again), 125 if the cache cannot be read, 2 if the command line or an environment variable is wrong.",
+			"which says so.",
 		RunE: withStore(func(ctx context.Context, s *rootfs.Store, out io.Writer) error {
 			damages, err := s.Verify(ctx, !quick)
 			for _, d := range damages {

@@ -25,17 +25,11 @@ import (
 	"github.com/mcp-bridge/mcp-bridge/rootfs"
 )
 
-// The exit codes of doctor; 0 is full strength.
-const exitWeak, exitSick = 1, 2
-
 func doctorCommand() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use: "doctor", Short: "Say step by step what this host offers for a run, and how to mend what it does not", Args: cobra.NoArgs,
-		Long: "Try each thing that a run needs of this host, a real run at last, and say how to mend what does not work.\n\n" +
-			"Exit code: 0 if runs work at full strength, 1 if only with " + config.EnvAllowWeakLimits + "=1 or\n" +
-			"by another runtime than the first choice, 2 if not at all,\n" +
-			"130 if it was interrupted.",
+		Long: "Try each thing that a run needs of this host, a real run at last, and say how to mend what does not work.",
 		RunE: func(c *cobra.Command, _ []string) error { return doctor(c.Context(), c.OutOrStdout(), asJSON) },
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print an array of {step, status, detail, fix}")
@@ -91,7 +85,7 @@ func doctor(ctx context.Context, out io.Writer, asJSON bool) error {
 		write = func() error { return writeJSON(out, checks) }
 	}
 	if err := write(); err != nil {
-		return &exitError{exitBridge, fmt.Errorf("cannot write the diagnosis: %w", err)}
+		return fmt.Errorf("cannot write the diagnosis: %w", err)
 	}
 	if code != 0 {
 		return &exitError{code: code}

@@ -20,8 +20,7 @@ func loginCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "login SERVER", Short: "Log in to an MCP server with a browser", Args: cobra.ExactArgs(1),
 		Long: "Log in to a remote MCP server that wants OAuth: open its page in a browser, wait up to 5 minutes until you have\n" +
-			"agreed there, and keep the tokens in files of yours. Bridges that run use them from then on, and renew them.\n\n" +
-			"Exit code: 0 if it is done, 1 if it has failed, 2 if the command line or an environment variable is wrong.",
+			"agreed there, and keep the tokens in files of yours. Bridges that run use them from then on, and renew them.",
 		Example: "  mcp-bridge login linear\n  mcp-bridge login --no-browser linear",
 		RunE: func(c *cobra.Command, args []string) error {
 			cfg, log, err := load(os.Stderr)
@@ -48,10 +47,8 @@ func login(ctx context.Context, out io.Writer, s *mcpServers, name string, scope
 	if err != nil {
 		return &exitError{exitNothing, printableError(err)}
 	}
-	if _, err := fmt.Fprintf(out, "Logged in to %s at %s\n", config.Printable(name), config.Printable(issuer)); err != nil {
-		return &exitError{exitBridge, err}
-	}
-	return nil
+	_, err = fmt.Fprintf(out, "Logged in to %s at %s\n", config.Printable(name), config.Printable(issuer))
+	return err
 }
 
 // openBrowser tries to; the URL has been printed.
@@ -70,8 +67,7 @@ func openBrowser(ctx context.Context, url string) {
 func logoutCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "logout SERVER", Short: "Remove what login has got, and tell the server so", Args: cobra.ExactArgs(1),
-		Long: "Remove the tokens of an MCP server, and ask who gave them to end them.\n\n" +
-			"Exit code: 0 if they are removed, 1 if there are none, 2 if the command line or an environment variable is wrong.",
+		Long:    "Remove the tokens of an MCP server, and ask who gave them to end them.",
 		Example: "  mcp-bridge logout linear",
 		RunE: func(c *cobra.Command, args []string) error {
 			cfg, log, err := load(os.Stderr)

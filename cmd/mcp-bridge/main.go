@@ -5,6 +5,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,37 +25,8 @@ import (
 	"github.com/mcp-bridge/mcp-bridge/rootfs"
 )
 
-// The exit codes of mcp-bridge; those of run are the script's own besides. See `mcp-bridge run --help`.
-const (
-	exitUsage     = 2   // the command line or an environment variable is wrong
-	exitTimeout   = 124 // as of timeout(1)
-	exitBridge    = 125 // as of docker run and podman run
-	exitOOM       = 137
-	exitInterrupt = 130
-	exitPipe      = 141 // as of a program that SIGPIPE ends
-)
-
 // stopTimeout is how long the program may take to end after a signal.
 const stopTimeout = 10 * time.Second
-
-// An exitError ends the program with a code. Its message, if any, has not been printed yet.
-type exitError struct {
-	code int
-	err  error
-}
-
-func (e *exitError) Error() string {
-	if e.err == nil {
-		return fmt.Sprintf("exit code %d", e.code)
-	}
-	return e.err.Error()
-}
-func (e *exitError) Unwrap() error { return e.err }
-
-// usage is an error of the command line that cobra does not see.
-func usage(format string, args ...any) error {
-	return &exitError{exitUsage, fmt.Errorf(format, args...)}
-}
 
 func main() {
 	libct.Init()                      // first: in a container this does not return
@@ -93,17 +65,6 @@ func run() int {
 	}
 }
 
-// notUsage tells a command's own errors from cobra's, which are about the command line.
-func notUsage(run func(*cobra.Command, []string) error) func(*cobra.Command, []string) error {
-	return func(c *cobra.Command, args []string) error {
-		err := run(c, args)
-		if exit := (*exitError)(nil); err != nil && !errors.As(err, &exit) {
-			return &exitError{exitBridge, err}
-		}
-		return err
-	}
-}
-
 func command() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "mcp-bridge",
@@ -134,8 +95,13 @@ func command() *cobra.Command {
 			return of.Help()
 		},
 	})
+	help := root.HelpFunc()
+	root.SetHelpFunc(func(c *cobra.Command, args []string) {
+		c.Long = cmp.Or(c.Long, c.Short+".") + exitCodes(c.Name())
+		help(c, args)
+	})
 	for _, c := range append(root.Commands(), root) {
-		c.RunE = notUsage(c.RunE)
+		c.RunE = ending(c.RunE)
 	}
 	return root
 }

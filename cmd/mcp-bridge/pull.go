@@ -19,9 +19,7 @@ func pullCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "pull [REF]", Short: "Pull, verify, unpack and compile an image, so that the first run does not wait", Args: cobra.MaximumNArgs(1),
 		Long: "Pull, verify and unpack an image (MCP_BRIDGE_IMAGE, if none is named), and compile the modules of its Python. A tag\n" +
-			"is asked for again, also if it is cached: this is how an image is updated.\n\n" +
-			"Exit code: 0 if the image is ready, 125 if it cannot be had, 130 if it was interrupted, 2 if the command line or an\n" +
-			"environment variable is wrong.",
+			"is asked for again, also if it is cached: this is how an image is updated.",
 		Example: "  mcp-bridge pull\n  mcp-bridge pull ghcr.io/astral-sh/uv:python3.12-bookworm-slim\n  mcp-bridge pull oci:./layout",
 		RunE: func(c *cobra.Command, args []string) error {
 			return pull(c.Context(), args, c.OutOrStdout())
@@ -35,21 +33,15 @@ func pullByEngine(ctx context.Context, e *cli.Engine, ref string, out io.Writer)
 	bar := newBar(os.Stderr)
 	image, err := e.Image(ctx, ref, true, func(phase string) { bar.show(phase, 0, 0) })
 	bar.clear()
-	err = errors.Join(err, e.Close())
-	switch {
-	case ctx.Err() != nil:
-		return &exitError{exitInterrupt, errors.New("interrupted")}
-	case err != nil:
-		return &exitError{exitBridge, err}
+	if err = errors.Join(err, e.Close()); err != nil {
+		return err
 	}
 	return showPulled(out, ref, image.ID, began)
 }
 
 func showPulled(out io.Writer, ref, id string, began time.Time) error {
-	if _, err := fmt.Fprintf(out, "%s\t%s\t%.1f s\n", ref, id, time.Since(began).Seconds()); err != nil {
-		return &exitError{exitBridge, err}
-	}
-	return nil
+	_, err := fmt.Fprintf(out, "%s\t%s\t%.1f s\n", ref, id, time.Since(began).Seconds())
+	return err
 }
 
 func pull(ctx context.Context, args []string, out io.Writer) error {
@@ -89,11 +81,8 @@ func pull(ctx context.Context, args []string, out io.Writer) error {
 		err = store.Settle(ctx) // so that a power failure, or a CI system that saves the cache, keeps it
 		bar.clear()
 	}
-	switch {
-	case ctx.Err() != nil:
-		return &exitError{exitInterrupt, errors.New("interrupted")}
-	case err != nil:
-		return &exitError{exitBridge, err}
+	if err != nil {
+		return err
 	}
 	return showPulled(out, tree.Ref, tree.Digest, began)
 }

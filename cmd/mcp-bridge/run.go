@@ -39,11 +39,9 @@ func (s *seconds) Set(text string) error {
 func runCommand() *cobra.Command {
 	var f runFlags
 	c := &cobra.Command{
-		Use:   "run [FILE | -c CODE | -]",
-		Short: "Run one script in a sandbox, with its own output and exit code",
-		Long: "Run one script in a sandbox. Its standard output and error come as they are written.\n\n" +
-			"Exit code: the script's own; 124 if it timed out, 125 if mcp-bridge could not run it, 137 if it ran out of\n" +
-			"memory, 130 if it was interrupted, 141 if nobody reads its output, 2 if the command line or an environment variable is wrong.",
+		Use:     "run [FILE | -c CODE | -]",
+		Short:   "Run one script in a sandbox, with its own output and exit code",
+		Long:    "Run one script in a sandbox. Its standard output and error come as they are written.",
 		Example: "  mcp-bridge run script.py\n  mcp-bridge run -c 'import sys; print(sys.version)'\n  echo 'print(6 * 7)' | mcp-bridge run -",
 		Args:    cobra.MaximumNArgs(1),
 		RunE:    func(c *cobra.Command, args []string) error { return runScript(c, f, args) },
@@ -106,7 +104,7 @@ func runScript(c *cobra.Command, f runFlags, args []string) error {
 		if _, err := fmt.Fprintln(os.Stdout, text); errors.Is(err, syscall.EPIPE) {
 			return &exitError{code: exitPipe}
 		} else if err != nil {
-			return &exitError{exitBridge, fmt.Errorf("cannot write the result: %w", err)}
+			return fmt.Errorf("cannot write the result: %w", err)
 		}
 	}
 	if note := result.Note(); note != "" && mode == "" {

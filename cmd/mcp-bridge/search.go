@@ -23,8 +23,7 @@ func searchCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "search QUERY...", Short: "Search the tools of all MCP servers", Args: cobra.MinimumNArgs(1),
 		Long: "Search the tools of all MCP servers by what is known of them; none is started. A server is known when a script has\n" +
-			"used it once; --refresh starts all and asks them anew.\n\n" +
-			"Exit code: 0 if something was found, 1 if nothing fits, 2 if the command line or an environment variable is wrong.",
+			"used it once; --refresh starts all and asks them anew.",
 		Example: "  mcp-bridge search create an issue\n  mcp-bridge search --refresh --limit 20 files",
 		RunE: func(c *cobra.Command, args []string) error {
 			if limit < 1 {
@@ -86,7 +85,7 @@ func search(out io.Writer, s bridge.Servers, query string, limit int, asJSON boo
 		e := json.NewEncoder(out)
 		e.SetIndent("", "  ")
 		if err := e.Encode(rows); err != nil {
-			return &exitError{exitBridge, err}
+			return err
 		}
 	} else {
 		w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
@@ -98,7 +97,7 @@ func search(out io.Writer, s bridge.Servers, query string, limit int, asJSON boo
 			fmt.Fprintf(w, "%s\t%s\t%s\n", config.Printable(r.Server), config.Printable(r.Tool), config.Printable(first))
 		}
 		if err := w.Flush(); err != nil {
-			return &exitError{exitBridge, err}
+			return err
 		}
 	}
 	if len(rows) > 0 {

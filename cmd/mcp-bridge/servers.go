@@ -16,9 +16,6 @@ import (
 	"github.com/mcp-bridge/mcp-bridge/internal/config"
 )
 
-// exitNothing of servers and trust: there is none that works, or nothing to trust.
-const exitNothing = 1
-
 // thisHost is the machine and the process, as internal/config wants to know them.
 func thisHost() config.Host {
 	// Empty is allowed of both: nothing needs them if the variables say more.
@@ -74,8 +71,7 @@ func serversCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "servers", Short: "List the MCP servers that scripts can use, where they were found, and why one is not usable", Args: cobra.NoArgs,
 		Long: "List every MCP server that the configurations of your programs name, in the order of their precedence. None is\n" +
-			"started, and nothing that could be a secret is shown. docs/servers.md says where they are looked for.\n\n" +
-			"Exit code: 0 if at least one can be used, 1 if none can, 2 if the command line or an environment variable is wrong.",
+			"started, and nothing that could be a secret is shown. docs/servers.md says where they are looked for.",
 		RunE: func(c *cobra.Command, _ []string) error { return servers(c.OutOrStdout(), asJSON) },
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print {servers, problems, project}")
@@ -122,7 +118,7 @@ func servers(out io.Writer, asJSON bool) error {
 		write = r.json
 	}
 	if err := write(out); err != nil {
-		return &exitError{exitBridge, fmt.Errorf("cannot write the servers: %w", err)}
+		return fmt.Errorf("cannot write the servers: %w", err)
 	}
 	for _, s := range r.Servers {
 		if s.State == stateOK {

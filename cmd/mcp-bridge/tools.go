@@ -28,7 +28,7 @@ func toolsCommand() *cobra.Command {
 			saved := savedTools(cfg)
 			for _, name := range remove {
 				if err := saved.Remove(name); err != nil {
-					return &exitError{exitBridge, err}
+					return err
 				}
 			}
 			if len(remove) > 0 {
@@ -36,12 +36,12 @@ func toolsCommand() *cobra.Command {
 			}
 			sources, err := saved.All()
 			if err != nil {
-				return &exitError{exitBridge, err}
+				return err
 			}
 			if len(args) > 0 {
 				source, ok := sources[args[0]]
 				if !ok {
-					return &exitError{exitBridge, fmt.Errorf("there is no saved tool %.100q", args[0])}
+					return fmt.Errorf("there is no saved tool %.100q", args[0])
 				}
 				_, err := fmt.Fprint(forTerminal(os.Stdout), source)
 				return err
@@ -81,7 +81,7 @@ func stubsCommand() *cobra.Command {
 				log.Error("cannot clean up", "error", closeErr)
 			}
 			if err != nil {
-				return &exitError{exitBridge, printableError(err)}
+				return printableError(err)
 			}
 			_, err = fmt.Fprint(forTerminal(os.Stdout), text)
 			return err

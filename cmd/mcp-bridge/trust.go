@@ -17,9 +17,7 @@ func trustCommand() *cobra.Command {
 		Use: "trust [DIR]", Short: "Let the files of a directory name MCP servers, as they are now", Args: cobra.MaximumNArgs(1),
 		Long: "Let the files of a directory (the current one, if none is given) name MCP servers, which are programs that run as\n" +
 			"you. What is trusted is what those files say now: when it changes, they are passed over until you trust it again.\n" +
-			"What the programs themselves do, such as scripts in that directory, is not looked at.\n\n" +
-			"Exit code: 0 if it is done, 1 if there is nothing to trust or to remove, 2 if the command line is wrong, 125 if the\n" +
-			"list of trusted directories cannot be read or written.",
+			"What the programs themselves do, such as scripts in that directory, is not looked at.",
 		Example: "  mcp-bridge trust\n  mcp-bridge trust ~/src/project\n  mcp-bridge trust --list\n  mcp-bridge trust --remove ~/src/project",
 		RunE: func(c *cobra.Command, args []string) error {
 			if list && (remove || len(args) > 0) {
@@ -56,9 +54,8 @@ func trustAdd(out, stderr io.Writer, host config.Host, dir string) error {
 	if len(project.Files) == 0 {
 		return &exitError{exitNothing, fmt.Errorf("there is nothing to trust: no file in %s names an MCP server", config.Printable(real))}
 	}
-	err = config.UpdateTrusted(host, func(t config.Trusted) { t[project.Dir] = project.Fingerprint })
-	if err != nil {
-		return &exitError{exitBridge, err}
+	if err := config.UpdateTrusted(host, func(t config.Trusted) { t[project.Dir] = project.Fingerprint }); err != nil {
+		return err
 	}
 	var b strings.Builder
 	hidden := false
@@ -87,7 +84,7 @@ func trustRemove(out io.Writer, host config.Host, dir string) error {
 	})
 	switch {
 	case err != nil:
-		return &exitError{exitBridge, err}
+		return err
 	case removed == "":
 		return &exitError{exitNothing, fmt.Errorf("%s was not trusted", config.Printable(dir))}
 	}
@@ -105,7 +102,7 @@ func realOf(dir string) string {
 func trustList(out io.Writer, host config.Host) error {
 	trusted, err := config.ReadTrusted(host)
 	if err != nil {
-		return &exitError{exitBridge, fmt.Errorf("cannot read %s: %w", host.TrustFile(), err)}
+		return fmt.Errorf("cannot read %s: %w", host.TrustFile(), err)
 	}
 	var b strings.Builder
 	for _, dir := range trusted.Dirs() {
