@@ -90,8 +90,8 @@ func (b *Bridge) run(ctx context.Context, req Request, out Output) (result Resul
 	b.wanted.Add(1)
 	defer b.wanted.Add(-1)
 	if !b.slots.TryAcquire(1) {
-		say.phase("waiting for other runs to end")
 		b.waiting.Add(1)
+		say.phase("waiting for other runs to end")
 		err := b.slots.Acquire(ctx, 1)
 		b.waiting.Add(-1)
 		if err != nil {
