@@ -44,7 +44,8 @@ type asking struct {
 	times []time.Time // of its requests in the last minute
 }
 
-type openCall struct{ server string }
+// An openCall is a call that goes on. Its address tells it from others, so it is not empty.
+type openCall struct{ _ byte }
 
 // An ask is one request of a server that is open.
 type ask struct {
@@ -69,7 +70,7 @@ func (f *front) of(server string) *asking {
 // calling notes a call to a server until it ends. Over stdio nothing says which call a server's request belongs to. So
 // it belongs to all that were open when it came, and ends with the last of them.
 func (f *front) calling(server string) (end func()) {
-	c := &openCall{server}
+	c := new(openCall)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	a := f.of(server)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -377,7 +376,7 @@ func (r *run) converse(ctx context.Context, s *sandbox.Sandbox, sent, began func
 	for {
 		m, err := s.Reader.Read()
 		switch {
-		case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, os.ErrClosed):
+		case sandbox.IsEnd(err):
 			return nil
 		case err != nil:
 			return err

@@ -13,8 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// An entry is published before it is on the disk: waiting for that takes longer than unpacking (0.8 s for 160 MB). After a power failure files may then be empty that were full. So .complete has the kernel's boot_id, and
-// an entry of another boot counts only if it has been marked as durable, which is done
+// An entry is published before it is on the disk: waiting for that takes longer than unpacking (0.8 s for 160 MB). After a
+// power failure files may then be empty that were full. So .complete has the kernel's boot_id, and an entry of another boot
+// counts only if it has been marked as durable, which is done
 //   - some seconds later in the background, after syncfs(2): by servers. A process that ends before does not wait;
 //   - without it when the entry is so old that the kernel has written all of it long ago: by the next process;
 //   - at once by Settle, for who is about to copy the cache somewhere else.

@@ -195,7 +195,7 @@ func (s *Sandbox) boot(r Recipe) error {
 		}
 		m, err := s.Reader.Read()
 		switch {
-		case isEnd(err):
+		case IsEnd(err):
 			return nil
 		case err != nil:
 			s.Kill(err)
@@ -219,15 +219,15 @@ func (s *Sandbox) boot(r Recipe) error {
 	m, err := s.Reader.Read()
 	if _, ok := m.(guest.Warm); ok {
 		close(s.warm)
-	} else if err != nil && !isEnd(err) {
+	} else if err != nil && !IsEnd(err) {
 		s.Kill(err)
 		return err
 	}
 	return nil
 }
 
-// isEnd says whether an error of the Reader means that there is nothing more.
-func isEnd(err error) bool {
+// IsEnd says whether an error of the Reader means that there is nothing more.
+func IsEnd(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, os.ErrClosed)
 }
 
