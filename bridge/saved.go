@@ -1,7 +1,6 @@
 package bridge
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/mcp-bridge/mcp-bridge/internal/atomicfile"
 )
 
 // Bounds of what scripts may save.
@@ -51,11 +52,6 @@ func (s *SavedTools) Save(name, source string) error {
 	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
 		return fmt.Errorf("cannot make the directory of saved tools: %v", err)
 	}
-	root, err := os.OpenRoot(s.Dir)
-	if err != nil {
-		return fmt.Errorf("cannot open the directory of saved tools: %v", err)
-	}
-	defer root.Close()
 	names, err := s.Names()
 	if err != nil {
 		return err
@@ -63,27 +59,10 @@ func (s *SavedTools) Save(name, source string) error {
 	if len(names) >= maxSaved && !slices.Contains(names, name) {
 		return fmt.Errorf("there are %d saved tools already; remove one with mcp-bridge tools --remove NAME", len(names))
 	}
-	// A reader sees the old source or the new one.
-	temporary := "." + rand.Text()
-	if err := write(root, temporary, source); err != nil {
-		_ = root.Remove(temporary)
-		return fmt.Errorf("cannot save %s: %v", name, err)
-	}
-	if err := root.Rename(temporary, name+".py"); err != nil {
-		_ = root.Remove(temporary)
+	if err := atomicfile.Replace(filepath.Join(s.Dir, name+".py"), atomicfile.Bytes([]byte(source))); err != nil {
 		return fmt.Errorf("cannot save %s: %v", name, err)
 	}
 	return nil
-}
-
-func write(root *os.Root, name, text string) (err error) {
-	f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	_, err = io.WriteString(f, text)
-	return err
 }
 
 // savedNote tells what a script has left for later ones: the only thing that it can.

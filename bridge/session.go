@@ -32,7 +32,7 @@ var errSessionOver = errors.New("the client's session is over")
 // the client sent.
 type session struct {
 	mu      sync.Mutex
-	hello   *hello // of the legacy era's handshake; nil without one
+	hello   map[string]json.RawMessage // of the client's capabilities, those that count here; nil without the legacy era's handshake
 	waiting map[string]chan *jsonrpc.Response
 	queue   []*jsonrpc.Request
 	last    int
@@ -49,9 +49,6 @@ type session struct {
 	over chan struct{} // closed when it has ended
 	gone chan struct{} // closed when nothing is written any more
 }
-
-// A hello is what the client said it can do: the objects of its capabilities that count here.
-type hello struct{ capabilities map[string]json.RawMessage }
 
 // tap is a transport whose one connection is the session's.
 type tap struct {
@@ -243,15 +240,15 @@ func (s *session) end() {
 
 func (s *session) greeted(params json.RawMessage) {
 	given := object(object(params)["capabilities"])
-	h := &hello{make(map[string]json.RawMessage)}
+	hello := make(map[string]json.RawMessage)
 	for _, name := range []string{"elicitation", "sampling", "roots"} {
 		if v := capability(given[name]); v != nil {
-			h.capabilities[name] = v
+			hello[name] = v
 		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.hello = h
+	s.hello = hello
 }
 
 // legacy says if the session is of the era in which servers may send requests.
@@ -268,10 +265,10 @@ func (s *session) capabilities() map[string]json.RawMessage {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.hello == nil || s.ended {
+	if s.ended {
 		return nil
 	}
-	return s.hello.capabilities
+	return s.hello
 }
 
 // ask makes one request of the client. It never waits for the client to read; the end of ctx cancels it.

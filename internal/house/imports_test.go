@@ -27,7 +27,7 @@ var arrows = map[string][]string{
 	"internal/probes":   {},
 	"hack/bench":        {"internal/bench"},
 	"hack/runtimes":     {"oci/ocitest"},
-	"bridge":            {"internal/guest", "internal/pool", "internal/sandbox", "internal/upstream", "oci"},
+	"bridge":            {"internal/atomicfile", "internal/guest", "internal/pool", "internal/sandbox", "internal/upstream", "oci"},
 	"internal/sandbox":  {"internal/guest", "oci"},
 	"internal/pool":     {},
 	"internal/upstream": {"internal/atomicfile", "internal/config", "internal/upstream/oauth", "internal/upstream/rank", "internal/upstream/wire"},
