@@ -187,6 +187,8 @@ func (r *run) in(ctx context.Context, s *sandbox.Sandbox, kept bool) (Result, er
 	readers.Go(func() { _ = copyStream(s.Stdout, &r.stdout, r.out.Stdout, stop) })
 	readers.Go(func() { _ = copyStream(s.Stderr, &r.stderr, r.out.Stderr, stop) })
 	var timeout, lost *time.Timer
+	waits, begun := context.WithCancel(ctx)
+	defer begun()
 	if kept {
 		late := time.AfterFunc(keptStart, func() { cancel(errLost) })
 		readers.Go(func() {
@@ -202,10 +204,18 @@ func (r *run) in(ctx context.Context, s *sandbox.Sandbox, kept bool) (Result, er
 				cancel(timeoutError(open))
 			})
 			if kept {
-				lost = time.AfterFunc(acknowledge, func() { cancel(errLost) })
+				lost = time.AfterFunc(acknowledge/2, func() {
+					// What stops this process as well, such as a frozen cgroup, ends here, and not sooner for the sandbox.
+					select {
+					case <-waits.Done():
+					case <-time.After(acknowledge / 2):
+						cancel(errLost)
+					}
+				})
 			}
 		}, func() {
 			r.began = true
+			begun()
 			if lost != nil {
 				lost.Stop()
 			}

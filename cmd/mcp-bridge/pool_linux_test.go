@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // warmServer is a bridge whose pool stays, and tells of each sandbox that is warm.
@@ -126,6 +128,66 @@ func TestPoolReplaces(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// TestPoolStoppedWithBridge: a sandbox that could not answer because the bridge was stopped too, as all is in a cgroup that
+// is frozen, is given the time to.
+func TestPoolStoppedWithBridge(t *testing.T) {
+	needSandbox(t)
+	t.Parallel()
+	s := warmServer(t, 1)
+	s.waitWarm(1)
+	ps := s.pythons()
+	if len(ps) != 1 {
+		t.Fatalf("warm are %v", ps)
+	}
+	signal := func(pid int, sig syscall.Signal) {
+		if err := syscall.Kill(pid, sig); err != nil {
+			t.Error(err)
+		}
+	}
+	signal(ps[0].pid, syscall.SIGSTOP)
+	var r result
+	var callErr error
+	var answered sync.WaitGroup
+	answered.Go(func() {
+		r, callErr = s.tryCall(t.Context(), map[string]any{"code": "open('/proc/self/stat').read().rsplit(')', 1)[1].split()[19]"})
+	})
+	if err := eventually(func() error {
+		if unread(s.pid()) == 0 {
+			return errors.New("the script is not sent")
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+	signal(s.pid(), syscall.SIGSTOP)
+	<-time.After(1500 * time.Millisecond) // more than a sandbox has to acknowledge its script: that it is over is no event
+	signal(s.pid(), syscall.SIGCONT)
+	signal(ps[0].pid, syscall.SIGCONT)
+	answered.Wait()
+	if string(r.Result) != `"`+ps[0].start+`"` {
+		t.Errorf("the script was not run by the sandbox that was stopped: %+v, %v", r, callErr)
+	}
+}
+
+// unread is how many bytes are in the pipes of a process, but for its standard streams.
+func unread(pid int) (n int) {
+	for _, open := range openFiles(pid) {
+		fd, target, _ := strings.Cut(open, " ")
+		if !strings.HasPrefix(target, "pipe:") || len(fd) == 1 && fd < "3" {
+			continue
+		}
+		f, err := os.OpenFile(fmt.Sprintf("/proc/%d/fd/%s", pid, fd), os.O_RDONLY|syscall.O_NONBLOCK, 0)
+		if err != nil {
+			continue // closed meanwhile
+		}
+		if k, err := unix.IoctlGetInt(int(f.Fd()), unix.TIOCINQ); err == nil {
+			n += k
+		}
+		f.Close()
+	}
+	return n
 }
 
 // TestPoolReplacesStarting: a sandbox that is stopped while it starts keeps the call that was to have it waiting no longer
