@@ -49,7 +49,7 @@ const (
 	breath = 3 * time.Millisecond
 	// settle is how long more than were needed are kept.
 	settle = time.Minute
-	// young is the age at which a death says that the next one will not live longer.
+	// young is the age at which a death says that the next one will not live longer. Of one that was never warm each does.
 	young    = 10 * time.Second
 	firstLag = time.Second
 	maxLag   = time.Minute
@@ -316,7 +316,7 @@ func (p *Pool[R, S]) watch(ctx context.Context, i *item[S]) {
 	defer p.mu.Unlock()
 	if at := slices.Index(p.items, i); at >= 0 { // nobody took it, and nobody ended it
 		p.items = slices.Delete(p.items, at, at+1)
-		if age := time.Since(i.born); ctx.Err() == nil && age < young {
+		if age := time.Since(i.born); ctx.Err() == nil && (age < young || !i.warm) {
 			p.failed("age", age)
 		} else {
 			p.fails = 0

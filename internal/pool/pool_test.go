@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -32,8 +33,8 @@ func (f *fake) Close()                { f.closed = true }
 type world struct {
 	mu        sync.Mutex
 	all       []*fake
-	most      int  // that started at the same time
-	stillborn bool // they die before they are warm
+	most      int           // that started at the same time
+	stillborn time.Duration // they die at this age, and are never warm
 	wanted    int
 	busy      bool
 	room      int
@@ -66,11 +67,11 @@ func (w *world) start(ctx context.Context, recipe string) (*fake, error) {
 	go func() {
 		defer close(f.gone)
 		select {
-		case <-time.After(warmUp):
+		case <-time.After(cmp.Or(stillborn, warmUp)):
 		case <-ctx.Done():
 			return
 		}
-		if stillborn {
+		if stillborn > 0 {
 			return
 		}
 		close(f.warm)
@@ -407,7 +408,7 @@ func TestDeaths(t *testing.T) {
 			t.Errorf("the dead one is replaced by %d", id)
 		}
 		w.mu.Lock()
-		w.stillborn = true
+		w.stillborn = warmUp
 		w.mu.Unlock()
 		before := w.started()
 		for range 100 {
@@ -423,7 +424,7 @@ func TestDeaths(t *testing.T) {
 			t.Errorf("%d warnings:\n%s", n, w.log.String())
 		}
 		w.mu.Lock()
-		w.stillborn = false
+		w.stillborn = 0
 		w.mu.Unlock()
 		for range 5 {
 			p.Take("a")
@@ -432,6 +433,21 @@ func TestDeaths(t *testing.T) {
 		}
 		if w.living() == 0 {
 			t.Error("a pool whose sandboxes live again is not filled")
+		}
+	})
+}
+
+// TestHang: those that are given up before they are warm are not tried without end either.
+func TestHang(t *testing.T) {
+	run(t, nil, func(t *testing.T, w *world, p *Pool[string, *fake]) {
+		w.stillborn = 30 * time.Second
+		p.Fill("a")
+		wait(5*time.Minute - time.Second) // it is idle then
+		if n := w.started(); n < 5 || n > 7 {
+			t.Errorf("%d starts in 5 minutes of sandboxes that hang for half of one", n)
+		}
+		if n := strings.Count(w.log.String(), "level=WARN"); n != 1 {
+			t.Errorf("%d warnings:\n%s", n, w.log.String())
 		}
 	})
 }
