@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -101,7 +102,7 @@ type auto struct {
 	launcher   host.Launcher
 	given      []host.Launcher // up, which Close closes: others may be about to fail with them too
 	used       bool            // a container has run
-	fallen     bool            // the first of all could not be used
+	why        error           // the first of all could not be used; what would be best to mend
 }
 
 func newAuto(cfg config.Config, o host.Options) *auto {
@@ -163,7 +164,7 @@ func (a *auto) current() host.Launcher {
 func (a *auto) other() string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if !a.fallen && a.candidates[0].name == "direct" {
+	if a.why == nil && a.candidates[0].name == "direct" {
 		return ""
 	}
 	return a.candidates[0].name
@@ -171,25 +172,26 @@ func (a *auto) other() string {
 
 // Run implements [oci.Launcher].
 func (a *auto) Run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit, error) {
-	var first error
 	for {
-		l := a.first()
+		a.mu.Lock()
+		l, why := a.current(), a.why
+		if a.used {
+			why = nil // it does not matter any more
+		}
+		a.mu.Unlock()
 		exit, err := l.Run(ctx, c, s)
-		if !unusable(err, first != nil) {
+		if !unusable(err, why != nil) {
 			if err == nil {
 				a.mu.Lock()
 				a.used = true
 				a.mu.Unlock()
-			} else if first != nil && ctx.Err() == nil {
-				err = fmt.Errorf("%w; and with %s: %v", first, a.other(), err)
+			} else if why != nil && ctx.Err() == nil {
+				err = fmt.Errorf("%w; and with %s: %v", why, a.other(), err)
 			}
 			return exit, err
 		}
-		if first == nil {
-			first = err // what would be best to mend
-		}
 		if !a.next(l, err) {
-			return exit, first
+			return exit, cmp.Or(why, err)
 		}
 	}
 }
@@ -220,7 +222,7 @@ func (a *auto) next(l host.Launcher, err error) bool {
 	}
 	a.log.Warn("this host cannot run containers with "+a.candidates[0].name+", so "+a.candidates[1].name+" is tried; \"mcp-bridge doctor\" says what to mend", "error", err)
 	a.given = append(a.given, l)
-	a.candidates, a.launcher, a.fallen = a.candidates[1:], nil, true
+	a.candidates, a.launcher, a.why = a.candidates[1:], nil, cmp.Or(a.why, err)
 	return true
 }
 
