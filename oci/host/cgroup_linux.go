@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/opencontainers/cgroups"
 	"golang.org/x/sys/unix"
@@ -29,7 +30,13 @@ var controllers = []string{"memory", "pids"}
 
 const unifiedRoot = "/sys/fs/cgroup"
 
+// finding: where this process is can change by looking for it, and who looks at the same time must find what came of that. It
+// is a fact about the process and not about a Host, of which a server has a second one while it compiles an image's modules.
+var finding sync.Mutex
+
 func findCgroup(ctx context.Context) (cgroupParent, error) {
+	finding.Lock()
+	defer finding.Unlock()
 	if !cgroups.IsCgroup2UnifiedMode() {
 		return findCgroupV1()
 	}
