@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"unicode/utf8"
 )
 
 // A Document is a tool. Only names and descriptions are read of its schema.
@@ -32,15 +33,18 @@ const (
 	k1, b = 1.2, 0.6
 	// What a word that is only alike, or only close to one that is there, counts for.
 	likeness, closeness = 0.45, 0.6
-	// enough is the part of the query, by the weight of its words, that a document must have.
-	enough = 0.34
+	// enough is the part of the query, by the weight of its words, that a document must have. Of a long sentence, most of
+	// which says nothing of the tool, it is that part of so many words.
+	enough, sentence = 0.34, 5
 )
 
 const (
 	maxText  = 4 << 10 // of a description
 	maxDepth = 6       // of a schema
 	maxWords = 400     // of a document
+	maxTimes = 2       // that a word of one text counts: more is not said by saying it more often
 	maxQuery = 16      // words
+	maxRun   = 5       // words of a name
 	maxWord  = 24      // bytes of one that spelling is looked at
 )
 
@@ -54,6 +58,7 @@ type Index struct {
 	postings map[string][]posting
 	spelt    []string            // all words, sorted
 	short    map[string][]string // words by what is left without one letter
+	run      map[string][]string // words in a row of a name, by what they are without spaces: getcards, pullrequest
 	length   float64             // mean
 	alike    map[string][]string
 }
@@ -88,11 +93,12 @@ func (x *Index) Set(group string, documents []Document) {
 func newEntry(group string, d Document) *entry {
 	e := &entry{group: group, name: d.Name, plain: strings.Join(words(d.Name), " "), weights: make(map[string]float64)}
 	count := 0
-	add := func(text string, weight float64) {
+	add := func(split func(string) []string, text string, weight float64) {
 		if len(text) > maxText {
 			text = text[:maxText]
 		}
-		for _, w := range words(text) {
+		times := make(map[string]int)
+		for _, w := range split(text) {
 			if stop(w) {
 				continue
 			}
@@ -100,17 +106,20 @@ func newEntry(group string, d Document) *entry {
 				return
 			}
 			e.words = append(e.words, w)
-			e.weights[stem(w)] += weight
 			e.length += weight
+			t := stem(w)
+			if times[t]++; times[t] <= maxTimes {
+				e.weights[t] += weight
+			}
 		}
 	}
-	add(d.Name, weightName)
-	add(d.Title, weightTitle)
-	add(group, weightGroup)
+	add(words, d.Name, weightName)
+	add(words, d.Title, weightTitle)
+	add(words, group, weightGroup)
 	// The first sentence says what a tool does, the rest how.
 	first, rest, _ := strings.Cut(d.Text, ".")
-	add(first, weightText)
-	add(rest, weightText/2)
+	add(prose, first, weightText)
+	add(prose, rest, weightText/2)
 	var schema any
 	if json.Unmarshal(d.Schema, &schema) == nil {
 		parameters(schema, 0, add)
@@ -119,17 +128,18 @@ func newEntry(group string, d Document) *entry {
 }
 
 // parameters adds the names and descriptions of a schema's properties.
-func parameters(schema any, depth int, add func(string, float64)) {
+func parameters(schema any, depth int, add func(func(string) []string, string, float64)) {
 	object, ok := schema.(map[string]any)
 	if !ok || depth > maxDepth {
 		return
 	}
 	properties, _ := object["properties"].(map[string]any)
-	for name, p := range properties {
-		add(name, weightParameter)
+	for _, name := range slices.Sorted(maps.Keys(properties)) { // of too many words the same ones each time
+		p := properties[name]
+		add(words, name, weightParameter)
 		if of, ok := p.(map[string]any); ok {
 			if text, ok := of["description"].(string); ok {
-				add(text, weightHint)
+				add(prose, text, weightHint)
 			}
 			parameters(of, depth+1, add)
 		}
@@ -150,10 +160,16 @@ func (x *Index) build() {
 		}
 	}
 	seen := make(map[string]bool)
-	x.spelt, x.short = nil, make(map[string][]string)
+	x.spelt, x.short, x.run = nil, make(map[string][]string), make(map[string][]string)
 	for _, e := range x.all {
+		name := strings.Fields(e.plain)
+		for i := range name {
+			for j := i + 2; j <= min(i+maxRun, len(name)); j++ {
+				x.run[strings.Join(name[i:j], "")] = name[i:j]
+			}
+		}
 		for _, w := range e.words {
-			if seen[w] || len(w) < 4 || len(w) > maxWord {
+			if first, _ := utf8.DecodeRuneInString(w); seen[w] || len(w) < 4 || len(w) > maxWord || dense(first) {
 				continue
 			}
 			seen[w] = true
@@ -186,13 +202,7 @@ func (x *Index) Search(query string, limit int) []Hit {
 	if x.dirty {
 		x.build()
 	}
-	asked := slices.DeleteFunc(words(query), stop)
-	if len(asked) == 0 {
-		asked = words(query) // of stop words only
-	}
-	slices.Sort(asked)
-	asked = slices.Compact(asked)
-	asked = asked[:min(len(asked), maxQuery)]
+	asked := x.asked(query)
 	if len(asked) == 0 || len(x.all) == 0 || limit <= 0 {
 		return nil
 	}
@@ -203,22 +213,15 @@ func (x *Index) Search(query string, limit int) []Hit {
 	for _, w := range asked {
 		clear(best)
 		clear(part)
-		weight := 0.0
-		for variant, factor := range x.variants(w) {
-			list := x.postings[variant]
-			idf := math.Log(1 + (float64(len(x.all))-float64(len(list))+0.5)/(float64(len(list))+0.5))
-			if factor == 1 || weight == 0 {
-				weight = max(weight, idf*min(1, 2*factor))
-			}
-			for _, p := range list {
+		weight := x.weight(w)
+		for variant, factor := range w.variants {
+			idf := min(x.idf(variant), weight) // what is only alike says no more than the word itself
+			for _, p := range x.postings[variant] {
 				norm := k1 * (1 - b + b*x.all[p.doc].length/x.length)
 				s := factor * idf * p.weight * (k1 + 1) / (p.weight + norm)
 				best[p.doc] = max(best[p.doc], s)
-				part[p.doc] = max(part[p.doc], factor)
+				part[p.doc] = max(part[p.doc], math.Sqrt(factor))
 			}
-		}
-		if weight == 0 {
-			weight = math.Log(1 + float64(len(x.all))) // a word that is nowhere: nothing has it
 		}
 		total += weight
 		for i, s := range best {
@@ -226,12 +229,13 @@ func (x *Index) Search(query string, limit int) []Hit {
 			covered[i] += weight * part[i]
 		}
 	}
+	needed := enough * min(total, sentence*math.Log(1+float64(len(x.all))))
 	var hits []Hit
 	whole := strings.Join(words(query), " ")
 	for i, s := range scores {
 		e := x.all[i]
 		exact := e.plain == whole
-		if s <= 0 || !exact && covered[i] < enough*total {
+		if s <= 0 || !exact && covered[i] < needed {
 			continue
 		}
 		s *= covered[i] / total
@@ -242,6 +246,88 @@ func (x *Index) Search(query string, limit int) []Hit {
 	}
 	slices.SortStableFunc(hits, func(a, b Hit) int { return cmp.Compare(b.Score, a.Score) })
 	return hits[:min(len(hits), limit)]
+}
+
+// idf is how much a term says: the fewer have it, the more.
+func (x *Index) idf(term string) float64 {
+	n, all := float64(len(x.postings[term])), float64(len(x.all))
+	return math.Log(1 + (all-n+0.5)/(n+0.5))
+}
+
+// weight is a word's part of a query: as much as the term says that is most like it.
+func (x *Index) weight(w wanted) float64 {
+	weight, likest := 0.0, 0.0
+	for variant, factor := range w.variants {
+		if idf := x.idf(variant) * min(1, 2*factor); factor > likest || factor == likest && idf > weight {
+			weight, likest = idf, factor
+		}
+	}
+	if likest > 0 {
+		return weight
+	}
+	nowhere := math.Log(1 + float64(len(x.all)))
+	if dense(w.first) {
+		return nowhere / 2 // more likely the end of one word and the beginning of the next
+	}
+	return nowhere
+}
+
+// A wanted is a word of a query.
+type wanted struct {
+	first    rune
+	variants map[string]float64 // the terms that it finds, and what they count for
+}
+
+// asked are the words of a query, in its order. What is one word there may be two in a document, and the other way round.
+func (x *Index) asked(query string) (list []wanted) {
+	all := words(query)
+	all = all[:min(len(all), 4*maxQuery)]
+	silent := !slices.ContainsFunc(all, func(w string) bool { return !stop(w) })
+	seen := make(map[string]bool)
+	ask := func(w string, joined ...string) {
+		if seen[w] || len(list) == maxQuery {
+			return
+		}
+		seen[w] = true
+		first, _ := utf8.DecodeRuneInString(w)
+		asked := wanted{first, x.variants(w)}
+		for _, j := range joined {
+			asked.variants[stem(j)] = 1
+		}
+		list = append(list, asked)
+	}
+	for i, w := range all {
+		var joined []string
+		for j := max(i-1, 0); j <= i && j+1 < len(all); j++ {
+			if both := all[j] + all[j+1]; len(both) >= 4 && x.knows(both) {
+				joined = append(joined, both)
+			}
+		}
+		switch {
+		case len(joined) > 0 || x.knows(w):
+			if len(joined) > 0 || silent || !stop(w) {
+				ask(w, joined...)
+			}
+		case stop(w) && !silent:
+		default:
+			parts := x.run[w]
+			for _, part := range parts {
+				if !stop(part) {
+					ask(part)
+				}
+			}
+			if len(parts) == 0 {
+				ask(w)
+			}
+		}
+	}
+	return list
+}
+
+// knows says if a word is in a document, or one that means the same.
+func (x *Index) knows(w string) bool {
+	t := stem(w)
+	return len(x.postings[t]) > 0 || slices.ContainsFunc(x.alike[t], func(other string) bool { return len(x.postings[other]) > 0 })
 }
 
 // variants are the terms that a query's word finds, and what they count for.

@@ -1,37 +1,6 @@
 package rank
 
-import (
-	"strings"
-	"unicode"
-)
-
-// words splits a text into lower-case words; names such as getUserByID, list_pull_requests and HTTP2Server too.
-func words(text string) []string {
-	var list []string
-	runes := []rune(text)
-	begin := -1
-	flush := func(end int) {
-		if begin >= 0 && end > begin {
-			list = append(list, strings.ToLower(string(runes[begin:end])))
-		}
-		begin = -1
-	}
-	for i, r := range runes {
-		if !unicode.IsLetter(r) && !unicode.IsDigit(r) {
-			flush(i)
-			continue
-		}
-		if begin >= 0 && unicode.IsUpper(r) &&
-			(!unicode.IsUpper(runes[i-1]) || i+1 < len(runes) && unicode.IsLower(runes[i+1])) {
-			flush(i)
-		}
-		if begin < 0 {
-			begin = i
-		}
-	}
-	flush(len(runes))
-	return list
-}
+import "strings"
 
 // stop says if a word says nothing of a tool.
 func stop(w string) bool {
@@ -39,16 +8,37 @@ func stop(w string) bool {
 	case "a", "an", "and", "any", "are", "as", "at", "be", "by", "can", "do", "for", "from", "how", "i", "if", "in",
 		"into", "is", "it", "its", "me", "my", "of", "on", "or", "our", "please", "some", "that", "the", "their", "them",
 		"there", "this", "to", "tool", "tools", "us", "use", "using", "via", "want", "we", "what", "when", "which",
-		"with", "you", "your", "need", "all", "will", "has", "have":
+		"with", "you", "your", "need", "all", "will", "has", "have",
+		"am", "was", "were", "been", "who", "where", "why", "should", "would", "could", "did", "does", "these", "those", "he",
+		"she", "they", "his", "her", "but", "so", "than", "then", "just", "also", "too", "somebody", "someone", "something":
 		return true
 	}
 	return false
 }
 
+// short is what an abbreviation of this trade is short for.
+func short(w string) []string {
+	switch strings.TrimSuffix(w, "s") {
+	case "pr":
+		return []string{"pull", "request"}
+	case "mr":
+		return []string{"merge", "request"}
+	case "dm":
+		return []string{"direct", "message"}
+	case "db":
+		return []string{"database"}
+	case "js":
+		return []string{"javascript"}
+	case "k8":
+		return []string{"kubernetes"}
+	}
+	return nil
+}
+
 // stem cuts the endings of English words, so that "issues", "creating" and "created" meet "issue" and "create". It is
 // lighter than Porter's: what it cuts wrongly, it cuts wrongly in queries too.
 func stem(w string) string {
-	if len(w) <= 3 {
+	if len(w) <= 3 || w == "news" {
 		return w
 	}
 	switch {
@@ -86,25 +76,43 @@ func stem(w string) string {
 var alike = [][]string{
 	{"file", "document", "doc"},
 	{"directory", "folder", "dir"},
-	{"delete", "remove", "erase", "drop"},
-	{"create", "add", "new", "make", "insert"},
-	{"get", "fetch", "retrieve", "read", "show", "view", "obtain", "see"},
+	{"delete", "remove", "erase", "drop", "trash"},
+	{"create", "add", "new", "make", "insert", "open", "start"},
+	{"get", "fetch", "retrieve", "read", "show", "view", "obtain", "see", "download", "describe"},
 	{"list", "enumerate", "show"},
 	{"search", "find", "query", "lookup", "look"},
-	{"update", "edit", "modify", "change"},
-	{"write", "save", "store", "put"},
+	{"update", "edit", "modify", "change", "set"},
+	{"write", "save", "store", "put", "upload"},
 	{"send", "post"},
-	{"run", "execute", "invoke"},
+	{"run", "execute", "invoke", "evaluate", "trigger"},
 	{"image", "picture", "photo", "screenshot"},
 	{"time", "clock", "hour"},
 	{"convert", "translate", "transform"},
 	{"url", "web", "website", "page", "internet", "link"},
-	{"repository", "repo"},
+	{"page", "tab", "article"},
+	{"open", "navigate", "visit"},
+	{"repository", "repo", "project"},
 	{"message", "msg"},
+	{"mail", "email", "inbox"},
+	{"issue", "ticket", "bug"},
+	{"task", "todo"},
+	{"event", "meeting", "appointment"},
+	{"user", "person", "people", "member"},
+	{"user", "account", "profile"},
+	{"customer", "client"},
+	{"comment", "reply", "answer"},
+	{"label", "tag"},
+	{"copy", "duplicate", "clone", "fork"},
+	{"upload", "push"},
+	{"stop", "pause", "cancel", "end", "close", "off"},
+	{"complete", "finish", "done", "close"},
+	{"type", "enter", "fill", "input"},
+	{"click", "press"},
+	{"row", "record"},
 	{"environment", "env"},
 	{"move", "rename"},
 	{"diff", "difference", "compare", "change"},
-	{"history", "log", "past"},
+	{"history", "log", "past", "version"},
 	{"remember", "memory", "memorize", "recall"},
 	{"graph", "network"},
 	{"sum", "add", "plus", "total"},
@@ -118,4 +126,10 @@ var alike = [][]string{
 	{"compress", "gzip", "zip"},
 	{"timezone", "zone"},
 	{"ask", "prompt", "elicit"},
+	{"route", "direction"},
+	{"place", "restaurant", "business", "location"},
+	{"song", "track", "music"},
+	{"light", "lamp"},
+	{"bill", "invoice"},
+	{"weather", "forecast"},
 }
