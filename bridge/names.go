@@ -39,7 +39,7 @@ func aliases(names []string, taken ...string) []string {
 		base := identifier(n)
 		alias := base
 		for k := max(2, next[base]); used[alias]; k++ {
-			alias = base + "_" + strconv.Itoa(k)
+			alias = strings.TrimSuffix(base, "_") + "_" + strconv.Itoa(k) // of "_", not __2
 			next[base] = k
 		}
 		out[i], used[alias] = alias, true

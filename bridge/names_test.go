@@ -20,13 +20,14 @@ func TestAliases(t *testing.T) {
 		{nil, []string{}},
 		{[]string{"a", "a-b", "a_b", "a.b", "a b"}, []string{"a", "a_b_2", "a_b", "a_b_3", "a_b_4"}},
 		{[]string{"x", "x", "x_2", "x"}, []string{"x", "x_3", "x_2", "x_4"}},
-		{[]string{"from", "from_", "None", "print", "match"}, []string{"from__2", "from_", "None_", "print", "match"}},
+		{[]string{"from", "from_", "None", "print", "match"}, []string{"from_2", "from_", "None_", "print", "match"}},
 		{[]string{"__init__", "__x", "_x", "_", "__", "", "___"}, []string{"init", "x", "_x", "_", "unnamed", "unnamed_2", "unnamed_3"}},
-		{[]string{"1", "1a", "日本", "e\u0301", "ﬁ", "²", "a\u200b", "servers"}, []string{"_1", "_1a", "日本", "e_", "_", "__2", "a_", "servers_2"}},
+		{[]string{"1", "1a", "日本", "e\u0301", "ﬁ", "²", "a\u200b", "servers"}, []string{"_1", "_1a", "日本", "e_", "_", "_2", "a_", "servers_2"}},
+		{[]string{"class", "class_", "class.", "🚀", "é", "²", "_2"}, []string{"class_2", "class_", "class_3", "_", "é", "_3", "_2"}},
 	} {
 		got := aliases(tt.names, "servers")
 		for i := range got {
-			if identifier(got[i]) != got[i] && !strings.HasPrefix(got[i], "__") {
+			if identifier(got[i]) != got[i] {
 				t.Errorf("%q is no identifier", got[i])
 			}
 		}
@@ -122,6 +123,14 @@ async def count() -> int:
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q in\n%s", want, got)
 		}
+	}
+	// What a type checker would not take, or would take for something else.
+	codes := strings.TrimSuffix(strings.Repeat("404,", 60), ",")
+	got = stubs("x", "x", []upstream.Tool{{Name: "f", InputSchema: json.RawMessage(`{"properties":{"a":{"type":"object"},"b":{"type":"array"},` +
+		`"c":{"enum":[` + codes + `]},"d":{"enum":["a",1.5,null]},"e":{"const":-7},"h":{"const":` + strings.Repeat("9", 5000) + `},"g":{"$ref":"#/$defs/x%20y~1z"}},"$defs":{"x y/z":{"type":"boolean"}}}`)}})
+	if want := "async def f(a: dict[str, Any] | None = None, b: list[Any] | None = None, c: int | None = None, d: str | float | None = None, " +
+		"e: Literal[-7] | None = None, h: int | None = None, g: bool | None = None) -> Any:"; !strings.Contains(got, want) {
+		t.Errorf("no %q in\n%s", want, got)
 	}
 	hostile := []upstream.Tool{
 		{Name: "x", Description: "\"\"\"\nimport os\n\\", InputSchema: json.RawMessage(`{"properties":{"a":{"enum":["\"\n'''\u0000\\", 1e400, -5]}}}`)},

@@ -3,6 +3,7 @@ package bridge
 import (
 	"bytes"
 	"encoding/json"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -171,9 +172,9 @@ func (t *typer) typ(raw json.RawMessage, hint string, depth int) string {
 	case s == nil:
 		return anyType
 	case s["const"] != nil:
-		return literal([]json.RawMessage{s["const"]})
+		return t.literal([]json.RawMessage{s["const"]})
 	case s["enum"] != nil:
-		return literal(elements(s["enum"]))
+		return t.literal(elements(s["enum"]))
 	}
 	for _, k := range []string{"anyOf", "oneOf"} {
 		if list := elements(s[k]); len(list) > 0 {
@@ -214,6 +215,17 @@ func (t *typer) typ(raw json.RawMessage, hint string, depth int) string {
 	return union(types)
 }
 
+// generic is list or dict of what is not known, which a type checker wants to be told and a reader does not.
+func (t *typer) generic(name string) string {
+	switch {
+	case t.class == nil:
+		return t.builtin(name)
+	case name == "dict":
+		return t.builtin(name) + "[" + t.builtin("str") + ", Any]"
+	}
+	return t.builtin(name) + "[Any]"
+}
+
 // builtin is a type of Python's by a name that means it.
 func (t *typer) builtin(name string) string {
 	if t.hidden[name] {
@@ -236,13 +248,13 @@ func (t *typer) named(name string, s map[string]json.RawMessage, hint string, de
 		return "None"
 	case "array":
 		if s["items"] == nil {
-			return t.builtin("list")
+			return t.generic("list")
 		}
 		return t.builtin("list") + "[" + t.typ(s["items"], hint+"Item", depth+1) + "]"
 	case "object":
 		if props, ok := members(s["properties"]); ok && len(props) > 0 {
 			if t.class == nil {
-				return t.builtin("dict")
+				return t.generic("dict")
 			}
 			name := t.name(hint)
 			if depth == 0 {
@@ -254,7 +266,7 @@ func (t *typer) named(name string, s map[string]json.RawMessage, hint string, de
 		if more := t.object(s["additionalProperties"]); len(more) > 0 {
 			return t.builtin("dict") + "[" + t.builtin("str") + ", " + t.typ(s["additionalProperties"], hint+"Value", depth+1) + "]"
 		}
-		return t.builtin("dict")
+		return t.generic("dict")
 	}
 	return anyType
 }
@@ -280,6 +292,9 @@ func (t *typer) follow(ref string) json.RawMessage {
 	for part := range strings.SplitSeq(strings.TrimPrefix(rest, "/"), "/") {
 		if part == "" {
 			continue
+		}
+		if plain, err := url.PathUnescape(part); err == nil { // it is a URI's fragment
+			part = plain
 		}
 		at = t.object(at)[strings.NewReplacer("~1", "/", "~0", "~").Replace(part)]
 	}
@@ -332,9 +347,10 @@ func union(types []string) string {
 	return strings.Join(out, " | ")
 }
 
-func literal(values []json.RawMessage) string {
-	var out []string
-	none := false
+// literal is the type of one of these values. Of many, and of what Literal has not, it is what they are.
+func (t *typer) literal(values []json.RawMessage) string {
+	var out, kinds []string
+	none, all := false, true
 	for _, raw := range values {
 		var v any
 		d := json.NewDecoder(bytes.NewReader(raw))
@@ -344,29 +360,29 @@ func literal(values []json.RawMessage) string {
 		}
 		switch v := v.(type) {
 		case string:
-			out = append(out, strconv.QuoteToASCII(v))
+			out, kinds = append(out, strconv.QuoteToASCII(v)), append(kinds, t.builtin("str"))
 		case bool:
-			out = append(out, map[bool]string{true: "True", false: "False"}[v])
+			out, kinds = append(out, map[bool]string{true: "True", false: "False"}[v]), append(kinds, t.builtin("bool"))
 		case json.Number:
-			if _, err := strconv.ParseInt(v.String(), 10, 64); err != nil {
-				return "float" // Literal has no others
+			kind := t.builtin("int")
+			if strings.ContainsAny(v.String(), ".eE") {
+				kind, all = t.builtin("float"), false
 			}
-			out = append(out, v.String())
+			out, kinds = append(out, v.String()), append(kinds, kind)
+			all = all && len(v) <= 20 // Python refuses to read one of 5000 digits
 		case nil:
 			none = true
 		default:
 			return anyType
 		}
-		if len(out) > 50 {
-			return "str"
-		}
 	}
-	switch {
-	case len(out) == 0 && none:
-		return "None"
-	case len(out) == 0:
-		return anyType
-	case none:
+	if none {
+		kinds = append(kinds, "None")
+	}
+	if !all || len(out) == 0 || len(out) > 50 {
+		return union(kinds)
+	}
+	if none {
 		return "Literal[" + strings.Join(out, ", ") + "]" + orNone
 	}
 	return "Literal[" + strings.Join(out, ", ") + "]"
