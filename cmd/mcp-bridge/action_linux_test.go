@@ -248,6 +248,8 @@ func TestActionRefuses(t *testing.T) {
 		{"another sum than wanted", "and not 000", []string{"script", "1", "sha256", strings.Repeat("0", 64)}},
 		{"no sum", "64 hexadecimal digits", []string{"script", "1", "sha256", "x"}},
 		{"a spoilt program", "has the sum", []string{"script", "1", "from", a.contexts["github.server_url"] + "/spoilt/"}},
+		{"a place behind a name", "must be a URL", []string{"script", "1", "from", "http://127.0.0.1:1@localhost:2"}},
+		{"another sum in capitals", "and not aaa", []string{"script", "1", "sha256", strings.Repeat("A", 64)}},
 		{"a place that is none", "must be a URL", []string{"script", "1", "from", "ftp://x"}},
 		{"a timeout that is none", "MCP_BRIDGE_TIMEOUT", []string{"script", "1", "timeout", "soon"}},
 	} {
