@@ -91,10 +91,7 @@ func search(out io.Writer, s bridge.Servers, query string, limit int, asJSON boo
 		w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 		for _, r := range rows {
 			first, _, _ := strings.Cut(strings.TrimSpace(r.Description), "\n")
-			if runes := []rune(first); len(runes) > 100 {
-				first = string(runes[:99]) + "…"
-			}
-			fmt.Fprintf(w, "%s\t%s\t%s\n", config.Printable(r.Server), config.Printable(r.Tool), config.Printable(first))
+			fmt.Fprintf(w, "%s\t%s\t%s\n", shown(r.Server), shown(r.Tool), shown(first))
 		}
 		if err := w.Flush(); err != nil {
 			return err
@@ -103,15 +100,27 @@ func search(out io.Writer, s bridge.Servers, query string, limit int, asJSON boo
 	if len(rows) > 0 {
 		return nil
 	}
-	unknown := 0
-	for _, i := range s.List() {
+	all, unknown := s.List(), 0
+	for _, i := range all {
 		if i.Tools < 0 && i.Unavailable == "" {
 			unknown++
 		}
 	}
 	why := errors.New("no tool fits")
-	if unknown > 0 {
-		why = fmt.Errorf("no tool fits; of %d servers nothing is known yet, and --refresh asks them", unknown)
+	switch {
+	case len(all) == 0:
+		why = errors.New("no MCP server is configured; docs/servers.md says where they are looked for")
+	case unknown > 0:
+		why = fmt.Errorf("no tool fits; nothing is known yet of %d of %d servers, and --refresh asks them", unknown, len(all))
 	}
 	return &exitError{exitNothing, why}
+}
+
+// shown is a cell of the table. One that is too long would move what is beside it out of sight, in all rows.
+func shown(s string) string {
+	s = config.Printable(s)
+	if runes := []rune(s); len(runes) > 100 {
+		s = string(runes[:99]) + "…"
+	}
+	return s
 }
