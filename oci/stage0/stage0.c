@@ -55,6 +55,10 @@
 
 #include "stage0.h"
 
+#ifndef SYS_close_range
+#define SYS_close_range 436 // not in a libc before 2.32; the same on every machine
+#endif
+
 int at, nth = NO_OPERATION, lifeline;
 static int status;
 

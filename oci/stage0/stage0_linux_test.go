@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -98,5 +100,23 @@ func TestReadRuntime(t *testing.T) {
 	}
 	if _, _, _, err := ReadRuntime(bytes.NewReader(words(99, 0))); err == nil {
 		t.Error("nonsense is no error")
+	}
+}
+
+// TestOldHeaders: it compiles with a libc that has not heard of the system calls that the kernel may lack: Debian 11's.
+func TestOldHeaders(t *testing.T) {
+	cc, err := exec.LookPath("cc")
+	if err != nil {
+		t.Skip(err)
+	}
+	old := filepath.Join(t.TempDir(), "old.h")
+	if err := os.WriteFile(old, []byte("#include <sys/syscall.h>\n#undef SYS_close_range\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{"keep.c", "setup.c", "stage0.c"} {
+		cmd := exec.CommandContext(t.Context(), cc, "-std=gnu17", "-fsyntax-only", "-include", old, file)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%s: %v\n%s", file, err, out)
+		}
 	}
 }
