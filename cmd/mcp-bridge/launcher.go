@@ -180,7 +180,7 @@ func (a *auto) Run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exi
 		}
 		a.mu.Unlock()
 		exit, err := l.Run(ctx, c, s)
-		if !unusable(err, why != nil) {
+		if ctx.Err() != nil || !unusable(err, why != nil) { // a run that is ended says nothing of the host
 			if err == nil {
 				a.mu.Lock()
 				a.used = true

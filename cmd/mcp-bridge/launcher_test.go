@@ -125,6 +125,14 @@ func TestAuto(t *testing.T) {
 			t.Errorf("%v, %d runs", err, stubs[1].runs)
 		}
 	})
+	t.Run("a run that is cancelled", func(t *testing.T) {
+		a, stubs := newStubs(cannot, nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := a.Run(ctx, oci.Container{}, oci.Streams{}); err == nil || stubs[1].runs > 0 || a.other() != "" {
+			t.Errorf("%v, %d runs of the second, %q", err, stubs[1].runs, a.other())
+		}
+	})
 	t.Run("after a run", func(t *testing.T) {
 		a, stubs := newStubs(nil, nil)
 		first := run(a)
