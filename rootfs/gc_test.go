@@ -38,6 +38,25 @@ func filled(t *testing.T, n int) (s *Store, refs []string) {
 	return s, refs
 }
 
+// TestClockSetBack: what was used while the clock was ahead is used now when it is used again.
+func TestClockSetBack(t *testing.T) {
+	s, refs := filled(t, 1)
+	list, err := s.Images(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ahead := time.Now().Add(30 * 24 * time.Hour)
+	if err := os.Chtimes(filepath.Join(s.Dir, entriesDir, list[0].Name, completeFn), ahead, ahead); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Ensure(t.Context(), refs[0]); err != nil {
+		t.Fatal(err)
+	}
+	if list, err = s.Images(t.Context()); err != nil || list[0].Used.After(ahead.Add(-time.Hour)) {
+		t.Errorf("used at %v, %v", list[0].Used, err)
+	}
+}
+
 func images(t *testing.T, s *Store) (refs []string) {
 	t.Helper()
 	list, err := s.Images(t.Context())

@@ -64,7 +64,7 @@ func (f *findings) note(ref string, e entry, files []stamp) {
 	complete := stampOf(filepath.Join(e.dir, completeFn))
 	now := time.Now()
 	// One that was used long ago is looked up again, which says in the cache that it is used.
-	if complete.fi == nil || now.Sub(complete.fi.ModTime()) > touchEvery || slices.ContainsFunc(files, func(s stamp) bool { return !s.settled(now) }) {
+	if complete.fi == nil || now.Sub(complete.fi.ModTime()).Abs() > touchEvery || slices.ContainsFunc(files, func(s stamp) bool { return !s.settled(now) }) {
 		return
 	}
 	f.mu.Lock()

@@ -67,7 +67,8 @@ func (u *useTable) release(dir string) {
 const touchEvery = time.Hour
 
 func touch(path string, fi fs.FileInfo) {
-	if now := time.Now(); now.Sub(fi.ModTime()) > touchEvery {
+	// Also if it is to be used last some day that is still to come: the clock was wrong then, and it would never be old.
+	if now := time.Now(); now.Sub(fi.ModTime()).Abs() > touchEvery {
 		_ = os.Chtimes(path, now, now) // a cache that is read only forgets nothing
 	}
 }
