@@ -295,7 +295,7 @@ func (r *run) result(exit oci.Exit, launchErr, cause error) (Result, error) {
 			res.Error = "it waited for the answer to " + string(late)
 		}
 		return res, nil
-	case errors.Is(cause, sandbox.ErrStart) && launchErr != nil: // which says what was wrong
+	case errors.Is(cause, sandbox.ErrStart) && launchErr != nil && !errors.Is(launchErr, sandbox.ErrStart): // it says what was wrong
 		return fail(fmt.Errorf("%w: %w", cause, launchErr))
 	case errors.Is(cause, sandbox.ErrStart), errors.Is(cause, errLost):
 		return fail(cause)

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/mcp-bridge/mcp-bridge/internal/sandbox"
 	"github.com/mcp-bridge/mcp-bridge/oci"
 )
 
@@ -253,6 +254,25 @@ func (l failing) Run(context.Context, oci.Container, oci.Streams) (oci.Exit, err
 }
 
 // TestRunSaysWhatTheHostSaw: the exit is the host's observation, whatever the guest claims.
+// TestSlowStart: a start that takes too long is said to, once, with what the launcher knows of it.
+func TestSlowStart(t *testing.T) {
+	stuck := &oci.StartError{Step: "mount", Err: syscall.EIO}
+	for _, tt := range []struct {
+		exit   oci.Exit
+		launch error
+		want   string
+	}{
+		{oci.Exit{Signal: syscall.SIGKILL}, nil, sandbox.ErrStart.Error()},
+		{oci.Exit{}, sandbox.ErrStart, sandbox.ErrStart.Error()}, // why it was ended
+		{oci.Exit{}, stuck, sandbox.ErrStart.Error() + ": " + stuck.Error()},
+	} {
+		r, err := new(run).result(tt.exit, tt.launch, sandbox.ErrStart)
+		if !errors.Is(err, sandbox.ErrStart) || r.Error != tt.want {
+			t.Errorf("%q, %v, want %q", r.Error, err, tt.want)
+		}
+	}
+}
+
 func TestRunSaysWhatTheHostSaw(t *testing.T) {
 	for _, tt := range []struct {
 		name, done string
