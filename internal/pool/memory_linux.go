@@ -1,10 +1,12 @@
 package pool
 
 import (
-	"bytes"
 	"io"
 	"os"
+	"path"
+	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -25,33 +27,65 @@ func Room(n int) bool {
 	return !ok || m.available/share >= int64(n+1)*each
 }
 
-// A meminfo is what the kernel has, and what it thinks can be had without swapping, in bytes.
+// A meminfo is what there is, and what can be had without swapping, in bytes.
 type meminfo struct{ total, available int64 }
 
+// memory is what this process and its sandboxes may have: they are in cgroups below the same ones.
 func memory() (m meminfo, ok bool) {
-	f, err := os.Open("/proc/meminfo")
-	if err != nil {
+	fields := numbers("/proc/meminfo")
+	m = meminfo{fields["MemTotal:"] << 10, fields["MemAvailable:"] << 10}
+	if m.total <= 0 || m.available <= 0 {
 		return m, false
+	}
+	b, _ := contents("/proc/self/cgroup")
+	for line := range strings.Lines(b) {
+		if own, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok { // cgroup v2
+			m = m.within("/sys/fs/cgroup", own)
+		}
+	}
+	return m, true
+}
+
+// within is what a cgroup and all above it leave of m. One that is not there, or has no limit, leaves it as it is.
+func (m meminfo) within(root, own string) meminfo {
+	for dir := path.Join("/", own); ; dir = path.Dir(dir) {
+		for _, file := range []string{"memory.max", "memory.high"} {
+			b, err := contents(filepath.Join(root, dir, file))
+			limit, nerr := strconv.ParseInt(strings.TrimSpace(b), 10, 64)
+			if err != nil || nerr != nil {
+				continue
+			}
+			b, _ = contents(filepath.Join(root, dir, "memory.current"))
+			used, _ := strconv.ParseInt(strings.TrimSpace(b), 10, 64)
+			used -= numbers(filepath.Join(root, dir, "memory.stat"))["inactive_file"] // what is cached, and goes first
+			m.total, m.available = min(m.total, limit), min(m.available, max(limit-used, 0))
+		}
+		if dir == "/" {
+			return m
+		}
+	}
+}
+
+// numbers are those in a file of the kernel's with a name and a number on each line.
+func numbers(name string) map[string]int64 {
+	m := make(map[string]int64)
+	b, _ := contents(name)
+	for line := range strings.Lines(b) {
+		if f := strings.Fields(line); len(f) >= 2 {
+			m[f[0]], _ = strconv.ParseInt(f[1], 10, 64)
+		}
+	}
+	return m
+}
+
+func contents(name string) (string, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return "", err
 	}
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, 1<<14))
-	if err != nil {
-		return m, false
-	}
-	for line := range bytes.Lines(b) {
-		f := bytes.Fields(line)
-		if len(f) != 3 {
-			continue
-		}
-		kib, _ := strconv.ParseInt(string(f[1]), 10, 64)
-		switch string(f[0]) {
-		case "MemTotal:":
-			m.total = kib << 10
-		case "MemAvailable:":
-			m.available = kib << 10
-		}
-	}
-	return m, m.total > 0 && m.available > 0
+	return string(b), err
 }
 
 // trigger asks for an event when tasks wait for memory for 150 ms of 2 s, which is the shortest time that the kernel
