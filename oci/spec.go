@@ -259,13 +259,3 @@ func resources(l Limits, host Host) *specs.LinuxResources {
 	}
 	return r
 }
-
-// TmpfsMounts are the destinations of a specification's tmpfs mounts, whose files are memory.
-func TmpfsMounts(s *specs.Spec) (destinations []string) {
-	for _, m := range s.Mounts {
-		if m.Type == "tmpfs" {
-			destinations = append(destinations, m.Destination)
-		}
-	}
-	return destinations
-}

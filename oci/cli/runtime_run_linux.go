@@ -119,14 +119,11 @@ func (x *run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit
 	if err != nil {
 		return oci.Exit{}, err
 	}
-	if s.Started != nil {
-		s.Started(pid, x.offer.Limits)
-	}
 	defer host.AtEnd(ctx, d.end)()
 	defer host.HoldMounts(pid).Close()
-	stopWatch := x.offer.Watch(pid, c.Limits.Memory, oci.TmpfsMounts(x.spec), d.kill)
+	verdict := x.offer.Watch(pid, c, s, x.spec, x.cgroup.Paths(), d.kill)
 	exit, _, err := stage0.ReadReport(d.status, c.Args[0])
-	exit.OOM, exit.Limits = stopWatch() || host.OOMKilled(x.cgroup.Paths()), x.offer.Enforced(x.cgroup.Paths(), c.Limits)
+	verdict(&exit)
 	if err == nil && s.Exited != nil {
 		s.Exited(exit)
 	}

@@ -94,19 +94,16 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 	if err != nil {
 		return oci.Exit{}, err
 	}
-	if s.Started != nil {
-		s.Started(child.Pid, r.offer.Limits)
-	}
 	// The end of the lifeline ends the container too, should this process be killed.
-	stop := context.AfterFunc(ctx, func() { _ = child.Kill() })
-	defer stop()
+	kill := func() { _ = child.Kill() }
+	defer context.AfterFunc(ctx, kill)()
 	defer host.HoldMounts(child.Pid).Close()
-	stopWatch := r.offer.Watch(child.Pid, c.Limits.Memory, oci.TmpfsMounts(r.spec), func() { _ = child.Kill() })
+	verdict := r.offer.Watch(child.Pid, c, s, r.spec, r.cgroup.Paths(), kill)
 	exit, reported, err := stage0.ReadReport(d.status, c.Args[0])
-	exit.OOM, exit.Limits = stopWatch() || host.OOMKilled(r.cgroup.Paths()), r.offer.Enforced(r.cgroup.Paths(), c.Limits)
+	verdict(&exit)
 	if reported {
 		if err = r.explain(err); err != nil {
-			_ = child.Kill() // it may wait for what will not come
+			kill() // it may wait for what will not come
 		} else if s.Exited != nil {
 			s.Exited(exit)
 		}

@@ -265,8 +265,8 @@ func (g Cgroup) Remove() error {
 	return nil
 }
 
-// OOMKilled reads the kernel's own count in the memory cgroup among paths.
-func OOMKilled(paths map[string]string) bool {
+// oomKilled reads the kernel's own count in the memory cgroup among paths.
+func oomKilled(paths map[string]string) bool {
 	for controller, file := range map[string]string{"memory": "memory.oom_control", "": "memory.events"} {
 		dir, ok := paths[controller]
 		if !ok {
@@ -285,9 +285,9 @@ func OOMKilled(paths map[string]string) bool {
 	return false
 }
 
-// Enforced says what has enforced the limits of a container at its end, while its cgroups, of these paths, are there. On
+// enforced says what has enforced the limits of a container at its end, while its cgroups, of these paths, are there. On
 // cgroup v2 the files of a limit go with its controller, which whoever writes to the cgroup above can switch off.
-func (o Offer) Enforced(paths map[string]string, limits oci.Limits) oci.Enforcement {
+func (o Offer) enforced(paths map[string]string, limits oci.Limits) oci.Enforcement {
 	dir := paths[""]
 	if dir == "" || o.CgroupV1() { // beside version 1 the tree of version 2 has no controllers
 		return o.Limits

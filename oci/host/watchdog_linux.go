@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/mcp-bridge/mcp-bridge/oci"
@@ -30,13 +31,35 @@ type watchdog struct {
 
 const watchEvery = 50 * time.Millisecond
 
-// Watch starts a watchdog for the container whose first process is pid, if it needs one: it calls kill when the container
-// holds more than limit bytes, tmpfs being where its tmpfs mounts are. stop ends it and says whether it has called kill.
-func (o Offer) Watch(pid int, limit int64, tmpfs []string, kill func()) (stop func() bool) {
-	if o.Limits != oci.ByRlimits || limit == 0 {
-		return func() bool { return false }
+// Watch tells s that the container of this specification has started, whose first process is pid and whose cgroups have
+// these paths. If no cgroup holds it to its memory limit, kill is called when it is over that. verdict is for when the command
+// has ended, and adds to its exit what the host has seen of it, as long as the cgroups are there.
+func (o Offer) Watch(pid int, c oci.Container, s oci.Streams, spec *specs.Spec, cgroups map[string]string, kill func()) (verdict func(*oci.Exit)) {
+	if s.Started != nil {
+		s.Started(pid, o.Limits)
 	}
-	w := watchdog{pid: pid, limit: limit, tmpfs: tmpfs, page: int64(os.Getpagesize())}
+	over := func() bool { return false }
+	if o.Limits == oci.ByRlimits && c.Limits.Memory != 0 {
+		w := watchdog{pid: pid, limit: c.Limits.Memory, tmpfs: tmpfsMounts(spec), page: int64(os.Getpagesize())}
+		over = w.start(kill)
+	}
+	return func(exit *oci.Exit) {
+		exit.OOM, exit.Limits = over() || oomKilled(cgroups), o.enforced(cgroups, c.Limits)
+	}
+}
+
+// tmpfsMounts are the destinations of a specification's tmpfs mounts, whose files are memory.
+func tmpfsMounts(s *specs.Spec) (destinations []string) {
+	for _, m := range s.Mounts {
+		if m.Type == "tmpfs" {
+			destinations = append(destinations, m.Destination)
+		}
+	}
+	return destinations
+}
+
+// start calls kill when the limit is reached, until stop, which returns whether it was.
+func (w watchdog) start(kill func()) (stop func() bool) {
 	done, over := make(chan struct{}), make(chan bool)
 	go func() { over <- w.watch(done, kill) }()
 	return func() bool {

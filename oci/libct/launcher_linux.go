@@ -195,13 +195,10 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 		return oci.Exit{}, &oci.StartError{Step: host.StepStart, Err: err}
 	}
 	pid, _ := p.Pid() // of a process that has started
-	if s.Started != nil {
-		s.Started(pid, r.offer.Limits)
-	}
 	defer host.HoldMounts(pid).Close()
-	stopWatch := r.offer.Watch(pid, c.Limits.Memory, oci.TmpfsMounts(r.spec), func() { _ = r.container.Signal(unix.SIGKILL) })
+	verdict := r.offer.Watch(pid, c, s, r.spec, r.cgroups, func() { _ = r.container.Signal(unix.SIGKILL) })
 	exit, reported, err := stage0.ReadReport(statusPipe, c.Args[0])
-	exit.OOM, exit.Limits = stopWatch() || host.OOMKilled(r.cgroups), r.offer.Enforced(r.cgroups, c.Limits)
+	verdict(&exit)
 	if reported {
 		if err != nil {
 			_ = r.container.Signal(unix.SIGKILL) // stage0 may wait for what will not come
