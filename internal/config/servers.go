@@ -127,7 +127,7 @@ func (i *importer) files(s source, patterns []string) (list []loaded) {
 // unreadable tells of a file or directory, or, once for all that would be in it, of the directory above it that may not be
 // entered.
 func (i *importer) unreadable(name string, err error) {
-	for name != "/" {
+	for name != path.Dir(name) {
 		if _, serr := fs.Stat(i.h.Files, below(name)); !errors.Is(serr, fs.ErrPermission) {
 			break
 		}
