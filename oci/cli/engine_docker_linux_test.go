@@ -57,8 +57,6 @@ func dockerExceptions(t *testing.T) map[string]string {
 		"EffectsOnFiles/propagation_from_the_host":                        "what is mounted below the daemon's own directory could show up",
 		"EffectsOnFiles/owner_and_mode_of_/tmp_and_/workspace":            "runc before 1.2 gives a tmpfs the mode of the image's directory; there is but one user to enter it",
 		"MissingRootfs": "the image is the daemon's",
-		"Exit":          "it passes, and takes 15 s; the multiplexer is the same as podman's, which runs it",
-		"Concurrent":    "likewise",
 	}
 	ids := []oci.IDMap{{Container: 0, Host: engineFirstID, Size: engineIDs}}
 	spec, err := oci.Spec(ocitest.Python(""), oci.Host{UIDMap: ids, GIDMap: ids, Limits: oci.ByCgroup})
