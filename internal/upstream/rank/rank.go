@@ -44,7 +44,8 @@ const (
 	maxWords = 400     // of a document
 	maxTimes = 2       // that a word of one text counts: more is not said by saying it more often
 	maxQuery = 16      // words
-	maxRun   = 5       // words of a name
+	maxRun   = 5       // words in a row of a name
+	maxRuns  = 12      // words of a name that are looked at for that: a server has thousands of names, of a thousand bytes each
 	maxWord  = 24      // bytes of one that spelling is looked at
 )
 
@@ -163,6 +164,7 @@ func (x *Index) build() {
 	x.spelt, x.short, x.run = nil, make(map[string][]string), make(map[string][]string)
 	for _, e := range x.all {
 		name := strings.Fields(e.plain)
+		name = name[:min(len(name), maxRuns)]
 		for i := range name {
 			for j := i + 2; j <= min(i+maxRun, len(name)); j++ {
 				x.run[strings.Join(name[i:j], "")] = name[i:j]

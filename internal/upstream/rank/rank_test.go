@@ -66,6 +66,21 @@ func TestSearchOneWordOrTwo(t *testing.T) {
 	}
 }
 
+// TestLongNames: what is kept of a name is bounded, however many words it has.
+func TestLongNames(t *testing.T) {
+	var name strings.Builder
+	for i := range 200 {
+		fmt.Fprintf(&name, "w%d_", i)
+	}
+	x := index(name.String(), "", "other", "")
+	if found(x, "w0w1w2") == nil {
+		t.Error("its first words are not found")
+	}
+	if n := len(x.run); n > maxRuns*maxRun {
+		t.Errorf("there are %d runs of words", n)
+	}
+}
+
 // TestSearchIsTheSameEachTime, also where a word is only known by others.
 func TestSearchIsTheSameEachTime(t *testing.T) {
 	var tools []string
