@@ -58,7 +58,8 @@ func (p Problem) String() string {
 // Discover reads the configurations of all programs that it knows. It starts nothing and changes nothing, and never
 // fails as a whole: what is wrong with one file or entry is told of that file or entry.
 func Discover(h Host, c Config) Discovery {
-	i := &importer{h: h, c: c, names: make(map[string]int), read: make(map[string]bool), told: make(map[string]bool), given: make(map[string]bool)}
+	i := newImporter(h)
+	i.c = c
 	if h.Getenv(EnvGuard) != "" && !c.AllowSelfServer {
 		i.d.Problems = append(i.d.Problems, Problem{Text: EnvGuard + " is set: this bridge was started by an MCP server of another bridge, and uses none itself; " + EnvAllowSelfServer + "=1 changes that"})
 		return i.d
@@ -93,6 +94,10 @@ type importer struct {
 	mine    bool   // the file being read is the user's, not the project's
 	f       loaded // the file being read
 	x       expander
+}
+
+func newImporter(h Host) *importer {
+	return &importer{h: h, names: make(map[string]int), read: make(map[string]bool), told: make(map[string]bool), given: make(map[string]bool)}
 }
 
 // loaded is a file that could be read.

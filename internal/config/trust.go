@@ -61,7 +61,8 @@ func (h Host) real(dir string) string {
 
 // ProjectAt reads what the files of a directory say, without making servers of it.
 func ProjectAt(h Host, dir string) (Project, []Problem) {
-	i := &importer{h: h, names: make(map[string]int), read: make(map[string]bool), told: make(map[string]bool), given: make(map[string]bool), project: dir, real: h.real(dir)}
+	i := newImporter(h)
+	i.project, i.real = dir, h.real(dir)
 	all := sources()
 	for _, s := range all { // what is the user's is not the project's
 		for _, pattern := range s.user {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/mcp-bridge/mcp-bridge/oci"
+	"github.com/mcp-bridge/mcp-bridge/oci/host"
 	"github.com/mcp-bridge/mcp-bridge/oci/ocitest"
 )
 
@@ -78,6 +79,19 @@ func BenchmarkPodmanWaiting(b *testing.B) {
 	needs(b, "podman")
 	e := newPodman(b, filepath.Join(b.TempDir(), "state"))
 	defer e.Close()
+	waiting(b, e)
+}
+
+// BenchmarkDockerWaiting is the same of docker.
+func BenchmarkDockerWaiting(b *testing.B) {
+	l := dockerLauncher{image: serveDocker(b)}
+	l.Engine = NewEngine(EngineOptions{Options: host.Options{StateDir: filepath.Join(b.TempDir(), "state")}, Kind: Docker})
+	defer l.Close()
+	waiting(b, l)
+}
+
+func waiting(b *testing.B, l oci.Launcher) {
+	b.Helper()
 	c := ocitest.Python("print('ready', flush=True)\ninput()\nprint(1)")
 	var took time.Duration
 	for i := 0; b.Loop(); i++ {
@@ -93,7 +107,7 @@ func BenchmarkPodmanWaiting(b *testing.B) {
 		in, word, out, printed := files[0], files[1], files[2], files[3]
 		ended := make(chan error, 1)
 		go func() {
-			_, err := e.Run(b.Context(), c, oci.Streams{Stdin: in, Stdout: printed, Exited: func(oci.Exit) { printed.Close() }})
+			_, err := l.Run(b.Context(), c, oci.Streams{Stdin: in, Stdout: printed, Exited: func(oci.Exit) { printed.Close() }})
 			ended <- err
 		}()
 		if _, err := io.ReadFull(out, make([]byte, len("ready\n"))); err != nil {

@@ -73,7 +73,7 @@ func dockerExceptions(t *testing.T) map[string]string {
 }
 
 // serveDocker starts a daemon, and gives it the tests' image.
-func serveDocker(t *testing.T) (image string) {
+func serveDocker(t testing.TB) (image string) {
 	t.Helper()
 	cached, err := filepath.Abs("../../.cache/docker/usr")
 	if err != nil {

@@ -16,8 +16,8 @@ func stop(w string) bool {
 	return false
 }
 
-// short is what an abbreviation of this trade is short for.
-func short(w string) []string {
+// spelledOut is what an abbreviation of this trade stands for.
+func spelledOut(w string) []string {
 	switch strings.TrimSuffix(w, "s") {
 	case "pr":
 		return []string{"pull", "request"}

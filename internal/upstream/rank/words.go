@@ -17,7 +17,7 @@ func split(text string, names bool) []string {
 	var list []string
 	add := func(part []rune) {
 		w := fold(part)
-		if long := short(w); long != nil {
+		if long := spelledOut(w); long != nil {
 			list = append(list, long...)
 		} else {
 			list = append(list, w)
