@@ -9,21 +9,23 @@ import (
 
 func TestWords(t *testing.T) {
 	for text, want := range map[string]string{
-		"getUserByID":          "get user by id",
-		"list_pull-requests":   "list pull requests",
-		"HTTP2Server":          "http2 server",
-		"listURLs":             "list urls",
-		"merge PRs":            "merge pull request",
-		"Verspätung, Größe":    "verspatung grosse",
-		"Verspa\u0308tung":     "verspatung", // as macOS writes names
-		"查询12306余票信息":          "查询 12306 余票 票信 信息",
-		"票":                    "票",
-		"請求書を作成":               "請求 求書 書を を作 作成",
-		"メール送信":                "メー ール ル送 送信",
-		"मौसम बताओ":            "मसम बतओ",
-		"\x1b[31mred\x07":      "31mred",
-		"broken \xff\xfe utf8": "broken utf8",
-		"":                     "",
+		"getUserByID":                          "get user by id",
+		"list_pull-requests":                   "list pull requests",
+		"HTTP2Server":                          "http2 server",
+		"listURLs":                             "list urls",
+		"merge PRs":                            "merge pull request",
+		"Verspätung, Größe":                    "verspatung grosse",
+		"Verspa\u0308tung":                     "verspatung", // as macOS writes names
+		"Tiếng Việt, Łódź, Ærø":                "tieng viet lodz aero",
+		"\u1112\u1161\u11ab\u1100\u1173\u11af": "한글",
+		"查询12306余票信息":                          "查询 12306 余票 票信 信息",
+		"票":                                    "票",
+		"請求書を作成":                               "請求 求書 書を を作 作成",
+		"メール送信":                                "メー ール ル送 送信",
+		"मौसम बताओ":                            "मसम बतओ",
+		"\x1b[31mred\x07":                      "31mred",
+		"broken \xff\xfe utf8":                 "broken utf8",
+		"":                                     "",
 	} {
 		if got := strings.Join(words(text), " "); got != want {
 			t.Errorf("%q is %q, want %q", text, got, want)

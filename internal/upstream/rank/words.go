@@ -3,7 +3,8 @@ package rank
 import (
 	"strings"
 	"unicode"
-	"unicode/utf8"
+
+	"golang.org/x/text/unicode/norm"
 )
 
 // words splits a text into lower-case words without accents; names such as getUserByID, list_pull_requests and
@@ -40,7 +41,7 @@ func split(text string, names bool) []string {
 		}
 		word = word[:0]
 	}
-	for _, r := range text {
+	for _, r := range norm.NFC.String(text) {
 		switch {
 		case unicode.IsMark(r): // an accent of its own, or a vowel
 		case !unicode.IsLetter(r) && !unicode.IsDigit(r):
@@ -76,23 +77,16 @@ func dense(r rune) bool {
 		unicode.Thai, unicode.Lao, unicode.Khmer, unicode.Myanmar))
 }
 
-// plain are letters that are looked for without their accents, after those that they are taken for.
-const plain = "aàáâãäåāăą cçćĉċč dďđð eèéêëēĕėęě gĝğġģ hĥħ iìíîïĩīĭįı jĵ kķ lĺļľŀł nñńņňŋ oòóôõöøōŏő rŕŗř sśŝşšș tţťŧț " +
-	"uùúûüũūŭůűų wŵ yýÿŷ zźżž её"
+// strokes are letters with something that Unicode takes for a part of them, and not for an accent; and ligatures.
+var strokes = strings.NewReplacer("æ", "ae", "œ", "oe", "ß", "ss", "đ", "d", "ð", "d", "ħ", "h", "ı", "i", "ł", "l", "ø", "o", "ŧ", "t")
 
 // fold is a word in small letters, without accents.
 func fold(word []rune) string {
 	var b strings.Builder
-	for _, r := range word {
-		r = unicode.ToLower(r)
-		if i := strings.IndexRune(plain, r); r >= utf8.RuneSelf && i >= 0 {
-			r, _ = utf8.DecodeRuneInString(plain[strings.LastIndexByte(plain[:i], ' ')+1:])
+	for _, r := range norm.NFD.String(strings.ToLower(string(word))) {
+		if !unicode.IsMark(r) {
+			b.WriteRune(r)
 		}
-		if r == 'ß' {
-			b.WriteRune('s')
-			r = 's'
-		}
-		b.WriteRune(r)
 	}
-	return b.String()
+	return strokes.Replace(b.String())
 }
