@@ -38,6 +38,7 @@ func TestDocker(t *testing.T) {
 			return dockerLauncher{NewEngine(EngineOptions{Options: o, Kind: Docker}), image}
 		},
 	})
+	t.Run("KilledBridge", func(t *testing.T) { killBridge(t, Docker, image) })
 }
 
 // dockerExceptions are what docker has no words for, or does in its own way.

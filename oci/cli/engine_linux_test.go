@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -12,7 +11,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -29,9 +27,14 @@ func newPodman(t testing.TB, stateDir string) *Engine {
 }
 
 // containersOf are podman's containers, with their monitors, that have to do with a state directory's owner.
-func containersOf(t testing.TB, owner string) (found []string) {
+func containersOf(t testing.TB, owner string) []string {
 	t.Helper()
-	out, err := exec.Command("podman", "ps", "--all", "--quiet", "--filter", "label="+engineLabel+"="+owner).Output()
+	return engineContainersOf(t, Podman, owner)
+}
+
+func engineContainersOf(t testing.TB, kind EngineKind, owner string) (found []string) {
+	t.Helper()
+	out, err := exec.Command(string(kind), "ps", "--all", "--quiet", "--filter", "label="+engineLabel+"="+owner).Output()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,81 +188,6 @@ func TestEngineOddNames(t *testing.T) {
 				t.Errorf("%+v, %v", exit, err)
 			case !ok && (err == nil || !strings.Contains(err.Error(), "podman")):
 				t.Errorf("%+v, %v; want an error that says why", exit, err)
-			}
-		})
-	}
-}
-
-const victimEnv = "CLI_TEST_VICTIM"
-
-// TestEngineVictim is a bridge that is killed, in a process of its own.
-func TestEngineVictim(t *testing.T) {
-	dir := os.Getenv(victimEnv)
-	if dir == "" {
-		t.Skip("TestEngineKilledBridge starts it")
-	}
-	_, err := newPodman(t, dir).Run(t.Context(), ocitest.Python("import time\nprint('ready', flush=True)\ntime.sleep(3600)"), oci.Streams{Stdout: os.Stdout})
-	t.Fatalf("not killed: %v", err)
-}
-
-// TestEngineKilledBridge: with the bridge goes the container; and one that does not, because its pid 1 is stopped, goes with
-// the next start.
-func TestEngineKilledBridge(t *testing.T) {
-	needs(t, "podman")
-	for name, stopped := range map[string]bool{"lifeline": false, "sweep": true} {
-		t.Run(name, func(t *testing.T) {
-			stateDir := filepath.Join(t.TempDir(), "state")
-			cmd := exec.Command("/proc/self/exe", "-test.run=^TestEngineVictim$")
-			cmd.Env = append(os.Environ(), victimEnv+"="+stateDir, "GOCOVERDIR=")
-			stdout, err := cmd.StdoutPipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			if line, err := bufio.NewReader(stdout).ReadString('\n'); err != nil || line != "ready\n" {
-				t.Fatalf("the bridge to be killed says %q, %v", line, err)
-			}
-			pids, err := filepath.Glob(filepath.Join(stateDir, "podman", "*", "*.pid"))
-			if err != nil || len(pids) != 1 {
-				t.Fatalf("%v %v", pids, err)
-			}
-			owner := filepath.Base(filepath.Dir(pids[0]))
-			var first int
-			if b, err := os.ReadFile(pids[0]); err != nil {
-				t.Fatal(err)
-			} else if _, err := fmt.Sscan(string(b), &first); err != nil {
-				t.Fatal(err)
-			}
-			if stopped {
-				if err := syscall.Kill(first, syscall.SIGSTOP); err != nil {
-					t.Fatal(err)
-				}
-			}
-			_ = cmd.Process.Kill()
-			_ = cmd.Wait()
-			if !stopped {
-				for deadline := time.Now().Add(20 * time.Second); syscall.Kill(first, 0) == nil || len(containersOf(t, owner)) > 0; {
-					if time.Now().After(deadline) {
-						t.Fatalf("left: %q", containersOf(t, owner))
-					}
-				}
-			} else if len(containersOf(t, owner)) == 0 {
-				t.Fatal("nothing is left, so this tests nothing")
-			}
-			e := newPodman(t, stateDir)
-			if exit, err := e.Run(t.Context(), ocitest.Python("pass"), oci.Streams{}); err != nil || exit.Code != 0 {
-				t.Errorf("%+v, %v", exit, err)
-			}
-			if left := containersOf(t, owner); len(left) > 0 {
-				t.Errorf("the next start has left %q", left)
-			}
-			if err := e.Close(); err != nil {
-				t.Error(err)
-			}
-			if _, err := os.Stat(stateDir); !errors.Is(err, os.ErrNotExist) {
-				t.Errorf("the state directory is left: %v", err)
 			}
 		})
 	}
