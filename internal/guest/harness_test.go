@@ -2,7 +2,6 @@ package guest
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,7 +19,7 @@ import (
 )
 
 // pythons finds the interpreters to test with: those of GUEST_TEST_PYTHONS (separated by colons), else python3 of the
-// PATH, of the system and of pyenv. The key is the version.
+// PATH, of the system and of pyenv. The key is the version, without what only mends it.
 var pythons = sync.OnceValue(func() map[string]string {
 	found := map[string]string{}
 	candidates := filepath.SplitList(os.Getenv("GUEST_TEST_PYTHONS"))
@@ -35,7 +34,7 @@ var pythons = sync.OnceValue(func() map[string]string {
 	}
 	for _, p := range candidates {
 		out, err := exec.Command(p, "-I", "-S", "-c",
-			"import sys; print(sys.version_info >= (3, 9), '%d.%d.%d' % sys.version_info[:3], sys.executable)").Output()
+			"import sys; print(sys.version_info >= (3, 9), '%d.%d' % sys.version_info[:2], sys.executable)").Output()
 		// The executable, because what the PATH has may be a shim that is a shell script.
 		if f := strings.Fields(string(out)); err == nil && f[0] == "True" && found[f[1]] == "" {
 			found[f[1]] = f[2]
@@ -66,7 +65,7 @@ func eachPython(t *testing.T, test func(t *testing.T, python string)) {
 
 // versions are those of the interpreters, oldest first.
 func versions() []string {
-	return slices.SortedFunc(maps.Keys(pythons()), func(a, b string) int { return cmp.Or(minor(a)-minor(b), cmp.Compare(a, b)) })
+	return slices.SortedFunc(maps.Keys(pythons()), func(a, b string) int { return minor(a) - minor(b) })
 }
 
 // between says that an interpreter is neither the oldest nor the newest.
@@ -114,7 +113,7 @@ func (s starter) runScript(t testing.TB, code string) outcome {
 
 func noTools(Call) Return { return Return{Error: &Error{Message: "no tools here"}} }
 
-// minor returns the 11 of 3.11.2.
+// minor returns the 11 of 3.11.
 func minor(version string) int {
 	n, _ := strconv.Atoi(strings.Split(version, ".")[1])
 	return n
