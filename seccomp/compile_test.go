@@ -3,6 +3,7 @@ package seccomp
 import (
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"slices"
 )
 
@@ -28,7 +29,6 @@ const (
 	opLoad     = 0x20 // BPF_LD | BPF_W | BPF_ABS
 	opJump     = 0x05 // BPF_JMP | BPF_JA
 	opEqual    = 0x15 // BPF_JMP | BPF_JEQ | BPF_K
-	opGreater  = 0x25 // BPF_JMP | BPF_JGT | BPF_K
 	opAtLeast  = 0x35 // BPF_JMP | BPF_JGE | BPF_K
 	opSet      = 0x45 // BPF_JMP | BPF_JSET | BPF_K
 	opReturn   = 0x06 // BPF_RET | BPF_K
@@ -49,13 +49,7 @@ type instruction struct {
 // The numbers are those of the architecture; a name without one is left out, so it
 // is for the caller to know that each name is somewhere.
 func compile(policy []Group, a arch, numbers map[string]uint32) ([]instruction, error) {
-	plain := make(map[uint32]uint32) // number -> return value
-	type restricted struct {
-		nr    uint32
-		args  []Arg
-		errno Errno
-	}
-	var checks []restricted
+	code := make(map[uint32][]instruction) // by number
 	seen := make(map[string]bool)
 	for _, g := range policy {
 		for _, name := range g.Names {
@@ -69,11 +63,15 @@ func compile(policy []Group, a arch, numbers map[string]uint32) ([]instruction, 
 			case g.Args != nil && !g.Allow:
 				return nil, fmt.Errorf("cannot compile the policy: %s has a restricted argument and is not allowed", name)
 			case g.Args != nil:
-				checks = append(checks, restricted{nr, g.Args, g.Errno})
+				check, err := checkArgs(g.Args, g.Errno)
+				if err != nil {
+					return nil, fmt.Errorf("cannot compile the policy: %s: %w", name, err)
+				}
+				code[nr] = check
 			case g.Allow:
-				plain[nr] = retAllow
+				code[nr] = []instruction{{op: opReturn, k: retAllow}}
 			default:
-				plain[nr] = retErrno | uint32(g.Errno)
+				code[nr] = []instruction{refusal(g.Errno)}
 			}
 		}
 	}
@@ -85,32 +83,69 @@ func compile(policy []Group, a arch, numbers map[string]uint32) ([]instruction, 
 		{op: opLoad, k: offsetNr},
 	}
 	if a.x32 {
-		p = append(p, instruction{op: opAtLeast, k: x32Bit, jf: 1}, instruction{op: opReturn, k: retErrno | uint32(ENOSYS)})
+		p = append(p, instruction{op: opAtLeast, k: x32Bit, jf: 1}, refusal(ENOSYS))
 	}
-	slices.SortFunc(checks, func(x, y restricted) int { return int(x.nr) - int(y.nr) })
-	for _, c := range checks {
-		last := len(c.args) - 1
-		body := checkArg(c.args[last])
-		for _, arg := range slices.Backward(c.args[:last]) {
-			if len(arg.OneOf) != 1 {
-				return nil, fmt.Errorf("cannot compile the policy: argument %d of call %d is not the last one, and has more values than one", arg.Index, c.nr)
-			}
-			body = append(only(arg, len(body)), body...)
-		}
-		body = append(body, instruction{op: opReturn, k: retErrno | uint32(c.errno)})
-		if len(body) > 255 { // a conditional jump is no longer than that
-			p = append(p, instruction{op: opEqual, k: c.nr, jt: 1}, instruction{op: opJump, k: uint32(len(body))})
-		} else {
-			p = append(p, instruction{op: opEqual, k: c.nr, jf: uint8(len(body))})
-		}
-		p = append(p, body...)
-	}
-	p = append(p, runs(plain)...)
-	p = append(p, instruction{op: opReturn, k: retErrno | uint32(Default)})
+	p = append(p, search(leaves(code))...)
 	if len(p) > 4096 { // BPF_MAXINSNS
 		return nil, fmt.Errorf("cannot compile the policy: %d instructions are more than the kernel takes", len(p))
 	}
 	return p, nil
+}
+
+func refusal(e Errno) instruction { return instruction{op: opReturn, k: retErrno | uint32(e)} }
+
+// A leaf is what is done with the calls from one number up to that of the next leaf. It ends with a return.
+type leaf struct {
+	first uint32
+	code  []instruction
+}
+
+// leaves are those of all numbers. Neighbours with the same code share one.
+func leaves(code map[uint32][]instruction) (list []leaf) {
+	add := func(first uint32, code ...instruction) {
+		if len(list) == 0 || !slices.Equal(list[len(list)-1].code, code) {
+			list = append(list, leaf{first, code})
+		}
+	}
+	next := uint32(0)
+	for _, nr := range slices.Sorted(maps.Keys(code)) {
+		if nr > next {
+			add(next, refusal(Default))
+		}
+		add(nr, code[nr]...)
+		next = nr + 1
+	}
+	add(next, refusal(Default))
+	return list
+}
+
+// search finds a call's leaf by halves. When a filter is loaded, the kernel runs it once for each number, to know those that it
+// need not ask about (seccomp_cache_prepare in kernel/seccomp.c): one test after the other made that as long as all the
+// rest of the loading.
+func search(leaves []leaf) []instruction {
+	if len(leaves) == 1 {
+		return leaves[0].code
+	}
+	half := len(leaves) / 2
+	below, above := search(leaves[:half]), search(leaves[half:])
+	test := []instruction{{op: opAtLeast, k: leaves[half].first, jt: uint8(len(below))}}
+	if len(below) > 255 { // a conditional jump is no longer than that
+		test = []instruction{{op: opAtLeast, k: leaves[half].first, jf: 1}, {op: opJump, k: uint32(len(below))}}
+	}
+	return slices.Concat(test, below, above)
+}
+
+// checkArgs allows the call if its arguments are as they must be.
+func checkArgs(args []Arg, errno Errno) ([]instruction, error) {
+	last := len(args) - 1
+	body := append(checkArg(args[last]), refusal(errno))
+	for _, arg := range slices.Backward(args[:last]) {
+		if len(arg.OneOf) != 1 {
+			return nil, fmt.Errorf("argument %d is not the last one, and has more values than one", arg.Index)
+		}
+		body = append(only(arg, len(body)-1), body...)
+	}
+	return body, nil
 }
 
 // only goes on if the argument has its one value, and else past the rest of the check.
@@ -145,30 +180,6 @@ func checkArg(arg Arg) []instruction {
 			instruction{op: opLoad, k: high}, instruction{op: opEqual, k: uint32(v >> 32), jf: 3},
 			instruction{op: opLoad, k: low}, instruction{op: opEqual, k: uint32(v), jf: 1}, allow,
 		)
-	}
-	return p
-}
-
-// runs returns the value of each number. Neighbours with the same value share a test.
-func runs(plain map[uint32]uint32) []instruction {
-	var numbers []uint32
-	for nr := range plain {
-		numbers = append(numbers, nr)
-	}
-	slices.Sort(numbers)
-	var p []instruction
-	for i := 0; i < len(numbers); {
-		j := i
-		for j+1 < len(numbers) && numbers[j+1] == numbers[j]+1 && plain[numbers[j+1]] == plain[numbers[i]] {
-			j++
-		}
-		if i == j {
-			p = append(p, instruction{op: opEqual, k: numbers[i], jf: 1})
-		} else {
-			p = append(p, instruction{op: opAtLeast, k: numbers[i], jf: 2}, instruction{op: opGreater, k: numbers[j], jt: 1})
-		}
-		p = append(p, instruction{op: opReturn, k: plain[numbers[i]]})
-		i = j + 1
 	}
 	return p
 }

@@ -74,6 +74,12 @@ func TestFilters(t *testing.T) {
 
 // run interprets a program as the kernel does.
 func run(p []instruction, audit, nr uint32, args ...uint64) uint32 {
+	value, _ := trace(p, audit, nr, args...)
+	return value
+}
+
+// trace is run, and how many instructions that took.
+func trace(p []instruction, audit, nr uint32, args ...uint64) (value uint32, steps int) {
 	data := make(map[uint32]uint32)
 	data[offsetNr], data[offsetArch] = nr, audit
 	for i, a := range args {
@@ -81,6 +87,7 @@ func run(p []instruction, audit, nr uint32, args ...uint64) uint32 {
 	}
 	var acc uint32
 	for pc := 0; ; pc++ {
+		steps++
 		i := p[pc]
 		test := false
 		switch i.op {
@@ -88,14 +95,12 @@ func run(p []instruction, audit, nr uint32, args ...uint64) uint32 {
 			acc = data[i.k]
 			continue
 		case opReturn:
-			return i.k
+			return i.k, steps
 		case opJump:
 			pc += int(i.k)
 			continue
 		case opEqual:
 			test = acc == i.k
-		case opGreater:
-			test = acc > i.k
 		case opAtLeast:
 			test = acc >= i.k
 		case opSet:
@@ -107,6 +112,20 @@ func run(p []instruction, audit, nr uint32, args ...uint64) uint32 {
 			pc += int(i.jt)
 		} else {
 			pc += int(i.jf)
+		}
+	}
+}
+
+// TestFewSteps: a filter is run for every number when it is loaded, and for each call that depends on its arguments.
+func TestFewSteps(t *testing.T) {
+	for goarch, a := range arches {
+		p, sum := program(t, goarch), 0
+		for nr := range uint32(512) {
+			_, steps := trace(p, a.audit, nr)
+			sum += steps
+		}
+		if sum > 512*20 {
+			t.Errorf("%s: %d steps for 512 numbers", goarch, sum)
 		}
 	}
 }
