@@ -381,7 +381,7 @@ func (r *run) converse(ctx context.Context, s *sandbox.Sandbox, sent, began func
 	s.Reader.Running()
 	sent()
 	if err := s.Writer.Run(guest.Run{Code: r.req.Code, Filename: r.req.Filename, Servers: known}); err != nil {
-		return nil //nolint:nilerr // the guest is gone; its exit says why
+		return nil // the guest is gone; its exit says why
 	}
 	for {
 		m, err := s.Reader.Read()

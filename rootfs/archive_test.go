@@ -241,7 +241,7 @@ func TestEnsureDockerArchive(t *testing.T) {
 		"compressed":       {"", [][]byte{compress(t, "gzip", python(t)), etc}, nil, ""},
 		"a layer is a link": {"", [][]byte{python(t), etc}, func(m map[string]any, hdrs []tar.Header) []tar.Header {
 			first := hdrs[0].Name
-			m["Layers"] = []string{"other/layer.tar", m["Layers"].([]string)[1]} //nolint:forcetypeassert // made above
+			m["Layers"] = []string{"other/layer.tar", m["Layers"].([]string)[1]}
 			return append(hdrs, link("other/layer.tar", "../"+first))
 		}, ""},
 		"a link outside": {"", [][]byte{python(t)}, func(_ map[string]any, hdrs []tar.Header) []tar.Header {

@@ -141,8 +141,8 @@ func TestRegistryRecovers(t *testing.T) {
 				if err != nil {
 					f.t.Error(err)
 				}
-				w.(http.Flusher).Flush()       //nolint:forcetypeassert // of net/http; no Content-Length then
-				w.Write(b[: len(b)/2 : 1<<20]) //nolint:errcheck // the client may be gone
+				w.(http.Flusher).Flush()       // so that there is no Content-Length
+				w.Write(b[: len(b)/2 : 1<<20]) // the client may be gone
 				return true
 			}
 		},
@@ -196,7 +196,7 @@ func TestRegistrySilence(t *testing.T) {
 				}
 				if name == "within a blob" {
 					fmt.Fprint(w, "some bytes")
-					w.(http.Flusher).Flush() //nolint:forcetypeassert // of net/http
+					w.(http.Flusher).Flush()
 				}
 				<-r.Context().Done()
 				return true
@@ -219,7 +219,7 @@ func TestRegistryCancelled(t *testing.T) {
 	f.instead = func(w http.ResponseWriter, r *http.Request, _ int) bool {
 		if f.bigBlob(r) {
 			fmt.Fprint(w, "some bytes")
-			w.(http.Flusher).Flush() //nolint:forcetypeassert // of net/http
+			w.(http.Flusher).Flush()
 			cancel()
 			<-r.Context().Done()
 		}
@@ -242,7 +242,7 @@ func TestRegistryLies(t *testing.T) {
 		d     ispec.Descriptor
 	}
 	other := func(n int64) func(w http.ResponseWriter) {
-		return func(w http.ResponseWriter) { w.Write([]byte(strings.Repeat("{", int(n)))) } //nolint:errcheck // the client may be gone
+		return func(w http.ResponseWriter) { w.Write([]byte(strings.Repeat("{", int(n)))) } // the client may be gone
 	}
 	for name, tt := range map[string]struct {
 		ref  func(x made) string
@@ -289,7 +289,7 @@ func TestRegistryLies(t *testing.T) {
 			blob: func(x made) ispec.Descriptor { return x.m.Layers[0] },
 			with: func(_ made, d ispec.Descriptor) func(http.ResponseWriter) {
 				return func(w http.ResponseWriter) {
-					w.(http.Flusher).Flush() //nolint:forcetypeassert // of net/http; no Content-Length then
+					w.(http.Flusher).Flush() // so that there is no Content-Length
 					other(d.Size + 5)(w)
 				}
 			}, want: "it has more than",

@@ -116,7 +116,7 @@ func compress(t testing.TB, with string, b []byte) []byte {
 		return b
 	case "gzip":
 		w := gzip.NewWriter(&out)
-		w.Write(b) //nolint:errcheck // to memory
+		w.Write(b)
 		if err := w.Close(); err != nil {
 			t.Fatal(err)
 		}
@@ -125,7 +125,7 @@ func compress(t testing.TB, with string, b []byte) []byte {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w.Write(b) //nolint:errcheck // to memory
+		w.Write(b)
 		if err := w.Close(); err != nil {
 			t.Fatal(err)
 		}

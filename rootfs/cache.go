@@ -161,10 +161,10 @@ func (c *cache) stage(ctx context.Context, d digest.Digest, st staging, fill fun
 	if err := writeNew(complete, b); err != nil {
 		return entry{}, err
 	}
-	if err := os.Chmod(complete, 0o644); err != nil { //nolint:gosec // a cache may be another user's, to be read only
+	if err := os.Chmod(complete, 0o644); err != nil { // a cache may be another user's, to be read only
 		return entry{}, err
 	}
-	if err := os.Chmod(st.dir, 0o711); err != nil { //nolint:gosec // the container's user passes it, see above
+	if err := os.Chmod(st.dir, 0o711); err != nil { // the container's user passes it, see above
 		return entry{}, err
 	}
 	e.dir = filepath.Join(c.dir, entriesDir, entryName(d))
@@ -176,7 +176,7 @@ func (c *cache) stage(ctx context.Context, d digest.Digest, st staging, fill fun
 		if err := os.Rename(e.dir, trash); err != nil {
 			return entry{}, fmt.Errorf("cannot replace a damaged image: %w", err)
 		}
-		defer os.RemoveAll(trash) //nolint:errcheck // the next sweep gets it
+		defer os.RemoveAll(trash) // the next sweep gets it
 		err = os.Rename(st.dir, e.dir)
 	}
 	if err != nil {
@@ -268,7 +268,7 @@ func (c *cache) mkdirs() error {
 	if fi, err := os.Stat(c.dir); err == nil && fi.Mode().Perm()&0o002 != 0 {
 		return fmt.Errorf("cannot use the image cache %s: everybody may write to it", c.dir)
 	} else if errors.Is(err, fs.ErrNotExist) {
-		if err := os.MkdirAll(filepath.Dir(c.dir), 0o755); err != nil { //nolint:gosec // the usual mode of ~/.cache's parents
+		if err := os.MkdirAll(filepath.Dir(c.dir), 0o755); err != nil { // the usual mode of ~/.cache's parents
 			return cannotWrite(err)
 		}
 	}

@@ -97,7 +97,7 @@ func (s *staged) make(c *capture, si *stagedItem) (err error) {
 		if st, err = lstat(s.dir, at); err != nil {
 			return err
 		}
-		si.ino = uint64(st.Ino) //nolint:unconvert // differs by OS
+		si.ino = uint64(st.Ino) // the type differs by OS
 		c.stack = append(c.stack, si.path)
 		return chmodDir(s.dir, at, si.mode)
 	default:

@@ -65,7 +65,7 @@ func childMain(ctx context.Context) int {
 			fmt.Fprintln(os.Stderr, "cannot use a stream:", err)
 			return 1
 		}
-		streams[i] = os.NewFile(uintptr(fd), "stream") //nolint:gosec // small
+		streams[i] = os.NewFile(uintptr(fd), "stream")
 	}
 	result, err := o.Job.run(ctx, streams, true)
 	if json.NewEncoder(os.Stdout).Encode(newAnswer(result, err)) != nil {

@@ -203,7 +203,7 @@ func (s stallSource) GetBlob(ctx context.Context, info types.BlobInfo, c types.B
 }
 
 type stall struct {
-	ctx     context.Context //nolint:containedctx // it is a reader
+	ctx     context.Context // of the call that reads
 	stalled chan struct{}
 }
 
@@ -240,7 +240,7 @@ func unpackerOf(t testing.TB, parent int) (pid int) {
 		t.Fatal(err)
 	}
 	for _, p := range dirs {
-		b, _ := os.ReadFile(p) //nolint:errcheck // it may be gone
+		b, _ := os.ReadFile(p) // it may be gone
 		if strings.TrimRight(string(b), "\x00") != unpackName {
 			continue
 		}
@@ -277,7 +277,7 @@ func gone(t testing.TB, pid int) {
 		return // already
 	}
 	defer unix.Close(fd)
-	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}} //nolint:gosec // a descriptor
+	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	for {
 		n, err := unix.Poll(fds, 10_000)
 		if errors.Is(err, unix.EINTR) {
@@ -414,7 +414,7 @@ func TestUnpackerDiesWithBridge(t *testing.T) {
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	cmd.Wait() //nolint:errcheck // killed
+	cmd.Wait()
 	gone(t, pid)
 	l := newLayout(t)
 	if _, err := (&Store{Dir: s.Dir}).Ensure(t.Context(), l.index(l.image(testImage{layers: [][]byte{python(t)}}))); err != nil {

@@ -13,7 +13,7 @@ import (
 // rest with a Range; where the registry knows no ranges, by us, who read from the start and skip what we have. What
 // it all adds up to is verified by whoever reads it, as always.
 type download struct {
-	ctx   context.Context //nolint:containedctx // of one call of GetBlob, as in net/http's body
+	ctx   context.Context // of one call of GetBlob, as in net/http's body
 	from  *registrySource
 	info  types.BlobInfo
 	cache types.BlobInfoCache

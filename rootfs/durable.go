@@ -45,7 +45,7 @@ func (c *cache) durable(e entry) bool {
 func markDurable(mark string) {
 	// Best effort: without it the image is unpacked again one day.
 	if err := writeNew(mark, nil); err == nil {
-		_ = os.Chmod(mark, 0o644) //nolint:gosec // as .complete
+		_ = os.Chmod(mark, 0o644) // as .complete
 	}
 }
 

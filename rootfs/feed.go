@@ -168,7 +168,7 @@ func (f *feeder) layer(ctx context.Context, to *pipeWriter, n int) error {
 	defer rc.Close()
 	// One byte more than announced, so that a blob which is too long is seen.
 	blob := newCountReader(io.LimitReader(rc, desc.Size+1), desc.Digest.Algorithm(), desc.Size+1)
-	binary.BigEndian.PutUint32(to.buffer(), uint32(n)) //nolint:gosec // small
+	binary.BigEndian.PutUint32(to.buffer(), uint32(n))
 	werr := to.write(4)
 	for left := desc.Size; werr == nil && left > 0; {
 		if err := ctx.Err(); err != nil {

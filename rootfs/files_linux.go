@@ -34,7 +34,7 @@ func writeFile(fd int, b []byte) (int, error) {
 		return unix.Write(fd, b)
 	}
 	n, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
-	return int(n), orNil(errno) //nolint:gosec // at most len(b), or -1
+	return int(n), orNil(errno) // at most len(b), or -1
 }
 
 func closeFile(fd int) error {

@@ -70,7 +70,7 @@ func TestFileWriter(t *testing.T) {
 	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: 300 << 10, Max: was.Max}); err != nil {
 		t.Fatal(err)
 	}
-	defer unix.Setrlimit(unix.RLIMIT_FSIZE, &was) //nolint:errcheck // it was so
+	defer unix.Setrlimit(unix.RLIMIT_FSIZE, &was)
 	w = newFileWriter(false)
 	for i := range n {
 		if err := put(w, fmt.Sprintf("second%d", i), content(i)); err != nil {

@@ -83,7 +83,7 @@ func TestEnsureLastOneLeaves(t *testing.T) {
 			return false
 		}
 		fmt.Fprint(w, "some bytes")
-		w.(http.Flusher).Flush() //nolint:forcetypeassert // of net/http
+		w.(http.Flusher).Flush()
 		arrived <- struct{}{}
 		<-r.Context().Done()
 		gone <- struct{}{}

@@ -122,7 +122,7 @@ func (c *cache) images(ctx context.Context) ([]CachedImage, error) {
 func (c *cache) removable(dir string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(dir, completeFn), os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil //nolint:nilnil // said above
+		return nil, nil
 	}
 	if err != nil {
 		return nil, err
@@ -204,7 +204,7 @@ func (c *cache) removeEntry(name string) (gone bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	defer os.RemoveAll(trash) //nolint:errcheck // the next sweep goes on
+	defer os.RemoveAll(trash) // the next sweep goes on
 	err = os.Rename(dir, filepath.Join(trash, "entry"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil // somebody else did it

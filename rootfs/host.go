@@ -88,7 +88,7 @@ func hostKey() (string, error) {
 	add(path)
 	add(filepath.Join(filepath.Dir(path), "../pyvenv.cfg")) // of a virtual environment: it names the interpreter
 	if path == "" || !isELF(path) {
-		home, _ := os.UserHomeDir() //nolint:errcheck // without one there are no files in it
+		home, _ := os.UserHomeDir() // without one there are no files in it
 		cwd, err := os.Getwd()
 		if err != nil {
 			return "", fmt.Errorf("cannot tell which python3 is meant here: %w", err)

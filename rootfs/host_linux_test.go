@@ -62,9 +62,9 @@ func interpreters(t *testing.T) map[string]string {
 	if _, err := os.Stat("/usr/bin/python3"); err == nil {
 		found["system"] = "/usr/bin"
 	}
-	home, _ := os.UserHomeDir() //nolint:errcheck // then there is none
+	home, _ := os.UserHomeDir()
 	for _, v := range []string{"3.9", "3.12", "3.13"} {
-		if m, _ := filepath.Glob(filepath.Join(home, ".pyenv/versions", v+".*/bin")); len(m) > 0 { //nolint:errcheck // constant pattern
+		if m, _ := filepath.Glob(filepath.Join(home, ".pyenv/versions", v+".*/bin")); len(m) > 0 {
 			found["pyenv "+v] = m[len(m)-1]
 		}
 	}
@@ -158,8 +158,8 @@ func TestEnsureHostRefresh(t *testing.T) {
 		{func() {}, 0},
 		{func() { t.Setenv("PYENV_VERSION", "3.12.1") }, 1},
 		{func() {}, 0},
-		{func() { os.WriteFile(filepath.Join(dir, ".python-version"), []byte("3.12\n"), 0o644) }, 1}, //nolint:errcheck // seen below
-		{func() { os.WriteFile(filepath.Join(dir, "python3"), []byte(script+"#\n"), 0o755) }, 1},     //nolint:errcheck // seen below
+		{func() { os.WriteFile(filepath.Join(dir, ".python-version"), []byte("3.12\n"), 0o644) }, 1},
+		{func() { os.WriteFile(filepath.Join(dir, "python3"), []byte(script+"#\n"), 0o755) }, 1},
 		{func() {}, 0},
 	} {
 		step.change()
@@ -240,9 +240,9 @@ func TestSnapshotLinks(t *testing.T) {
 		t.Errorf("got %v", got)
 	}
 	conf := filepath.Join(dir, "ld.so.conf")
-	os.WriteFile(conf, []byte("# x\ninclude d/*.conf\n/opt/lib/ # y\nrelative\ninclude ld.so.conf\n"), 0o644) //nolint:errcheck // seen below
-	os.Mkdir(filepath.Join(dir, "d"), 0o755)                                                                  //nolint:errcheck // seen below
-	os.WriteFile(filepath.Join(dir, "d/1.conf"), []byte("/usr/local/lib\n"), 0o644)                           //nolint:errcheck // seen below
+	os.WriteFile(conf, []byte("# x\ninclude d/*.conf\n/opt/lib/ # y\nrelative\ninclude ld.so.conf\n"), 0o644)
+	os.Mkdir(filepath.Join(dir, "d"), 0o755)
+	os.WriteFile(filepath.Join(dir, "d/1.conf"), []byte("/usr/local/lib\n"), 0o644)
 	if got := loaderConf(conf, 0); !slices.Equal(got[:2], []string{"/usr/local/lib", "/opt/lib"}) {
 		t.Errorf("got %v", got)
 	}

@@ -234,7 +234,7 @@ func (s *snapshot) addLibrary(dir string, p hostPython) (modules []string, err e
 func (s *snapshot) addLibraryLink(dir, path string) error {
 	real, err := filepath.EvalSymlinks(path)
 	if err != nil {
-		return nil //nolint:nilerr // it leads nowhere on the machine either
+		return nil // it leads nowhere on the machine either
 	}
 	for _, ok := range []string{dir + "/", "/etc/python3", "/usr/lib/python3", "/usr/share/python"} {
 		if fi, err := os.Stat(real); strings.HasPrefix(real, ok) && err == nil && fi.Mode().IsRegular() {

@@ -18,7 +18,7 @@ func outsideTmp(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) }) //nolint:errcheck // a temporary directory
+	t.Cleanup(func() { os.RemoveAll(dir) })
 	return dir
 }
 
@@ -53,7 +53,7 @@ func venvTools(t *testing.T) map[string]func(bin string) []string {
 	}
 	uv := os.Getenv("UV")
 	if uv == "" {
-		uv, _ = exec.LookPath("uv") //nolint:errcheck // then there is none
+		uv, _ = exec.LookPath("uv")
 	}
 	if uv == "" {
 		t.Log("uv is not on PATH: its virtual environments are not tried")
@@ -131,14 +131,14 @@ func checkNothingOf(t *testing.T, tree Tree, names ...string) {
 func TestEnsureHostStandalone(t *testing.T) {
 	real, all := "", interpreters(t)
 	for _, name := range []string{"pyenv 3.9", "pyenv 3.12", "pyenv 3.13"} {
-		if libs, _ := filepath.Glob(filepath.Join(all[name], "../lib/libpython3.*.so.1.0")); len(libs) == 1 { //nolint:errcheck // constant pattern
+		if libs, _ := filepath.Glob(filepath.Join(all[name], "../lib/libpython3.*.so.1.0")); len(libs) == 1 {
 			real = filepath.Dir(all[name])
 		}
 	}
 	if real == "" {
 		t.Skip("no interpreter with a libpython of its own under ~/.pyenv, which this could be made of")
 	}
-	lib, _ := filepath.Glob(filepath.Join(real, "lib/python3.*")) //nolint:errcheck // constant pattern
+	lib, _ := filepath.Glob(filepath.Join(real, "lib/python3.*"))
 	version := filepath.Base(lib[0])
 
 	home := outsideTmp(t)

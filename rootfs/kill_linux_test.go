@@ -24,8 +24,8 @@ func TestEnsureKilled(t *testing.T) {
 	if testing.Short() {
 		rounds = 3
 	}
-	seed := uint64(time.Now().UnixNano())         //nolint:gosec // any
-	rnd := rand.New(rand.NewPCG(seed, uint64(7))) //nolint:gosec // reproducible, as far as the moments are
+	seed := uint64(time.Now().UnixNano())
+	rnd := rand.New(rand.NewPCG(seed, uint64(7))) // reproducible, as far as the moments are
 	t.Logf("seed %d", seed)
 	l := newLayout(t)
 	layers := [][]byte{python(t)}
@@ -74,7 +74,7 @@ func TestEnsureKilled(t *testing.T) {
 				continue
 			}
 			var tree Tree
-			if err := json.Unmarshal(cmd.Stdout.(*bytes.Buffer).Bytes(), &tree); err != nil { //nolint:forcetypeassert // set above
+			if err := json.Unmarshal(cmd.Stdout.(*bytes.Buffer).Bytes(), &tree); err != nil {
 				t.Fatal(err)
 			}
 			trees = append(trees, tree)
@@ -101,7 +101,7 @@ func TestEnsureKilled(t *testing.T) {
 	t.Logf("%d were killed, %d ended with an error", killed, failed)
 	if left, err := filepath.Glob("/proc/[0-9]*/cmdline"); err == nil {
 		for _, p := range left {
-			b, _ := os.ReadFile(p) //nolint:errcheck // it may be gone
+			b, _ := os.ReadFile(p) // it may be gone
 			if cwd, _ := os.Readlink(filepath.Dir(p) + "/fd/3"); strings.HasPrefix(string(b), unpackName) && strings.HasPrefix(cwd, s.Dir) {
 				t.Errorf("an unpacker is alive: %s", p)
 			}

@@ -20,7 +20,7 @@ type pipeWriter struct {
 // newPipeWriter has as many buffers as the pipe can hold, and one more: when a buffer's turn comes again, the pipe is full of
 // later ones, and all of it has been read.
 func newPipeWriter(f *os.File) (*pipeWriter, error) {
-	capacity, err := onPipe(f, func(fd int) (int, error) { return unix.FcntlInt(uintptr(fd), unix.F_GETPIPE_SZ, 0) }) //nolint:gosec // a descriptor
+	capacity, err := onPipe(f, func(fd int) (int, error) { return unix.FcntlInt(uintptr(fd), unix.F_GETPIPE_SZ, 0) })
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +74,7 @@ func onPipe(pipe *os.File, f func(fd int) (int, error)) (n int, err error) {
 	}
 	werr := c.Write(func(fd uintptr) bool {
 		for {
-			n, err = f(int(fd)) //nolint:gosec // a descriptor
+			n, err = f(int(fd))
 			if !errors.Is(err, unix.EINTR) {
 				return !errors.Is(err, unix.EAGAIN)
 			}

@@ -32,7 +32,7 @@ func TestPipeWriter(t *testing.T) {
 					t.Fatal(err)
 				}
 				w.copy = copies
-				rnd := rand.New(rand.NewPCG(uint64(capacity), 1)) //nolint:gosec // reproducible
+				rnd := rand.New(rand.NewPCG(uint64(capacity), 1))
 				want := make([]byte, total)
 				for i := range want {
 					want[i] = byte(i / 997 * 31)
@@ -55,7 +55,7 @@ func TestPipeWriter(t *testing.T) {
 					written <- nil
 				}()
 				var got bytes.Buffer
-				read := rand.New(rand.NewPCG(uint64(capacity), 2)) //nolint:gosec // reproducible
+				read := rand.New(rand.NewPCG(uint64(capacity), 2))
 				for {
 					_, err := io.CopyN(&got, r, 1+read.Int64N(3*chunkSize))
 					if errors.Is(err, io.EOF) {

@@ -110,7 +110,7 @@ func TestEnsureProcesses(t *testing.T) {
 		var got Tree
 		if err != nil {
 			t.Errorf("child %d: %v: %s", i, err, cmd.Stderr)
-		} else if err := json.Unmarshal(cmd.Stdout.(*bytes.Buffer).Bytes(), &got); err != nil { //nolint:forcetypeassert // set above
+		} else if err := json.Unmarshal(cmd.Stdout.(*bytes.Buffer).Bytes(), &got); err != nil {
 			t.Error(err)
 		} else if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("child %d: (-want +got)\n%s", i, diff)
@@ -187,7 +187,7 @@ func unprivileged(t *testing.T) (dir, exe string, as *syscall.SysProcAttr) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) }) //nolint:errcheck // best effort
+	t.Cleanup(func() { os.RemoveAll(dir) })
 	exe = filepath.Join(dir, "test")
 	b, err := os.ReadFile(os.Args[0])
 	if err == nil {

@@ -39,7 +39,7 @@ func WithProgress(ctx context.Context, report func(Progress)) context.Context {
 }
 
 func reportOf(ctx context.Context) func(Progress) {
-	report, _ := ctx.Value(progressKey{}).(func(Progress)) //nolint:errcheck // nil if there is none
+	report, _ := ctx.Value(progressKey{}).(func(Progress)) // nil if there is none
 	return report
 }
 
@@ -60,7 +60,7 @@ func withMeter(ctx context.Context, m *meter) context.Context {
 }
 
 func meterOf(ctx context.Context) *meter {
-	m, _ := ctx.Value(meterKey{}).(*meter) //nolint:errcheck // nil if there is none
+	m, _ := ctx.Value(meterKey{}).(*meter) // nil if there is none
 	return m
 }
 

@@ -88,7 +88,7 @@ func TestOtherUsersCache(t *testing.T) {
 		cmd.SysProcAttr, cmd.Dir = as, "/"
 		cmd.Env = append(cmd.Env, "HOME=/nonexistent") // whose policy.json would be another one's
 		out, err := cmd.Output()
-		return string(out) + cmd.Stderr.(*bytes.Buffer).String(), err //nolint:forcetypeassert // see child
+		return string(out) + cmd.Stderr.(*bytes.Buffer).String(), err
 	}
 	out, err := ensure(ref)
 	var tree Tree

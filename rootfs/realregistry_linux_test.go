@@ -84,9 +84,9 @@ func startRegistry(t *testing.T, withLogin bool) string {
 		}
 	}()
 	t.Cleanup(func() {
-		cmd.Process.Kill() //nolint:errcheck // it may have ended
+		cmd.Process.Kill() // it may have ended
 		<-ended
-		cmd.Wait() //nolint:errcheck // killed
+		cmd.Wait()
 	})
 	host, ok := <-found
 	if !ok {

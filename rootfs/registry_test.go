@@ -117,7 +117,7 @@ func (f *fakeRegistry) ref() string {
 func (f *fakeRegistry) bigLayer() []byte {
 	b := make([]byte, 3<<20)
 	r := rand.NewChaCha8([32]byte{1})
-	r.Read(b) //nolint:errcheck // never fails
+	r.Read(b) // never fails
 	return archive(f.t, file("big", string(b)))
 }
 
@@ -161,7 +161,7 @@ func (f *fakeRegistry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			says.MediaType = ispec.MediaTypeImageIndex
 		}
 		w.Header().Set("Content-Type", says.MediaType)
-		w.Write(b) //nolint:errcheck // the client may be gone
+		w.Write(b) // the client may be gone
 	case kind == "blobs":
 		b, err := os.ReadFile(f.blobPath(digest.Digest(last)))
 		if err != nil {
@@ -182,7 +182,7 @@ func (f *fakeRegistry) breakOff(w http.ResponseWriter, r *http.Request) {
 		f.t.Error(err)
 	}
 	w.Header().Set("Content-Length", strconv.Itoa(len(b)))
-	w.Write(b[:len(b)/2]) //nolint:errcheck // we hang up anyway
+	w.Write(b[:len(b)/2]) // we hang up anyway
 	panic(http.ErrAbortHandler)
 }
 

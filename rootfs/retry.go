@@ -38,7 +38,7 @@ func (p patience) pause(ctx context.Context, n int) error {
 		d = 500 * time.Millisecond
 	}
 	d <<= n - 1
-	t := time.NewTimer(d + rand.N(d/4+1)) //nolint:gosec // so that many do not come back at once
+	t := time.NewTimer(d + rand.N(d/4+1)) // so that many do not come back at once
 	defer t.Stop()
 	select {
 	case <-ctx.Done():

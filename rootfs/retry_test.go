@@ -15,7 +15,7 @@ func TestRedirectToPlain(t *testing.T) {
 	var asked atomic.Int64
 	answer := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		asked.Add(1)
-		io.WriteString(w, "blob") //nolint:errcheck // seen by the client
+		io.WriteString(w, "blob")
 	})
 	plain := httptest.NewServer(answer)
 	defer plain.Close()

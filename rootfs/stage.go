@@ -173,7 +173,7 @@ func (s *staged) read(r *bufio.Reader) (si stagedItem, err error) {
 	if err != nil {
 		return si, noEOF(err)
 	}
-	si.mode = uint32(mode) //nolint:gosec // it was one
+	si.mode = uint32(mode) // written from a uint32
 	for _, p := range []*string{&si.path, &si.link} {
 		n, err := binary.ReadUvarint(r)
 		if err == nil && n >= maxPath {

@@ -51,7 +51,7 @@ func refuse() error {
 	if p == nil {
 		return nil
 	}
-	prog := unix.SockFprog{Len: uint16(len(p)), Filter: &p[0]} //nolint:gosec // some sixty
+	prog := unix.SockFprog{Len: uint16(len(p)), Filter: &p[0]} // some sixty instructions
 	err := unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&prog)), 0, 0)
 	if err != nil && !errors.Is(err, unix.EINVAL) {
 		return fmt.Errorf("cannot refuse system calls: %w", err)

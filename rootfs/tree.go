@@ -83,7 +83,7 @@ func newDir(fd int) (*dir, error) {
 		unix.Close(fd)
 		return nil, err
 	}
-	return &dir{fd: fd, ino: uint64(st.Ino)}, nil //nolint:unconvert // differs by OS
+	return &dir{fd: fd, ino: uint64(st.Ino)}, nil // the type differs by OS
 }
 
 func (t *tree) close() {
@@ -228,7 +228,7 @@ func (t *tree) mkdir(parent *dir, name string, mode uint32) error {
 	if err != nil {
 		return err
 	}
-	t.dirs[uint64(st.Ino)] = dirInfo{parent: parent.ino, name: name, depth: depth} //nolint:unconvert // differs by OS
+	t.dirs[uint64(st.Ino)] = dirInfo{parent: parent.ino, name: name, depth: depth} // the type differs by OS
 	t.mark(parent.ino, name)
 	return chmodDir(parent, name, mode)
 }
@@ -276,7 +276,7 @@ func (t *tree) eachChild(parent *dir, name string, f func(d *dir, child string) 
 	if st, err := lstat(parent, name); err != nil {
 		return err
 	} else {
-		d.ino = uint64(st.Ino) //nolint:unconvert // differs by OS
+		d.ino = uint64(st.Ino) // the type differs by OS
 	}
 	// All names first: what readdir(3) says of a directory that changes is not defined. At most maxEntries are there.
 	names, err := file.Readdirnames(-1)
@@ -321,7 +321,7 @@ func (t *tree) mountPoints() error {
 		case errors.Is(err, unix.ENOENT):
 			err = t.mkdir(t.root, name, 0o755)
 		case err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR:
-			err = fmt.Errorf("it is a %s, and has to be a directory", fileType(uint32(st.Mode))) //nolint:unconvert // differs by OS
+			err = fmt.Errorf("it is a %s, and has to be a directory", fileType(uint32(st.Mode))) // the type differs by OS
 			if name == "etc" || name == "run" || name == "sys" {
 				err = nil // mounted on by podman only, which has its own care for links
 			}

@@ -28,7 +28,7 @@ func umoci(t *testing.T, layout string) (root string, err error) {
 	if os.Geteuid() != 0 {
 		args = append([]string{"raw", "unpack", "--rootless"}, args[2:]...)
 	}
-	out, err := exec.CommandContext(t.Context(), exe, args...).CombinedOutput() //nolint:gosec // found above
+	out, err := exec.CommandContext(t.Context(), exe, args...).CombinedOutput()
 	if err != nil {
 		t.Logf("umoci: %v: %s", err, out)
 	}
@@ -94,7 +94,7 @@ func TestUnpackAsUmoci(t *testing.T) {
 		}
 	}
 	t.Logf("%d images were compared", compared)
-	if compared < int(seeds())/2 { //nolint:gosec // small
+	if compared < int(seeds())/2 {
 		t.Errorf("only %d images were compared", compared)
 	}
 }

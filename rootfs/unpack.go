@@ -30,8 +30,8 @@ type item struct {
 
 // newItem says what a header means, and refuses what it may not.
 func newItem(hdr *tar.Header) (it item, err error) {
-	it = item{typ: hdr.Typeflag, mode: uint32(hdr.Mode) & 0o7777, mtime: hdr.ModTime} //nolint:gosec // only these bits
-	if isFile(hdr) {                                                                  // others may carry a size that means nothing
+	it = item{typ: hdr.Typeflag, mode: uint32(hdr.Mode) & 0o7777, mtime: hdr.ModTime}
+	if isFile(hdr) { // others may carry a size that means nothing
 		it.typ, it.size = tar.TypeReg, hdr.Size
 	}
 	if it.path, err = cleanPath(hdr.Name); err != nil {

@@ -60,7 +60,7 @@ func newRoot(t testing.TB) string {
 	if err != nil {
 		dir = t.TempDir()
 	} else {
-		t.Cleanup(func() { os.RemoveAll(dir) }) //nolint:errcheck // best effort
+		t.Cleanup(func() { os.RemoveAll(dir) })
 	}
 	root := filepath.Join(dir, "root")
 	if err := os.Mkdir(root, 0o755); err != nil {

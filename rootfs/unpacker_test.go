@@ -29,7 +29,7 @@ import (
 // strict, so are entries below something that is no directory.
 func randomLayers(t testing.TB, seed uint64, strict bool) (layers [][]byte, said string) {
 	t.Helper()
-	rnd := rand.New(rand.NewPCG(seed, 2)) //nolint:gosec // reproducible
+	rnd := rand.New(rand.NewPCG(seed, 2))
 	scratch, err := openTree(newRoot(t))
 	if err != nil {
 		t.Fatal(err)
@@ -143,7 +143,7 @@ func TestUnpackerAsSequential(t *testing.T) {
 		if layers == nil {
 			continue
 		}
-		rnd := rand.New(rand.NewPCG(seed, 3)) //nolint:gosec // reproducible
+		rnd := rand.New(rand.NewPCG(seed, 3))
 		want := newRoot(t)
 		if err := applyAll(t, want, false, layers...); err != nil {
 			t.Fatalf("%v\n%s", err, said)

@@ -108,7 +108,7 @@ func (a *action) run(t *testing.T, inputs ...string) (code int) {
 			continue
 		}
 		file := filepath.Join(t.TempDir(), "output")
-		cmd := exec.Command("bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step.Run) //nolint:noctx // ends by itself
+		cmd := exec.Command("bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step.Run)
 		cmd.Dir = a.dir
 		cmd.Stdout, cmd.Stderr = &a.log, &a.log
 		cmd.Env = append(environment(filepath.Join(a.temp, "state")),

@@ -59,10 +59,10 @@ func benchCmd(t *testing.T, args ...string) *exec.Cmd {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(program, self, 0o755); err != nil { //nolint:gosec // it is to be executed
+	if err := os.WriteFile(program, self, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(program, append([]string{"bench", "--image", testImage()}, args...)...) //nolint:noctx // ended by what is tested
+	cmd := exec.Command(program, append([]string{"bench", "--image", testImage()}, args...)...)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "TMPDIR=" + os.TempDir(), "MCP_BRIDGE_ALLOW_WEAK_LIMITS=1"}
 	before, dirs := cgroups(), benchDirs()
 	t.Cleanup(func() {

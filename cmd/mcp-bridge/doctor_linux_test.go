@@ -64,7 +64,7 @@ func openTemp(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // the users of sandboxes must get through
+	if err := os.Chmod(dir, 0o755); err != nil { // the users of sandboxes must get through
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = removeAll(dir) })
@@ -118,11 +118,11 @@ func TestDoctorAsUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	exe := filepath.Join(home, "mcp-bridge.test")
-	if err := os.WriteFile(exe, self, 0o755); err != nil { //nolint:gosec // it is to be executed by another user
+	if err := os.WriteFile(exe, self, 0o755); err != nil { // it is to be executed by another user
 		t.Fatal(err)
 	}
 	command := func(more ...string) *exec.Cmd {
-		cmd := exec.Command(exe, "doctor", "--json") //nolint:noctx // as bridgeCommand
+		cmd := exec.Command(exe, "doctor", "--json")
 		cmd.Dir = home
 		cmd.Env = append([]string{runMain + "=1", chosenRuntime(), "PATH=" + os.Getenv("PATH"), "USER=" + u.Username, "TMPDIR=" + home, "MCP_BRIDGE_IMAGE=host"}, more...)
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
@@ -154,7 +154,7 @@ func TestDoctorWithoutUserNamespaces(t *testing.T) {
 		want := "skipped"
 		if other {
 			want = "failed"
-			if err := os.WriteFile(filepath.Join(dir, "crun"), []byte("#!/bin/sh\nexit 1\n"), 0o755); err != nil { //nolint:gosec // a program
+			if err := os.WriteFile(filepath.Join(dir, "crun"), []byte("#!/bin/sh\nexit 1\n"), 0o755); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -99,7 +99,7 @@ func bridgeCommand(t testing.TB, env []string, args ...string) *exec.Cmd {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(exe, args...) //nolint:noctx // ended by what is tested, or by a cleanup
+	cmd := exec.Command(exe, args...) // ended by what is tested, or by a cleanup
 	cmd.Env = env
 	return cmd
 }

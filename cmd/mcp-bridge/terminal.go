@@ -27,7 +27,7 @@ type escaper struct {
 }
 
 func (e *escaper) Write(p []byte) (int, error) {
-	b := append(e.rest, p...) //nolint:gocritic // rest is not used any more
+	b := append(e.rest, p...) // rest is not used any more
 	out := make([]byte, 0, len(b)+16)
 	for len(b) > 0 && utf8.FullRune(b) {
 		r, n := utf8.DecodeRune(b)

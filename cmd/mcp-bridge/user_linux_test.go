@@ -67,11 +67,11 @@ func TestAsUser(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(exe, self, 0o755); err != nil { //nolint:gosec // it is to be executed by another user
+	if err := os.WriteFile(exe, self, 0o755); err != nil { // it is to be executed by another user
 		t.Fatal(err)
 	}
 	command := func(weak string, args ...string) *exec.Cmd {
-		cmd := exec.Command(exe, args...) //nolint:noctx // as bridgeCommand
+		cmd := exec.Command(exe, args...)
 		cmd.Dir = home
 		cmd.Env = []string{
 			runMain + "=1", chosenRuntime(), "PATH=" + os.Getenv("PATH"), "HOME=" + home, "USER=" + u.Username, "TMPDIR=" + os.TempDir(),

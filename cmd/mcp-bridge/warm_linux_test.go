@@ -23,7 +23,7 @@ func TestWarm(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer removeAll(dir) //nolint:errcheck // best effort
+	defer removeAll(dir)
 	if err := os.Chmod(dir, 0o711); err != nil {
 		t.Fatal(err)
 	}

@@ -156,7 +156,7 @@ func (b *imageBench) ourEnv(cache string) []string {
 func (b *imageBench) podman(ref string) (sample, error) {
 	d := b.fresh()
 	args := []string{"--root", d + "/root", "--runroot", d + "/run", "--log-level", "error", "--cgroup-manager", "cgroupfs"}
-	defer exec.Command("podman", append(args, "rmi", "--all", "--force")...).Run() //nolint:errcheck // unmounts its own mount
+	defer exec.Command("podman", append(args, "rmi", "--all", "--force")...).Run() // unmounts its own mount
 	return b.run(os.Environ(), output1, "podman", append(args, "run", "--rm", "--tls-verify=false", "--network", "none", "--log-driver", "none", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096", "--pull", "always", ref, "/usr/bin/python3", "-c", code)...)
 }
 

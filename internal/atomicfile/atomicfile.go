@@ -35,7 +35,7 @@ func place(name string, write func(io.Writer) error, durable bool, move func(fro
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name()) //nolint:errcheck // it is gone, if all went well
+	defer os.Remove(f.Name()) // it is gone, if all went well
 	b := bufio.NewWriterSize(f, 64<<10)
 	err = errors.Join(write(b), b.Flush())
 	if durable && err == nil {

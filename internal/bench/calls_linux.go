@@ -49,7 +49,7 @@ func (b *bench) callServers(original bool) ([]*mcpServer, error) {
 	if original {
 		all = append(all, &mcpServer{name: originalName, note: "a podman run for each call, with its flags and podman's own filter, on the same tree; Go where it is Python", command: func() *exec.Cmd {
 			o := Original{Podman: b.podman(), Tree: b.Tree, Python: b.Python, Dir: b.Dir, Server: []string{b.Program, "bench-server", "echo"}}
-			cmd := exec.Command(b.Program, "bench-server", "original", string(raw(o))) //nolint:noctx // ended by client.close
+			cmd := exec.Command(b.Program, "bench-server", "original", string(raw(o))) // ended by client.close
 			cmd.Env = b.environ()
 			return cmd
 		}})

@@ -81,7 +81,7 @@ func (b *bench) processContestants() ([]contestant, error) {
 	var all []contestant
 	for _, l := range b.programs() {
 		all = append(all, contestant{name: ours + " run, " + l.Name, note: notes("all that a run_python has, too", l.Note), run: func(ctx context.Context, _ int) error {
-			cmd := exec.Command(b.Program, "run", "-c", "print(1)") //nolint:noctx // as all programs here
+			cmd := exec.Command(b.Program, "run", "-c", "print(1)")
 			cmd.Env = b.env(l, "state-run")
 			return b.program(ctx, cmd)
 		}})
@@ -130,7 +130,7 @@ func (b *bench) programs() []Launcher {
 
 // server is mcp-bridge as an MCP server, with a state directory of its own.
 func (b *bench) server(l Launcher, more ...string) *exec.Cmd {
-	cmd := exec.Command(b.Program) //nolint:noctx // ended by client.close
+	cmd := exec.Command(b.Program) // ended by client.close
 	cmd.Env = append(b.env(l, fmt.Sprintf("state-%d", b.count.Add(1))), more...)
 	return cmd
 }
@@ -170,7 +170,7 @@ func (b *bench) container(command []string) oci.Container {
 
 // bare is a program of the tree without a sandbox. A user needs a user namespace for the chroot.
 func (b *bench) bare(command []string) *exec.Cmd {
-	cmd := exec.Command(command[0], command[1:]...) //nolint:noctx // as all programs here
+	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: b.Tree}
 	if os.Geteuid() != 0 {
@@ -227,7 +227,7 @@ func (b *bench) runtime(program string, filter bool, command []string) (func(ctx
 	}
 	b.roots = append(b.roots, root)
 	return func(ctx context.Context, worker int) error {
-		return b.program(ctx, exec.Command(program, "--root", root.dir, "run", "--bundle", bundles[worker], fmt.Sprintf("%s-%d", id, worker))) //nolint:noctx // as all programs here
+		return b.program(ctx, exec.Command(program, "--root", root.dir, "run", "--bundle", bundles[worker], fmt.Sprintf("%s-%d", id, worker)))
 	}, nil
 }
 
@@ -268,7 +268,7 @@ func (b *bench) bwrap(ctx context.Context, command []string) error {
 		"--uid", "65534", "--gid", "65534", "--cap-drop", "ALL", "--clearenv", "--setenv", "PATH", "/usr/local/bin:/usr/bin:/bin", "--setenv", "HOME", oci.Workspace,
 		"--chdir", oci.Workspace, "--seccomp", "3",
 	}
-	cmd := exec.Command("bwrap", append(args, command...)...) //nolint:noctx // as all programs here
+	cmd := exec.Command("bwrap", append(args, command...)...)
 	cmd.ExtraFiles = []*os.File{filter}
 	return b.program(ctx, cmd)
 }
@@ -288,7 +288,7 @@ func (b *bench) podmanRun(command []string) func(ctx context.Context, worker int
 		"--user", "65534:65534", "--tmpfs", oci.Workspace, "--rootfs", b.Tree,
 	), command...)
 	return func(ctx context.Context, _ int) error {
-		return b.program(ctx, exec.Command(argv[0], argv[1:]...)) //nolint:noctx // as all programs here
+		return b.program(ctx, exec.Command(argv[0], argv[1:]...))
 	}
 }
 

@@ -42,7 +42,7 @@ func (o Original) Serve(ctx context.Context, in io.Reader, out io.Writer) (err e
 		mu.Lock()
 		defer mu.Unlock()
 		if upstream == nil {
-			c, err := connect(ctx, exec.Command(o.Server[0], o.Server[1:]...)) //nolint:noctx // ended by close
+			c, err := connect(ctx, exec.Command(o.Server[0], o.Server[1:]...))
 			if err != nil {
 				return "", err
 			}
@@ -101,7 +101,7 @@ func (o Original) run(ctx context.Context, request json.RawMessage, tool func(co
 	name := "mcp-bridge-bench-" + strings.ToLower(rand.Text())
 	cmd := exec.CommandContext(ctx, o.Podman[0], o.command(name, ipc)...)
 	cmd.Cancel = func() error { // to end podman would leave the container
-		remove := exec.Command(o.Podman[0], append(o.Podman[1:len(o.Podman):len(o.Podman)], "rm", "--force", "--time", "0", name)...) //nolint:noctx // as ctx has ended
+		remove := exec.Command(o.Podman[0], append(o.Podman[1:len(o.Podman):len(o.Podman)], "rm", "--force", "--time", "0", name)...) // ctx has ended
 		return errors.Join(remove.Run(), cmd.Process.Kill())
 	}
 	isolate(cmd)

@@ -41,7 +41,7 @@ func play(t *testing.T, as string) *exec.Cmd {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(exe) //nolint:noctx // ended by close
+	cmd := exec.Command(exe)
 	cmd.Env = append(os.Environ(), role+"="+as)
 	return cmd
 }
@@ -93,7 +93,7 @@ func TestBadServers(t *testing.T) {
 		}
 		cancel()
 	}
-	if _, err := connect(t.Context(), exec.Command("/nowhere/at/all")); err == nil { //nolint:noctx // it is not there
+	if _, err := connect(t.Context(), exec.Command("/nowhere/at/all")); err == nil {
 		t.Error("a program that is not there was started")
 	}
 }

@@ -167,7 +167,7 @@ func (i *importer) load(s source, name string, must bool) (f loaded, ok bool) {
 	doc, notes, err := parse(name, b, s.format, s.keep(i.project, i.real))
 	if err != nil {
 		p := Problem{File: name, Text: "cannot be read: " + err.Error()}
-		if e, ok := err.(*syntaxError); ok { //nolint:errorlint // it is made by parse, and wrapped by nobody
+		if e, ok := err.(*syntaxError); ok { // it is made by parse, and wrapped by nobody
 			p.Line, p.Column = e.line, e.column
 		}
 		i.d.Problems = append(i.d.Problems, p)

@@ -85,7 +85,7 @@ func (in *input) bits(n uint) (uint32, error) {
 		in.ready()
 		in.refill()
 	}
-	v := uint32(in.bitbuf & (1<<n - 1)) //nolint:gosec // at most 32
+	v := uint32(in.bitbuf & (1<<n - 1))
 	in.bitbuf >>= n
 	in.bitcnt -= n
 	return v, in.check()

@@ -115,7 +115,7 @@ func (r *Reader) header() error {
 		if b, err = r.in.take(2); err != nil {
 			return err
 		}
-		if binary.LittleEndian.Uint16(b) != uint16(sum) { //nolint:gosec // half of it
+		if binary.LittleEndian.Uint16(b) != uint16(sum) { // the lower half
 			return corrupt("a header with another checksum")
 		}
 	}
@@ -195,5 +195,5 @@ func (r *Reader) copyStored() error {
 
 func (r *Reader) wrote(n int) {
 	r.out.end += n
-	r.size += uint32(n) //nolint:gosec // modulo 2^32
+	r.size += uint32(n) // modulo 2^32
 }

@@ -37,9 +37,9 @@ func pack(t testing.TB, level int, content []byte, header gzip.Header) []byte {
 func contents(t testing.TB) map[string][]byte {
 	t.Helper()
 	random := make([]byte, 300_000)
-	rand.NewChaCha8([32]byte{1}).Read(random) //nolint:errcheck // never fails
+	rand.NewChaCha8([32]byte{1}).Read(random) // never fails
 	skewed := make([]byte, 400_000)           // few common symbols and many rare ones: codes of up to 15 bits
-	rng := rand.New(rand.NewPCG(1, 2))        //nolint:gosec // not a secret
+	rng := rand.New(rand.NewPCG(1, 2))
 	for i := range skewed {
 		for n := 0; n < 250 && rng.IntN(2) == 0; n++ {
 			skewed[i]++

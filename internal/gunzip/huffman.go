@@ -54,23 +54,23 @@ var (
 func lenEntry(symbol int) entry {
 	switch i := symbol - 257; {
 	case i < -1:
-		return literal | entry(symbol)<<12 //nolint:gosec // small, as all here
+		return literal | entry(symbol)<<12
 	case i == -1:
 		return special | end
 	case i < len(lenBase):
-		return entry(lenBase[i])<<12 | entry(lenExtra[i])<<8 //nolint:gosec // as above
+		return entry(lenBase[i])<<12 | entry(lenExtra[i])<<8
 	}
 	return special
 }
 
 func distEntry(symbol int) entry {
 	if symbol < len(distBase) {
-		return entry(distBase[symbol])<<12 | entry(distExtra[symbol])<<8 //nolint:gosec // as above
+		return entry(distBase[symbol])<<12 | entry(distExtra[symbol])<<8
 	}
 	return special
 }
 
-func headEntry(symbol int) entry { return entry(symbol) << 12 } //nolint:gosec // as above
+func headEntry(symbol int) entry { return entry(symbol) << 12 }
 
 // build makes the table of a canonical code (RFC 1951, 3.2.2), which is looked up by its first bits. False says that
 // there is no such code: one that is too full, or not full. As in compress/gzip, no code at all will do as long as it is
@@ -105,7 +105,7 @@ func build(table []entry, first uint, lengths []uint8, meaning func(symbol int) 
 			continue
 		}
 		// Codes come with their first bit first, which is the lowest here.
-		code := uint(bits.Reverse16(uint16(next[n]))) >> (16 - n) //nolint:gosec // at most 15 bits
+		code := uint(bits.Reverse16(uint16(next[n]))) >> (16 - n) // at most 15 bits
 		next[n]++
 		e := meaning(symbol) | entry(n)
 		if uint(n) <= first {
@@ -115,13 +115,13 @@ func build(table []entry, first uint, lengths []uint8, meaning func(symbol int) 
 			continue
 		}
 		head := &table[code&(1<<first-1)]
-		more := uint(longest) - first //nolint:gosec // positive: n is longer
+		more := uint(longest) - first // positive: n is longer
 		if *head == special {
-			*head = special | sub | entry(free)<<12 | entry(more)<<8 //nolint:gosec // small
+			*head = special | sub | entry(free)<<12 | entry(more)<<8
 			free += 1 << more
 		}
 		for i := code >> first; i < 1<<more; i += 1 << (uint(n) - first) {
-			table[head.value()+int(i)] = e //nolint:gosec // small
+			table[head.value()+int(i)] = e
 		}
 	}
 	return true
@@ -168,7 +168,7 @@ func (h *huffman) read(in *input) error {
 		if err != nil {
 			return err
 		}
-		heads[symbol] = uint8(n) //nolint:gosec // 3 bits
+		heads[symbol] = uint8(n)
 	}
 	if !build(h.head[:], headBits, heads[:], headEntry) {
 		return corrupt("a block with an impossible code of codes")
@@ -187,7 +187,7 @@ func (h *huffman) read(in *input) error {
 		if _, err := in.bits(e.length()); err != nil {
 			return err
 		}
-		value, repeat, extra := uint8(e.value()), 1, uint(0) //nolint:gosec // below 19
+		value, repeat, extra := uint8(e.value()), 1, uint(0) // below 19
 		switch value {
 		case 16:
 			if i == 0 {

@@ -27,7 +27,7 @@ func (r *Reader) inflate() error {
 loop:
 	for pos <= inLimit && at < outLimit {
 		bitbuf |= binary.LittleEndian.Uint64(in[pos:]) << (bitcnt & 63)
-		pos += int(63-bitcnt) >> 3 //nolint:gosec // small
+		pos += int(63-bitcnt) >> 3
 		bitcnt |= 56
 
 		e := lens[bitbuf&(1<<lenBits-1)]
@@ -67,12 +67,12 @@ loop:
 			}
 			break
 		}
-		length := e.value() + int(bitbuf&(1<<e.extra()-1)) //nolint:gosec // at most 258
+		length := e.value() + int(bitbuf&(1<<e.extra()-1)) // at most 258
 		bitbuf >>= e.extra()
 		bitcnt -= e.extra()
 
 		bitbuf |= binary.LittleEndian.Uint64(in[pos:]) << (bitcnt & 63)
-		pos += int(63-bitcnt) >> 3 //nolint:gosec // small
+		pos += int(63-bitcnt) >> 3
 		bitcnt |= 56
 		e = dists[bitbuf&(1<<distBits-1)]
 		if e&special != 0 {
@@ -88,7 +88,7 @@ loop:
 		}
 		bitbuf >>= e & 31
 		bitcnt -= uint(e & 31)
-		distance := e.value() + int(bitbuf&(1<<e.extra()-1)) //nolint:gosec // at most 32768
+		distance := e.value() + int(bitbuf&(1<<e.extra()-1)) // at most 32768
 		bitbuf >>= e.extra()
 		bitcnt -= e.extra()
 		from := at - distance

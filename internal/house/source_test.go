@@ -92,6 +92,19 @@ func TestNoInit(t *testing.T) {
 	}
 }
 
+// TestDirectivesAreHeard: they are for the compiler or for staticcheck, as no other linter is run.
+func TestDirectivesAreHeard(t *testing.T) {
+	for _, s := range sources(t) {
+		for _, g := range s.file.Comments {
+			for _, c := range g.List {
+				if d, ok := ast.ParseDirective(c.Pos(), c.Text); ok && d.Tool != "go" && d.Tool != "lint" {
+					t.Errorf("%s: %s", s.at(c.Pos()), c.Text)
+				}
+			}
+		}
+	}
+}
+
 // TestCallsThatAreNotMade: standard output belongs to MCP; the log is a *slog.Logger that is passed in; and who sleeps
 // waits for nothing, in tests too.
 func TestCallsThatAreNotMade(t *testing.T) {

@@ -208,7 +208,7 @@ func cgroupsOf(ids []string) (found []string) {
 	// Others make and remove cgroups meanwhile, so errors on the way say nothing.
 	_ = filepath.WalkDir("/sys/fs/cgroup", func(p string, d os.DirEntry, err error) error {
 		if err != nil || !d.IsDir() {
-			return nil //nolint:nilerr // see above
+			return nil
 		}
 		if id, ok := strings.CutPrefix(d.Name(), "mcp-bridge-"); ok && slices.Contains(ids, id) {
 			found = append(found, p)

@@ -120,7 +120,7 @@ func conform(url string) int {
 		}
 		_, err = p.Login(ctx, "suite", nil, func(u string) {
 			go func() {
-				if resp, err := http.Get(u); err == nil { //nolint:noctx // it ends with this process
+				if resp, err := http.Get(u); err == nil {
 					resp.Body.Close()
 				}
 			}()

@@ -35,7 +35,7 @@ func browse(t testing.TB, to *string) func(string) {
 	return func(u string) {
 		*to = u
 		go func() {
-			resp, err := http.Get(u) //nolint:noctx // it ends with the servers
+			resp, err := http.Get(u)
 			if err != nil {
 				t.Errorf("the browser: %v", err)
 				return
@@ -241,7 +241,7 @@ func TestForgedAnswer(t *testing.T) {
 	_, err := p.Login(limited(t), "web", nil, func(to string) {
 		u, _ := url.Parse(to)
 		for _, state := range []string{"forged", ""} {
-			resp, err := http.Get(u.Query().Get("redirect_uri") + "?code=x&state=" + state) //nolint:noctx // it ends with the login
+			resp, err := http.Get(u.Query().Get("redirect_uri") + "?code=x&state=" + state)
 			if err != nil {
 				t.Error(err)
 				continue

@@ -132,7 +132,7 @@ func (a *clientCredentials) Token(ctx context.Context) (string, error) {
 	}
 	renewed, err := a.fetch.token(ctx, token)
 	if err != nil && token != "" {
-		return token, nil //nolint:nilerr // it is good until it ends
+		return token, nil // it is good until it ends
 	}
 	return renewed, err
 }

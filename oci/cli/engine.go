@@ -286,7 +286,7 @@ func (e *Engine) unclaim(id string) {
 
 // command is the client with arguments, out of reach of the terminal's signals.
 func (e *Engine) command(args ...string) *exec.Cmd {
-	cmd := exec.Command(e.opts.Program, args...) //nolint:noctx // ended by its container's end, or by whoever waits
+	cmd := exec.Command(e.opts.Program, args...) // ended by its container's end, or by whoever waits
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.WaitDelay = engineFlush
 	if e.local() {

@@ -83,7 +83,7 @@ func serveDocker(t testing.TB) (image string) {
 	t.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:"+cached+"/sbin:"+cached+"/bin")
 	needs(t, "dockerd") // hack/dockerd --get brings it
 	dir := t.TempDir()
-	service := exec.Command("../../hack/dockerd", dir) //nolint:noctx // ended in order
+	service := exec.Command("../../hack/dockerd", dir)
 	log, err := service.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

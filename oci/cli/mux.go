@@ -234,7 +234,7 @@ func (m *muxHost) read(r *bufio.Reader) (status uint32, ended bool, err error) {
 	greeted := false
 	for {
 		var header [muxHeader]byte
-		if _, err := io.ReadFull(r, header[:]); err == io.EOF { //nolint:errorlint // io.ReadFull's own
+		if _, err := io.ReadFull(r, header[:]); err == io.EOF { // nothing at all; a part is io.ErrUnexpectedEOF
 			return 0, false, nil
 		} else if err != nil {
 			return 0, false, muxCut(err)

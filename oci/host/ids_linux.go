@@ -48,7 +48,7 @@ func (h *Host) UserNamespace(ctx context.Context, uid, gid []oci.IDMap) (*os.Fil
 		if ns != nil {
 			ns.Close()
 		}
-		return nil, fmt.Errorf("cannot make a user namespace: who holds it: %w (%v)", herr, err) //nolint:errorlint // see above
+		return nil, fmt.Errorf("cannot make a user namespace: who holds it: %w (%v)", herr, err)
 	}
 	return ns, err
 }

@@ -158,7 +158,7 @@ func (w watchdog) files(pids []int) (bytes int64) {
 			var st unix.Statfs_t
 			if unix.Statfs(fmt.Sprintf("/proc/%d/root%s", pid, dir), &st) == nil && st.Type == unix.TMPFS_MAGIC {
 				seen = true
-				bytes += int64(st.Blocks-st.Bfree) * st.Bsize //nolint:gosec,unconvert // of a tmpfs with a size; differs by architecture
+				bytes += int64(st.Blocks-st.Bfree) * st.Bsize // the types differ by architecture
 			}
 		}
 		if seen {

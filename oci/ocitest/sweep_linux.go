@@ -54,7 +54,7 @@ func (suite HostSuite) KilledBridge(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer cmd.Process.Kill() //nolint:errcheck // for a test that ends early
+	defer cmd.Process.Kill() // for a test that ends early
 	if line, err := bufio.NewReader(stdout).ReadString('\n'); err != nil || line != "ready\n" {
 		t.Fatalf("the bridge to be killed says %q, %v", line, err)
 	}

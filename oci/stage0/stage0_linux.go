@@ -47,7 +47,7 @@ const (
 func ReadStarted(r io.Reader) (pid int, ok bool, err error) {
 	var words [8]byte
 	if _, err := io.ReadFull(r, words[:]); err != nil {
-		return 0, false, nil //nolint:nilerr // no report is an answer: stage0 was killed
+		return 0, false, nil // no report is an answer: stage0 was killed
 	}
 	if kind := binary.NativeEndian.Uint32(words[:4]); kind == started {
 		return int(binary.NativeEndian.Uint32(words[4:])), true, nil
@@ -146,7 +146,7 @@ func ReadRuntime(r io.Reader) (ws syscall.WaitStatus, ended, running bool, err e
 	for !ended || !running {
 		var words [8]byte
 		if _, err := io.ReadFull(r, words[:]); err != nil {
-			return ws, ended, running, nil //nolint:nilerr // no report is an answer: they were killed
+			return ws, ended, running, nil // no report is an answer: they were killed
 		}
 		switch value := binary.NativeEndian.Uint32(words[4:]); binary.NativeEndian.Uint32(words[:4]) {
 		case started:
@@ -189,7 +189,7 @@ func FilterPipe(filter []byte) (*os.File, error) {
 func ReadReport(r io.Reader, command string) (exit oci.Exit, ok bool, err error) {
 	var words [8]byte
 	if _, err := io.ReadFull(r, words[:]); err != nil {
-		return oci.Exit{Code: 128 + int(syscall.SIGKILL), Signal: syscall.SIGKILL}, false, nil //nolint:nilerr // see above
+		return oci.Exit{Code: 128 + int(syscall.SIGKILL), Signal: syscall.SIGKILL}, false, nil
 	}
 	kind, value := binary.NativeEndian.Uint32(words[:4]), binary.NativeEndian.Uint32(words[4:])
 	step, nth := int(kind>>8&0xff), int(kind>>16)
