@@ -61,13 +61,8 @@ func (b *Bridge) servers() (infos []upstream.Info, names []string) {
 	return infos, names
 }
 
-func serverAliases(infos []upstream.Info) []string {
-	names := make([]string, len(infos))
-	for i, info := range infos {
-		names[i] = info.Name
-	}
-	return aliases(names, "servers") // mcp_servers is all of them
-}
+// serverAliases are the names of servers in Python, where mcp_servers is all of them.
+func serverAliases(names []string) []string { return aliases(names, "servers") }
 
 func (b *Bridge) newBroker(say *progress) *broker {
 	k := &broker{
@@ -75,7 +70,7 @@ func (b *Bridge) newBroker(say *progress) *broker {
 		tools: make(map[string][]guest.Tool), failed: make(map[string]error), open: make(map[int64]opened),
 	}
 	k.infos, k.names = b.servers()
-	k.aliases = serverAliases(k.infos)
+	k.aliases = serverAliases(k.names)
 	return k
 }
 

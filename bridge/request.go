@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -54,12 +55,12 @@ func parseRequest(raw json.RawMessage) (Request, error) {
 			return req, fmt.Errorf("unknown argument %s: there are code, servers and timeout", quote(name))
 		}
 	}
-	if v, ok := args["code"]; !ok || isNull(v) {
+	if v := args["code"]; !hasValue(v) {
 		return req, fmt.Errorf("code is missing: it is the Python script to run")
 	} else if err := json.Unmarshal(v, &req.Code); err != nil {
 		return req, fmt.Errorf("code must be a string, not %s", kind(v))
 	}
-	if v := args["servers"]; v != nil && !isNull(v) {
+	if v := args["servers"]; hasValue(v) {
 		var names []json.RawMessage
 		if err := json.Unmarshal(v, &names); err != nil {
 			return req, fmt.Errorf("servers must be an array of names, not %s", kind(v))
@@ -73,7 +74,7 @@ func parseRequest(raw json.RawMessage) (Request, error) {
 			req.Servers = append(req.Servers, *name)
 		}
 	}
-	if v := args["timeout"]; v != nil && !isNull(v) {
+	if v := args["timeout"]; hasValue(v) {
 		seconds, err := strconv.ParseFloat(string(bytes.TrimSpace(v)), 64)
 		if err != nil || seconds != math.Trunc(seconds) {
 			what := kind(v)
@@ -108,10 +109,7 @@ func (b *Bridge) check(req *Request) (note string, err error) {
 			return "", unknownServer(name, known)
 		}
 	}
-	asked := req.Timeout
-	if asked == 0 {
-		asked = b.opts.Timeout
-	}
+	asked := cmp.Or(req.Timeout, b.opts.Timeout)
 	req.Timeout = min(max(asked, time.Second), b.opts.MaxTimeout)
 	if req.Timeout != asked {
 		note = fmt.Sprintf("The timeout was set to %d s; it may be 1 to %d.", int(req.Timeout.Seconds()), int(b.opts.MaxTimeout.Seconds()))
@@ -153,15 +151,8 @@ func invalidAt(s string) int {
 	return len(s)
 }
 
-func isNull(v json.RawMessage) bool { return string(bytes.TrimSpace(v)) == "null" }
-
 // quote makes text of a caller's fit for a message: one line, bounded.
-func quote(s string) string {
-	if len(s) > 80 {
-		s = strings.ToValidUTF8(s[:80], "") + "..."
-	}
-	return strconv.Quote(s)
-}
+func quote(s string) string { return strconv.Quote(clip(s, 80)) }
 
 // kind names the type of a JSON value.
 func kind(v json.RawMessage) string {

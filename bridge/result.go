@@ -56,8 +56,8 @@ func (r Result) Note() string { return r.note }
 func (r Result) IsError() bool { return r.Status != StatusSuccess }
 
 // outputSchema is the JSON Schema of the structured content that [Result.Render] gives. It is of JSON Schema 2020-12, MCP's
-// default, which therefore is not named. It is part of every tools/list
-// answer, where each word costs, so it describes only what its names do not say.
+// default, which therefore is not named. It is part of every tools/list answer, where each word costs, so it describes
+// only what its names do not say.
 const outputSchema = `{"type":"object","properties":{` +
 	`"status":{"enum":["success","error","timeout","oom","cancelled","validation_error"]},` +
 	`"summary":{"type":"string"},` +
@@ -127,14 +127,11 @@ func headline(message string) string {
 	if strings.HasPrefix(line, "Traceback ") {
 		line = lines[len(lines)-1]
 	}
-	line = strings.TrimSpace(oneLine(line))
-	if len(line) > most {
-		line = strings.ToValidUTF8(line[:most], "") + "..."
-	}
-	return line
+	return clip(strings.TrimSpace(oneLine(line)), most)
 }
 
-// hasValue says whether a result is there to be shown. None is not: a script that ends in print(x) has no value.
+// hasValue says whether a JSON value is there, and not null. Of a result, None is none: a script that ends in print(x)
+// has no value.
 func hasValue(raw json.RawMessage) bool {
 	raw = bytes.TrimSpace(raw)
 	return len(raw) > 0 && string(raw) != "null"

@@ -51,12 +51,7 @@ func describe(tools []upstream.Tool) []guest.Tool {
 func params(t *typer) (list []guest.Param, open bool) {
 	s := t.resolve(t.root)
 	props, known := members(s["properties"])
-	var required []string
-	for _, raw := range elements(s["required"]) {
-		if name, ok := text(raw); ok && len(required) < maxParams && !slices.Contains(required, name) {
-			required = append(required, name)
-		}
-	}
+	required := required(s)
 	has := func(name string) bool {
 		return slices.ContainsFunc(props, func(m member) bool { return m.name == name })
 	}
@@ -180,7 +175,7 @@ func (t *typer) typ(raw json.RawMessage, hint string, depth int) string {
 		if list := elements(s[k]); len(list) > 0 {
 			var types []string
 			for i, sub := range list[:min(len(list), 20)] {
-				types = append(types, t.typ(sub, numbered(hint, i, len(list)), depth+1))
+				types = append(types, t.typ(sub, numbered(hint, i), depth+1))
 			}
 			return union(types)
 		}
@@ -273,13 +268,17 @@ func (t *typer) named(name string, s map[string]json.RawMessage, hint string, de
 
 func (t *typer) classOf(name string, s map[string]json.RawMessage, depth int) {
 	props, _ := members(s["properties"])
-	var required []string
-	for _, raw := range elements(s["required"]) {
-		if n, ok := text(raw); ok && len(required) < maxParams {
-			required = append(required, n)
+	t.class(name, props[:min(len(props), maxParams)], required(s), depth)
+}
+
+// required are the names of the properties that an object must have.
+func required(schema map[string]json.RawMessage) (names []string) {
+	for _, raw := range elements(schema["required"]) {
+		if name, ok := text(raw); ok && len(names) < maxParams && !slices.Contains(names, name) {
+			names = append(names, name)
 		}
 	}
-	t.class(name, props[:min(len(props), maxParams)], required, depth)
+	return names
 }
 
 // follow is the schema that a reference within the same document means, nil if there is none.
@@ -314,8 +313,8 @@ func (t *typer) resolve(raw json.RawMessage) map[string]json.RawMessage {
 	return nil
 }
 
-func numbered(hint string, i, n int) string {
-	if n < 2 || i == 0 {
+func numbered(hint string, i int) string {
+	if i == 0 {
 		return hint
 	}
 	return hint + strconv.Itoa(i+1)

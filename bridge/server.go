@@ -127,10 +127,8 @@ func (b *Bridge) call(ctx context.Context, arguments json.RawMessage, tell func(
 	var result Result
 	if err != nil {
 		result = Result{Status: StatusValidationError, Error: err.Error()}
-	} else {
-		if result, _, err = b.run(ctx, req, Output{Progress: tell}); err != nil {
-			b.opts.Logger.Error("cannot run a script", "error", err)
-		}
+	} else if result, _, err = b.run(ctx, req, Output{Progress: tell}); err != nil {
+		b.opts.Logger.Error("cannot run a script", "error", err)
 	}
 	text, structured := result.Render(b.opts.OutputMode)
 	return &mcp.CallToolResult{

@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -17,7 +18,7 @@ const maxStubs = 4 << 20
 // Stubs is a .pyi of the tools of a server: what `from mcp.servers.<alias> import *` brings, with the types of
 // arguments and results.
 func (b *Bridge) Stubs(ctx context.Context, server string) (string, error) {
-	infos, names := b.servers()
+	_, names := b.servers()
 	i := slices.Index(names, server)
 	if i < 0 {
 		return "", unknownServer(server, names)
@@ -26,7 +27,7 @@ func (b *Bridge) Stubs(ctx context.Context, server string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return stubs(infos[i].Name, serverAliases(infos)[i], tools), nil
+	return stubs(server, serverAliases(names)[i], tools), nil
 }
 
 // stubs writes the .pyi. Everything that comes from the server is quoted or made an identifier.
@@ -126,11 +127,7 @@ func typedDict(t *typer, name string, props []member, required []string, depth i
 }
 
 func docstring(d guest.Tool) string {
-	about := d.Description
-	if about == "" {
-		about = d.Title
-	}
-	lines := []string{clip(about, maxDocs)}
+	lines := []string{clip(cmp.Or(d.Description, d.Title), maxDocs)}
 	for _, p := range d.Params {
 		if p.Description != "" {
 			lines = append(lines, p.Alias+": "+clip(p.Description, 500))
