@@ -145,9 +145,8 @@ def reading(server, uri):
     return values[0] if len(values) == 1 else values
 
 
-def prompting(server, name, arguments):
-    answer = yield request(server, "prompts/get", {"name": name, "arguments": arguments})
-    return answer
+def prompting(server, name, arguments=None):
+    return (yield request(server, "prompts/get", {"name": name, "arguments": arguments}))
 
 
 def drive_sync(steps):
@@ -194,17 +193,11 @@ list_resource_templates, list_resource_templates_sync = twice(
     lambda server: pages(server, "resources/templates/list", "resourceTemplates"),
     "The resource templates of a server.",
 )
-read_resource, read_resource_sync = twice(
-    "read_resource", lambda server, uri: reading(server, uri), "A resource: its text, or a Media; of several parts a list."
-)
+read_resource, read_resource_sync = twice("read_resource", reading, "A resource: its text, or a Media; of several parts a list.")
 list_prompts, list_prompts_sync = twice(
     "list_prompts", lambda server: pages(server, "prompts/list", "prompts"), "The prompts of a server."
 )
-get_prompt, get_prompt_sync = twice(
-    "get_prompt",
-    lambda server, name, arguments=None: prompting(server, name, arguments),
-    "A prompt with its arguments filled in: its description and messages.",
-)
+get_prompt, get_prompt_sync = twice("get_prompt", prompting, "A prompt with its arguments filled in: its description and messages.")
 
 
 def stubs(server):
