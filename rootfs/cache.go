@@ -244,20 +244,7 @@ func (c *cache) lock(ctx context.Context, name string) (*os.File, error) {
 }
 
 func (c *cache) tryLock(name string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(c.dir, locksDir, name), os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	for {
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return f, nil
-		}
-		if !errors.Is(err, unix.EINTR) {
-			f.Close()
-			return nil, err
-		}
-	}
+	return lockFile(filepath.Join(c.dir, locksDir, name))
 }
 
 func cannotWrite(err error) error {

@@ -82,6 +82,19 @@ func flock(f *os.File, how int) error {
 	}
 }
 
+// lockFile opens a file, which it makes if need be, and tries to lock it for us alone.
+func lockFile(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := flock(f, unix.LOCK_EX); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
 // Close ends the use of the cache's images by this process: from here on they may be removed. It waits for what is done
 // in the background.
 func (s *Store) Close() error {

@@ -13,8 +13,6 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
-
-	"golang.org/x/sys/unix"
 )
 
 // Official images come without .pyc files, and a root that cannot be written keeps none: each run would compile every
@@ -65,15 +63,8 @@ func (t Tree) Warmed() bool {
 
 // LockWarm takes the right to warm a tree, for as long as the file is open; ok is false if another process has it.
 func (t Tree) LockWarm() (lock *os.File, ok bool) {
-	f, err := os.OpenFile(filepath.Join(t.Aux, "warm.lock"), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return nil, false
-	}
-	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
-		f.Close()
-		return nil, false
-	}
-	return f, true
+	lock, err := lockFile(filepath.Join(t.Aux, "warm.lock"))
+	return lock, err == nil
 }
 
 func warmFile(t Tree) string { return filepath.Join(t.Aux, "warm-v"+warmVersion) }
