@@ -1,7 +1,6 @@
 package rootfs
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -45,7 +44,7 @@ func runHelper(ctx context.Context, program, server string) (login, error) {
 	cmd := exec.CommandContext(ctx, program, "get")
 	cmd.Stdin = strings.NewReader(server)
 	cmd.WaitDelay = time.Second // for a grandchild that keeps the pipe
-	out := &boundedBuffer{limit: maxHelperOut}
+	out := &bounded{max: maxHelperOut}
 	cmd.Stdout = out
 	if err := cmd.Run(); err != nil {
 		switch {
@@ -68,19 +67,4 @@ func runHelper(ctx context.Context, program, server string) (login, error) {
 		return login{DockerAuthConfig: types.DockerAuthConfig{IdentityToken: answer.Secret}}, nil
 	}
 	return login{DockerAuthConfig: types.DockerAuthConfig{Username: answer.Username, Password: answer.Secret}}, nil
-}
-
-// A boundedBuffer fails the write that is too much, which ends the program that writes.
-type boundedBuffer struct {
-	buf   bytes.Buffer // not embedded: its ReadFrom knows no limit
-	limit int
-	over  bool
-}
-
-func (b *boundedBuffer) Write(p []byte) (int, error) {
-	if b.buf.Len()+len(p) > b.limit {
-		b.over = true
-		return 0, errors.New("too much output")
-	}
-	return b.buf.Write(p)
 }

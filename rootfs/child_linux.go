@@ -65,7 +65,7 @@ func startChild(ctx context.Context, j job, streams []*os.File, lock *os.File) (
 		Pdeathsig: syscall.SIGKILL,
 		Setpgid:   true, // ctrl-C is for the bridge, which ends it in order
 	}
-	stdout, stderr := &boundedBuffer{limit: maxAnswer}, &boundedBuffer{limit: maxAnswer}
+	stdout, stderr := &bounded{max: maxAnswer}, &bounded{max: maxAnswer}
 	cmd.Stdout, cmd.Stderr = stdout, stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -132,7 +132,7 @@ func onOwnThread(f func()) {
 }
 
 // tail is the end of an error message: what the process said before it died.
-func tail(stderr *boundedBuffer) string {
+func tail(stderr *bounded) string {
 	s := strings.TrimSpace(stderr.buf.String())
 	if s == "" {
 		return ""

@@ -83,17 +83,18 @@ func probe(ctx context.Context, python string) (hostPython, error) {
 	return p, nil
 }
 
-// bounded keeps the first max bytes; more is an error, or dropped. The buffer is not embedded: its ReadFrom would take
-// the place of Write.
+// bounded keeps the first max bytes of what a program writes; more is dropped, or an error that ends the program. The
+// buffer is not embedded: its ReadFrom would take the place of Write.
 type bounded struct {
-	buf  bytes.Buffer
-	max  int
-	drop bool
+	buf        bytes.Buffer
+	max        int
+	drop, over bool
 }
 
 func (b *bounded) Write(p []byte) (int, error) {
 	room := b.max - b.buf.Len()
 	if len(p) > room && !b.drop {
+		b.over = true
 		return 0, fmt.Errorf("more than %d bytes", b.max)
 	}
 	b.buf.Write(p[:min(len(p), room)])
