@@ -167,7 +167,7 @@ func (f *feeder) layer(ctx context.Context, to *pipeWriter, n int) error {
 	}
 	defer rc.Close()
 	// One byte more than announced, so that a blob which is too long is seen.
-	blob := newCountReader(io.LimitReader(rc, desc.Size+1), desc.Digest.Algorithm(), desc.Size+1)
+	blob := &countReader{r: io.LimitReader(rc, desc.Size+1), digester: desc.Digest.Algorithm().Digester()}
 	binary.BigEndian.PutUint32(to.buffer(), uint32(n))
 	werr := to.write(4)
 	for left := desc.Size; werr == nil && left > 0; {
@@ -212,7 +212,7 @@ func checkBlob(blob *countReader, desc ispec.Descriptor) error {
 		}
 		return fmt.Errorf("it is truncated: %d bytes, its descriptor says %d", blob.n, desc.Size)
 	}
-	if d := blob.digest(); d != desc.Digest {
+	if d := blob.digester.Digest(); d != desc.Digest {
 		return fmt.Errorf("its content has the digest %s", d)
 	}
 	return nil

@@ -3,7 +3,6 @@ package rootfs
 import (
 	"archive/tar"
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -48,10 +47,10 @@ func (l *layerReader) decode(br *bufio.Reader) (io.Reader, error) {
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
-	switch {
-	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b}):
+	switch compression(magic) {
+	case "gzip":
 		return gunzip.NewReader(br), nil
-	case bytes.Equal(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}):
+	case "zstd":
 		// One goroutine: we have a pipeline of our own, and the decoder's would need twice the memory. No checksums:
 		// all of it is hashed anyway.
 		z, err := zstd.NewReader(br, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow), zstd.IgnoreChecksum(true))
@@ -122,18 +121,12 @@ func (e *damagedError) Error() string        { return e.err.Error() }
 func (e *damagedError) Unwrap() error        { return e.err }
 func (e *damagedError) Is(target error) bool { return target == errDamaged }
 
-// A countReader counts and hashes what passes, and fails above its limit. Its first error stays.
+// A countReader counts and hashes what passes. Its first error stays.
 type countReader struct {
-	r         io.Reader
-	algorithm digest.Algorithm
-	hash      hash.Hash
-	n         int64
-	limit     int64
-	err       error
-}
-
-func newCountReader(r io.Reader, algorithm digest.Algorithm, limit int64) *countReader {
-	return &countReader{r: r, algorithm: algorithm, hash: algorithm.Hash(), limit: limit}
+	r        io.Reader
+	digester digest.Digester
+	n        int64
+	err      error
 }
 
 func (c *countReader) Read(p []byte) (int, error) {
@@ -142,16 +135,10 @@ func (c *countReader) Read(p []byte) (int, error) {
 	}
 	n, err := c.r.Read(p)
 	c.n += int64(n)
-	c.hash.Write(p[:n])
-	if c.n > c.limit {
-		err = fmt.Errorf("%w: more than %d bytes", errBound, c.limit)
-		n = 0
-	}
+	c.digester.Hash().Write(p[:n])
 	c.err = err
 	return n, err
 }
-
-func (c *countReader) digest() digest.Digest { return digest.NewDigest(c.algorithm, c.hash) }
 
 // A hashStage counts and hashes what is decoded, and fails above its limit.
 type hashStage struct {
