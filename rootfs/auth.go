@@ -1,6 +1,7 @@
 package rootfs
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -89,16 +90,10 @@ func authFiles() []string {
 		return []string{f}
 	}
 	home := homeDir()
-	or := func(dir, otherwise string) string {
-		if dir == "" {
-			return otherwise
-		}
-		return dir
-	}
 	return []string{
-		filepath.Join(or(os.Getenv("XDG_RUNTIME_DIR"), "/run/containers/"+strconv.Itoa(os.Getuid())), "containers/auth.json"),
-		filepath.Join(or(os.Getenv("XDG_CONFIG_HOME"), filepath.Join(home, ".config")), "containers/auth.json"),
-		filepath.Join(or(os.Getenv("DOCKER_CONFIG"), filepath.Join(home, ".docker")), "config.json"),
+		filepath.Join(cmp.Or(os.Getenv("XDG_RUNTIME_DIR"), "/run/containers/"+strconv.Itoa(os.Getuid())), "containers/auth.json"),
+		filepath.Join(cmp.Or(os.Getenv("XDG_CONFIG_HOME"), filepath.Join(home, ".config")), "containers/auth.json"),
+		filepath.Join(cmp.Or(os.Getenv("DOCKER_CONFIG"), filepath.Join(home, ".docker")), "config.json"),
 	}
 }
 
@@ -117,12 +112,8 @@ func loginFromFile(ctx context.Context, path string, name dref.Named) (login, er
 	domain := dref.Domain(name)
 
 	// As docker does: what a helper has wins over the file.
-	helper := f.CredHelpers[domain]
-	if helper == "" {
-		helper = f.CredsStore
-	}
 	var problem error
-	if helper != "" {
+	if helper := cmp.Or(f.CredHelpers[domain], f.CredsStore); helper != "" {
 		l, err := askHelper(ctx, helper, domain)
 		if err == nil && l.known() {
 			return l, nil
@@ -152,19 +143,24 @@ func loginFromFile(ctx context.Context, path string, name dref.Named) (login, er
 }
 
 // authKeys are what a login may stand under: podman allows one per repository or part of its path.
-func authKeys(name dref.Named) (keys []string) {
-	for key := name.Name(); ; {
-		keys = append(keys, key)
-		i := strings.LastIndexByte(key, '/')
-		if i < 0 {
-			break
-		}
-		key = key[:i]
-	}
+func authKeys(name dref.Named) []string {
+	keys := andAbove(name.Name())
 	if dref.Domain(name) == dockerHub {
 		keys = append(keys, "index.docker.io", "registry-1.docker.io")
 	}
 	return keys
+}
+
+// andAbove is a name and what it is below of: a/b/c, a/b and a.
+func andAbove(name string) (names []string) {
+	for {
+		names = append(names, name)
+		i := strings.LastIndexByte(name, '/')
+		if i < 0 {
+			return names
+		}
+		name = name[:i]
+	}
 }
 
 const dockerHub = "docker.io"

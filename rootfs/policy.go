@@ -121,16 +121,7 @@ func acceptsAnything(rule []byte) error {
 func policyScopes(ref reference) (scopes []string) {
 	switch ref.kind {
 	case kindRegistry:
-		scopes = append(scopes, ref.name.String())
-		name := ref.name.Name()
-		for {
-			scopes = append(scopes, name)
-			i := strings.LastIndexByte(name, '/')
-			if i < 0 {
-				break
-			}
-			name = name[:i]
-		}
+		scopes = append([]string{ref.name.String()}, andAbove(ref.name.Name())...)
 		// Then *.example.com and *.com, without the port.
 		domain, _, _ := strings.Cut(dref.Domain(ref.name), ":")
 		for {

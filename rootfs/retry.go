@@ -1,6 +1,7 @@
 package rootfs
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -24,20 +25,9 @@ type patience struct {
 // times, with at most a minute between two.
 const attempts = 4
 
-func (p patience) quiet() time.Duration {
-	if p.silence == 0 {
-		return time.Minute
-	}
-	return p.silence
-}
-
 // pause waits before another attempt; n counts the failed ones.
 func (p patience) pause(ctx context.Context, n int) error {
-	d := p.backoff
-	if d == 0 {
-		d = 500 * time.Millisecond
-	}
-	d <<= n - 1
+	d := cmp.Or(p.backoff, 500*time.Millisecond) << (n - 1)
 	t := time.NewTimer(d + rand.N(d/4+1)) // so that many do not come back at once
 	defer t.Stop()
 	select {
@@ -102,7 +92,7 @@ type watchdog struct {
 
 func (p patience) watch(ctx context.Context) (context.Context, *watchdog) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	w := &watchdog{quiet: p.quiet(), cancel: cancel}
+	w := &watchdog{quiet: cmp.Or(p.silence, time.Minute), cancel: cancel}
 	w.timer = time.AfterFunc(w.quiet, func() { cancel(silentError(w.quiet)) })
 	return ctx, w
 }

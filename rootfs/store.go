@@ -11,6 +11,7 @@
 package rootfs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -151,12 +152,7 @@ func (e entry) tree(ref string) Tree {
 	}
 }
 
-func (s *Store) etcDir() string {
-	if s.etc == "" {
-		return defaultEtc
-	}
-	return s.etc
-}
+func (s *Store) etcDir() string { return cmp.Or(s.etc, defaultEtc) }
 
 func (s *Store) cache() (*cache, error) {
 	if s.Dir == "" {
