@@ -157,15 +157,7 @@ func TestEnsureDiskFull(t *testing.T) {
 	many = append(many, make([]byte, 1024)...)
 	for name, layer := range map[string][]byte{"bytes": archive(t, file("large", strings.Repeat("x", 4<<20))), "inodes": many} {
 		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
-			if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=1m,nr_inodes=100,mode=755"); err != nil {
-				skip(t, "cannot mount a small tmpfs: "+err.Error())
-			}
-			t.Cleanup(func() {
-				if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
-					t.Error(err)
-				}
-			})
+			dir := tmpfs(t, "size=1m,nr_inodes=100,mode=755")
 			l := newLayout(t)
 			s := &Store{Dir: filepath.Join(dir, "cache")}
 			_, err := s.Ensure(t.Context(), l.index(l.image(testImage{layers: [][]byte{python(t), layer}, compress: "gzip"})))

@@ -13,10 +13,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestReadOnly: a cache that cannot be written, as a CI system restores it, serves what is in it.
-func TestReadOnly(t *testing.T) {
-	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=755"); err != nil {
+// tmpfs is a file system of its own.
+func tmpfs(t *testing.T, options string) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, options); err != nil {
 		skip(t, "cannot mount a tmpfs: "+err.Error())
 	}
 	t.Cleanup(func() {
@@ -24,6 +25,12 @@ func TestReadOnly(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	return dir
+}
+
+// TestReadOnly: a cache that cannot be written, as a CI system restores it, serves what is in it.
+func TestReadOnly(t *testing.T) {
+	dir := tmpfs(t, "mode=755")
 	l := newLayout(t)
 	ref := l.index(l.image(testImage{layers: [][]byte{python(t)}}))
 	s := &Store{Dir: filepath.Join(dir, "cache")}
