@@ -12,7 +12,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -313,6 +312,3 @@ func (b *bench) writeFilters() error {
 	text, err := json.Marshal(profile)
 	return errors.Join(err, os.WriteFile(b.filter, filter, 0o644), os.WriteFile(b.profile, text, 0o644))
 }
-
-// count makes names that have not been used.
-type count = atomic.Int64

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -31,7 +32,7 @@ const runTimeout = 60 * time.Second
 // bench is one measuring.
 type bench struct {
 	Options
-	count           count
+	count           atomic.Int64  // makes names that have not been used
 	filter, profile string        // files with the system call filter, as BPF and as JSON
 	roots           []runtimeRoot // of the runtimes that have been used
 	staying         map[int]bool  // what podman has left behind and does not end
@@ -153,7 +154,11 @@ func (b *bench) leave(name string, err error) Left {
 }
 
 // turns lets contestants take turns, in another order each round, so that none always follows the same one. One that fails ends the measuring: it has worked before.
-func (b *bench) turns(ctx context.Context, s *Section, all []contestant) error {
+func (b *bench) turns(ctx context.Context, s Section, contestants func() ([]contestant, error)) ([]Section, error) {
+	all, err := contestants()
+	if err != nil {
+		return nil, err
+	}
 	works, left := b.trial(ctx, all)
 	s.LeftOut = append(s.LeftOut, left...)
 	b.say("%s: %d rounds of %d contestants", s.Name, b.Rounds, len(works))
@@ -170,7 +175,7 @@ func (b *bench) turns(ctx context.Context, s *Section, all []contestant) error {
 				err = c.after()
 			}
 			if err != nil {
-				return fmt.Errorf("%s: %w", c.name, err)
+				return nil, fmt.Errorf("%s: %w", c.name, err)
 			}
 			if i >= b.warmUp() {
 				s.Rows[n].Samples = append(s.Rows[n].Samples, millis(took))
@@ -179,29 +184,21 @@ func (b *bench) turns(ctx context.Context, s *Section, all []contestant) error {
 				}
 			}
 			if err := pause(ctx, gap); err != nil {
-				return err
+				return nil, err
 			}
 		}
 	}
-	return nil
+	return []Section{s}, nil
 }
 
 func (b *bench) measureCold(ctx context.Context) ([]Section, error) {
 	s := cold.empty(fmt.Sprintf("From the launch of a container that runs `python3 -I -S -c pass` until it is gone. %d starts each, in turns, %v apart.", b.Rounds, gap), bareName, crunName)
-	all, err := b.coldContestants()
-	if err == nil {
-		err = b.turns(ctx, &s, all)
-	}
-	return []Section{s}, err
+	return b.turns(ctx, s, b.coldContestants)
 }
 
 func (b *bench) measureProcess(ctx context.Context) ([]Section, error) {
 	s := process.empty(fmt.Sprintf("From the start of the program until it has printed 1 and ended. %d starts each, in turns, %v apart.", b.Rounds, gap), crunName)
-	all, err := b.processContestants()
-	if err == nil {
-		err = b.turns(ctx, &s, all)
-	}
-	return []Section{s}, err
+	return b.turns(ctx, s, b.processContestants)
 }
 
 // measureThroughput lets contestants take turns at a number of runs, several at once.
