@@ -13,6 +13,7 @@ import (
 	"flag"
 	"fmt"
 	"log"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -76,7 +77,7 @@ func benchImages(rounds int, bridge string) {
 	fmt.Printf("%s, %d CPUs; nothing cached, a registry on loopback, %d pulls each, interleaved\n\n", kernel(), runtime.NumCPU(), rounds)
 	fmt.Println("| image | compression | | median s | x podman | peak MB of a process |")
 	fmt.Println("|---|---|---|---|---|---|")
-	for _, name := range sorted(images) {
+	for _, name := range slices.Sorted(maps.Keys(images)) {
 		if _, err := os.Stat(images[name]); err != nil {
 			log.Printf("left out: %v (hack/setup bench makes it)", err)
 			continue
@@ -88,7 +89,7 @@ func benchImages(rounds int, bridge string) {
 		}
 	}
 	fmt.Println()
-	for _, name := range sorted(images) {
+	for _, name := range slices.Sorted(maps.Keys(images)) {
 		if _, err := os.Stat(images[name]); err == nil {
 			b.layouts(name, images[name], rounds)
 			b.compiled(name, images[name], rounds)
@@ -349,13 +350,4 @@ func (b *imageBench) push(layout, compression string) (string, error) {
 func kernel() string {
 	b, _ := os.ReadFile("/proc/sys/kernel/osrelease")
 	return "Linux " + strings.TrimSpace(string(b))
-}
-
-func sorted(m map[string]string) []string {
-	var keys []string
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }
