@@ -47,19 +47,14 @@ func (h Host) stateDir() (string, error) {
 	if h.Cwd != "" && (h.Writable == nil || h.Writable(h.Cwd)) {
 		return filepath.Join(h.Cwd, ".mcp-bridge"), nil
 	}
-	if dir := h.xdg("XDG_STATE_HOME", ".local/state"); dir != "" {
+	if dir := h.xdg("XDG_STATE_HOME", ".local/state", ""); dir != "" {
 		return dir, nil
 	}
 	return "", errors.New("cannot choose a state directory: the current directory is not writable, and neither HOME nor " +
 		"XDG_STATE_HOME is set: set " + EnvStateDir)
 }
 
-func (h Host) toolsDir() string {
-	if dir := h.xdg("XDG_STATE_HOME", ".local/state"); dir != "" {
-		return filepath.Join(dir, "tools")
-	}
-	return ""
-}
+func (h Host) toolsDir() string { return h.xdg("XDG_STATE_HOME", ".local/state", "tools") }
 
 func (h Host) cacheDir() (string, error) {
 	// As root, the sandbox's root is mapped to an unprivileged uid, which cannot walk through /root (0700) to the image;
@@ -68,7 +63,7 @@ func (h Host) cacheDir() (string, error) {
 	if h.Root && !filepath.IsAbs(h.Getenv("XDG_CACHE_HOME")) && (h.Writable == nil || h.Writable("/var/cache") || h.Writable("/var")) {
 		return "/var/cache/mcp-bridge", nil
 	}
-	if dir := h.xdg("XDG_CACHE_HOME", ".cache"); dir != "" {
+	if dir := h.xdg("XDG_CACHE_HOME", ".cache", ""); dir != "" {
 		return dir, nil
 	}
 	return "", errors.New("cannot choose a cache directory: neither HOME nor XDG_CACHE_HOME is set: set " + EnvCacheDir)
@@ -76,22 +71,16 @@ func (h Host) cacheDir() (string, error) {
 
 // TokenDir is where the logins of MCP servers are kept, empty if there is no such place. As the list of trusted
 // directories it is never below the current directory.
-func (h Host) TokenDir() string {
-	dir := h.xdg("XDG_DATA_HOME", ".local/share")
-	if dir == "" {
-		return ""
-	}
-	return filepath.Join(dir, "tokens")
-}
+func (h Host) TokenDir() string { return h.xdg("XDG_DATA_HOME", ".local/share", "tokens") }
 
-// xdg gives our directory below the one that name says, or below its default in the home directory, or nothing. The
-// XDG specification wants relative values ignored.
-func (h Host) xdg(name, byDefault string) string {
+// xdg gives file in our directory below the one that name says, or below its default in the home directory, or nothing.
+// The XDG specification wants relative values ignored.
+func (h Host) xdg(name, byDefault, file string) string {
 	if base := h.Getenv(name); filepath.IsAbs(base) {
-		return filepath.Join(base, "mcp-bridge")
+		return filepath.Join(base, "mcp-bridge", file)
 	}
 	if h.Home == "" {
 		return ""
 	}
-	return filepath.Join(h.Home, byDefault, "mcp-bridge")
+	return filepath.Join(h.Home, byDefault, "mcp-bridge", file)
 }

@@ -168,13 +168,7 @@ const maxTrusted = 1 << 20
 
 // TrustFile is where the trusted directories are kept, empty if there is no such place. It is never below the current
 // directory, as the state is: a project could bring its own.
-func (h Host) TrustFile() string {
-	dir := h.xdg("XDG_CONFIG_HOME", ".config")
-	if dir == "" {
-		return ""
-	}
-	return filepath.Join(dir, "trusted.json")
-}
+func (h Host) TrustFile() string { return h.xdg("XDG_CONFIG_HOME", ".config", "trusted.json") }
 
 type trustFile struct {
 	Version     int     `json:"version"`
