@@ -203,7 +203,7 @@ func TestEngineTrouble(t *testing.T) {
 		"disk full in the machine":   {"running", `touch image; case "$*" in "run --interactive"*) say "Error: writing blob: no space left on device" ;; esac`, []string{last + " is out of disk", "podman system prune"}},
 		"does not see the state":     {"running", `touch image; case "$*" in "run --interactive"*) say "Error: opening seccomp profile failed: open /x/seccomp.json: no such file or directory" ;; esac`, []string{"does not see the state directory", "MCP_BRIDGE_STATE_DIR"}},
 		"ends without a word":        {"running", `touch image; case "$*" in "run --interactive"*) exit 0 ;; esac`, []string{last, "without a word", "it printed last: nothing"}},
-		"garbage for a container":    {"running", `touch image; case "$*" in "run --interactive"*) head -c 100000 /dev/urandom | tr h i; exit 0 ;; esac`, []string{last, "begins in the wrong place"}},
+		"garbage for a container":    {"running", `touch image; case "$*" in "run --interactive"*) head -c 100000 /dev/urandom | tr hex i; exit 0 ;; esac`, []string{last, "begins in the wrong place"}},
 		"ends behind its hello":      {"running", `touch image; case "$*" in "run --interactive"*) printf 'h\0\0\0\0\0'; kill -9 $$ ;; "container inspect"*) say "Error: no such container" ;; esac`, []string{last, "lost its container"}},
 		"no such image":              {"running", `case "$*" in "pull "*) say "Error: initializing source docker://python:3.12-slim: reading manifest 3.12-slim: manifest unknown" ;; esac`, []string{"cannot pull image python:3.12-slim", "manifest unknown"}},
 		"image without Python":       {"running", `touch image; case "$*" in *"-c import sys"*) say "Error: crun: executable file python3 not found in PATH" ;; esac`, []string{"python3 not found"}},
