@@ -84,7 +84,7 @@ func NewEngine(o EngineOptions) *Engine {
 	}
 	e := &Engine{opts: o, running: make(map[string]bool), images: make(map[string]EngineImage)}
 	if o.Kind == Podman && o.System != "linux" {
-		e.machine = newMachine(e)
+		e.machine = &machine{e: e}
 	}
 	return e
 }
@@ -310,7 +310,7 @@ func (e *Engine) output(ctx context.Context, args ...string) (string, error) {
 // outputTo is output, with each line of chatter told as it comes.
 func (e *Engine) outputTo(ctx context.Context, say func(string), args ...string) (string, error) {
 	cmd := &process{Cmd: e.command(args...)}
-	out, words := &boundedWords{most: maxEngineOutput}, &lastWords{say: say}
+	out, words := &boundedWords{}, &lastWords{say: say}
 	cmd.Stdout, cmd.Stderr = out, words
 	if err := cmd.Start(); err != nil {
 		return "", e.cannotStart(err)

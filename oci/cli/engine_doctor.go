@@ -56,7 +56,7 @@ func (e *Engine) Diagnose(ctx context.Context) []host.Check {
 
 // diagnoseMachine does not start one.
 func (e *Engine) diagnoseMachine(ctx context.Context) (c host.Check, running bool) {
-	list, err := e.Machines(ctx)
+	list, err := e.machines(ctx)
 	switch {
 	case err != nil:
 		return failedCheck("machine", err, ""), false

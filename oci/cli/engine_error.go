@@ -53,15 +53,14 @@ func (w *lastWords) String() string {
 	return string(w.text)
 }
 
-// boundedWords keeps the beginning.
+// boundedWords keeps the beginning of what a client answers.
 type boundedWords struct {
 	text []byte
-	most int
 	over bool
 }
 
 func (w *boundedWords) Write(b []byte) (int, error) {
-	if len(w.text)+len(b) > w.most {
+	if len(w.text)+len(b) > maxEngineOutput {
 		w.over = true
 	} else {
 		w.text = append(w.text, b...)

@@ -35,25 +35,23 @@ type machine struct {
 	idle    *time.Timer
 }
 
-func newMachine(e *Engine) *machine { return &machine{e: e} }
-
-// A MachineState is what podman says of a machine.
-type MachineState struct {
+// A machineState is what podman says of a machine.
+type machineState struct {
 	Name     string
 	Default  bool
 	Running  bool
 	Starting bool
 }
 
-// Machines are podman's virtual machines.
-func (e *Engine) Machines(ctx context.Context) ([]MachineState, error) {
+// machines are podman's virtual machines.
+func (e *Engine) machines(ctx context.Context) ([]machineState, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, machineAsk, fmt.Errorf("no answer within %v", machineAsk))
 	defer cancel()
 	text, err := e.output(ctx, "machine", "list", "--format", "json")
 	if err != nil {
 		return nil, e.machineError(ctx, "cannot list podman's machines", err)
 	}
-	var list []MachineState
+	var list []machineState
 	if err := json.Unmarshal([]byte(text), &list); err != nil {
 		return nil, e.machineError(ctx, "cannot list podman's machines", fmt.Errorf("the list is no JSON: %.100q", printableLine(text)))
 	}
@@ -126,7 +124,7 @@ func (m *machine) up(ctx context.Context) error {
 	if err := shared(m.e.opts.StateDir, home()); err != nil {
 		return err
 	}
-	list, err := m.e.Machines(ctx)
+	list, err := m.e.machines(ctx)
 	if err != nil {
 		return err
 	}
@@ -135,7 +133,7 @@ func (m *machine) up(ctx context.Context) error {
 		if err := m.step(ctx, machineInit, "make", "init"); err != nil {
 			return err
 		}
-		if list, err = m.e.Machines(ctx); err != nil {
+		if list, err = m.e.machines(ctx); err != nil {
 			return err
 		}
 		if len(list) == 0 {
