@@ -27,7 +27,7 @@ func fill(t *testing.T, dir string, s config.Server) (file string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wait(t, "the catalog is written", func() bool { _, err := os.Stat(file); return err == nil })
+	wait(t, "the catalog is written", exists(file))
 	return file
 }
 

@@ -317,19 +317,18 @@ func TestClose(t *testing.T) {
 
 // TestCancel: a call that is cancelled returns at once, and the server is told; the start of a server goes on for others.
 func TestCancel(t *testing.T) {
-	told := filepath.Join(t.TempDir(), "cancelled")
-	p := pool(t, Options{}, hostile(t, "", "CANCELLED="+told))
+	asked, told := filepath.Join(t.TempDir(), "asked"), filepath.Join(t.TempDir(), "cancelled")
+	p := pool(t, Options{}, hostile(t, "", "ASKED="+asked, "CANCELLED="+told))
 	first, cancel := context.WithCancel(t.Context())
 	go cancel()
 	_, _ = p.Tools(first, "hostile")
 	text(t, p, "hostile", "echo", "{}")
 	ctx, cancel := context.WithCancel(t.Context())
-	stop := time.AfterFunc(50*time.Millisecond, cancel)
-	defer stop.Stop()
+	go func() { eventually(exists(asked), hang); cancel() }()
 	if _, err := call(ctx, p, "hostile", "never", "{}"); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
-	wait(t, "the server is told", func() bool { _, err := os.Stat(told); return err == nil })
+	wait(t, "the server is told", exists(told))
 
 	s := hostile(t, "")
 	s.CallTimeout = 50 * time.Millisecond

@@ -85,6 +85,10 @@ func wait(t testing.TB, what string, ok func() bool) {
 	}
 }
 
+func exists(file string) func() bool {
+	return func() bool { _, err := os.Stat(file); return err == nil }
+}
+
 func openFiles() int {
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {

@@ -170,6 +170,9 @@ func (h *hostileServer) call(id json.RawMessage, name string, args, meta map[str
 	case "close-output":
 		os.Stdout.Close()
 	case "never":
+		if file := os.Getenv("ASKED"); file != "" {
+			_ = os.WriteFile(file, nil, 0o600)
+		}
 	case "slow":
 		content(strconv.FormatInt(int64(time.Since(time.Now())), 10))
 	case "wrong-id":
