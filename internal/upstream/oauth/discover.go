@@ -44,7 +44,7 @@ func (w *web) discover(ctx context.Context, s Server) (found, error) {
 
 // follow reads the metadata that a challenge leads to; nil is that of a server which has not challenged.
 func (w *web) follow(ctx context.Context, s Server, challenge http.Header) (found, error) {
-	places := []*url.URL{w.wellKnown(w.server, "oauth-protected-resource"), w.wellKnown(&url.URL{Scheme: w.server.Scheme, Host: w.server.Host}, "oauth-protected-resource")}
+	places := []*url.URL{wellKnown(w.server, "oauth-protected-resource"), wellKnown(&url.URL{Scheme: w.server.Scheme, Host: w.server.Host}, "oauth-protected-resource")}
 	raw, challengeScopes := bearer(challenge)
 	if raw != "" {
 		at, err := parse(raw)
@@ -160,7 +160,7 @@ func bearer(h http.Header) (metadata string, scopes []string) {
 }
 
 // wellKnown is the place of a document, between the host and the path with its query (RFC 8615, RFC 8414, RFC 9728).
-func (w *web) wellKnown(u *url.URL, name string) *url.URL {
+func wellKnown(u *url.URL, name string) *url.URL {
 	return &url.URL{Scheme: u.Scheme, Host: u.Host, Path: "/.well-known/" + name + strings.TrimSuffix(u.Path, "/"), RawQuery: u.RawQuery}
 }
 
@@ -182,7 +182,7 @@ func (w *web) authServer(ctx context.Context, issuer string, into *authServer) e
 	}
 	appended := *u
 	appended.Path = strings.TrimSuffix(u.Path, "/") + "/.well-known/openid-configuration"
-	at, err := w.get(ctx, into, w.wellKnown(u, "oauth-authorization-server"), w.wellKnown(u, "openid-configuration"), &appended)
+	at, err := w.get(ctx, into, wellKnown(u, "oauth-authorization-server"), wellKnown(u, "openid-configuration"), &appended)
 	switch {
 	case err != nil:
 		return fmt.Errorf("cannot read the metadata of the authorization server: %w", err)
@@ -198,7 +198,7 @@ func (w *web) authServer(ctx context.Context, issuer string, into *authServer) e
 // places that are agreed on if it has no metadata at all.
 func (w *web) before(ctx context.Context, denied bool, into *authServer) error {
 	origin := w.server.Scheme + "://" + w.server.Host
-	at, err := w.get(ctx, into, w.wellKnown(&url.URL{Scheme: w.server.Scheme, Host: w.server.Host}, "oauth-authorization-server"))
+	at, err := w.get(ctx, into, wellKnown(&url.URL{Scheme: w.server.Scheme, Host: w.server.Host}, "oauth-authorization-server"))
 	if err != nil {
 		return err
 	}

@@ -79,7 +79,7 @@ func Login(ctx context.Context, s Server, dir string, show func(string)) (issuer
 	if err := g.take(t, time.Now()); err != nil {
 		return "", err
 	}
-	return f.AS.Issuer, locked(ctx, s, dir, func(file string) error { return g.write(file) })
+	return f.AS.Issuer, locked(ctx, s, dir, g.write)
 }
 
 // register makes us known to the authorization server, unless we are already.

@@ -256,12 +256,8 @@ func (s *streamable) headers(m outgoing) (h http.Header, session string) {
 
 // headerValue is a text as the value of a header (MCP, SEP-2243).
 func headerValue(s string) string {
-	for i := range len(s) {
-		if s[i] < 0x20 || s[i] > 0x7e {
-			return "=?base64?" + base64.StdEncoding.EncodeToString([]byte(s)) + "?="
-		}
-	}
-	if strings.TrimSpace(s) != s || strings.HasPrefix(s, "=?base64?") {
+	unprintable := func(r rune) bool { return r < 0x20 || r > 0x7e }
+	if strings.ContainsFunc(s, unprintable) || strings.TrimSpace(s) != s || strings.HasPrefix(s, "=?base64?") {
 		return "=?base64?" + base64.StdEncoding.EncodeToString([]byte(s)) + "?="
 	}
 	return s

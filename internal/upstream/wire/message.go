@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"unicode/utf8"
 
@@ -180,19 +181,10 @@ func withMeta(params json.RawMessage, meta []Member) (json.RawMessage, error) {
 			return nil, fmt.Errorf("_meta is %v", err)
 		}
 		for _, t := range theirs {
-			if !has(meta, t.Name) {
+			if !slices.ContainsFunc(meta, func(m Member) bool { return m.Name == t.Name }) {
 				meta = append([]Member{t}, meta...)
 			}
 		}
 	}
 	return Object(append([]Member{{"_meta", Object(meta)}}, kept...)), nil
-}
-
-func has(members []Member, name string) bool {
-	for _, m := range members {
-		if m.Name == name {
-			return true
-		}
-	}
-	return false
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -89,7 +90,7 @@ func start(command Command, opts Options) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	mark := newMark()
+	mark := rand.Text() // which no other process has
 	cmd := exec.Command(program, command.Args...)
 	cmd.Args[0] = command.Program
 	cmd.Env, cmd.Dir, cmd.SysProcAttr = append(command.Env, markName+"="+mark), command.Dir, attributes()

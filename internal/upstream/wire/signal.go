@@ -1,12 +1,6 @@
 package wire
 
-import (
-	"crypto/rand"
-	"syscall"
-)
-
-// newMark is a word that no other process has.
-func newMark() string { return rand.Text() }
+import "syscall"
 
 // signalAll signals processes, and groups by their negative ids. Those that are gone are no matter.
 func signalAll(pids []int, sig syscall.Signal) {

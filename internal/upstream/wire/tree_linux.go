@@ -3,7 +3,9 @@ package wire
 import (
 	"bytes"
 	"errors"
+	"maps"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -64,11 +66,7 @@ func (p *process) tree() []int {
 		}
 	}
 	delete(ours, leader)
-	var pids []int
-	for pid := range ours {
-		pids = append(pids, pid)
-	}
-	return pids
+	return slices.Collect(maps.Keys(ours))
 }
 
 // stat reads what a process is; a zombie is not alive.
