@@ -35,12 +35,14 @@ type catalog struct {
 	byName       map[string]int // into tools
 }
 
+// find looks a tool up; k may be nil.
 func (k *catalog) find(name string) (Tool, bool) {
-	i, ok := k.byName[name]
-	if !ok {
-		return Tool{}, false
+	if k != nil {
+		if i, ok := k.byName[name]; ok {
+			return k.tools[i], true
+		}
 	}
-	return k.tools[i], true
+	return Tool{}, false
 }
 
 // newCatalog is the catalog of what a server offers and a configuration allows.

@@ -19,11 +19,8 @@ func (c *client) permit(ctx context.Context, tool string) error {
 	if !c.server.Permits(tool) {
 		return c.errorf("may not be asked for %q: its entry in %s does not allow that tool", tool, c.server.File)
 	}
-	known := c.remembered()
-	if known != nil {
-		if _, ok := known.find(tool); ok {
-			return nil
-		}
+	if _, ok := c.remembered().find(tool); ok {
+		return nil
 	}
 	known, err := c.listed(ctx, true)
 	if err != nil {

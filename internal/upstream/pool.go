@@ -223,11 +223,8 @@ func (p *Pool) Request(ctx context.Context, server, method string, params json.R
 func (p *Pool) Search(query string, limit int) []Match {
 	var matches []Match
 	for _, hit := range p.searchable().Search(query, limit) {
-		c := p.byName[hit.Group]
-		if known := c.remembered(); known != nil {
-			if t, ok := known.find(hit.Name); ok {
-				matches = append(matches, Match{Server: hit.Group, Tool: t, Score: hit.Score})
-			}
+		if t, ok := p.byName[hit.Group].remembered().find(hit.Name); ok {
+			matches = append(matches, Match{Server: hit.Group, Tool: t, Score: hit.Score})
 		}
 	}
 	return matches
