@@ -60,10 +60,7 @@ func printables(list []string) string { return config.Printable(strings.Join(lis
 
 // trustLine is the command that trusts a directory.
 func trustLine(dir string) string {
-	if strings.Trim(dir, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+@:,%") != "" {
-		dir = "'" + strings.ReplaceAll(dir, "'", `'\''`) + "'"
-	}
-	return "mcp-bridge trust " + config.Printable(dir)
+	return "mcp-bridge trust " + config.Printable(config.ShellWord(dir))
 }
 
 func serversCommand() *cobra.Command {

@@ -230,6 +230,14 @@ func hideURL(s string) string {
 	return out
 }
 
+// ShellWord is text as a shell reads it.
+func ShellWord(s string) string {
+	if strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+@:,%") == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
 // Printable is text in one line that a terminal shows and does not obey.
 func Printable(s string) string {
 	var out strings.Builder

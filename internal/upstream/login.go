@@ -90,24 +90,16 @@ func (c *client) loginHint(err error) string {
 		if !errors.Is(err, oauth.ErrLogin) {
 			return ""
 		}
-		return fmt.Sprintf("; %q gets one with a browser", "mcp-bridge login "+quoted(c.server.Name))
+		return fmt.Sprintf("; %q gets one with a browser", "mcp-bridge login "+config.ShellWord(c.server.Name))
 	case denied.Err != nil && !errors.Is(denied.Err, oauth.ErrLogin):
 		return "" // there is a way, which has failed
 	}
 	if c.pool.opts.TokenDir != "" && !c.hasHeader() {
-		login = fmt.Sprintf("; %q gets it with a browser, or else", "mcp-bridge login "+quoted(c.server.Name))
+		login = fmt.Sprintf("; %q gets it with a browser, or else", "mcp-bridge login "+config.ShellWord(c.server.Name))
 	} else {
 		login = ";"
 	}
 	return login + " add a header such as Authorization, or an OAuth client with its clientSecret, to its entry in " + c.server.File
-}
-
-// quoted is a name as a shell reads it.
-func quoted(name string) string {
-	if strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+@:,%") == "" {
-		return name
-	}
-	return "'" + strings.ReplaceAll(name, "'", `'\''`) + "'"
 }
 
 // remote is the client of a server that a user can log in to.
