@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
 	"runtime"
 
@@ -22,15 +21,9 @@ func loginCommand() *cobra.Command {
 		Long: "Log in to a remote MCP server that wants OAuth: open its page in a browser, wait up to 5 minutes until you have\n" +
 			"agreed there, and keep the tokens in files of yours. Bridges that run use them from then on, and renew them.",
 		Example: "  mcp-bridge login linear\n  mcp-bridge login --no-browser linear",
-		RunE: func(c *cobra.Command, args []string) error {
-			cfg, log, err := load(os.Stderr)
-			if err != nil {
-				return err
-			}
-			s := newServers(cfg, log)
-			defer s.close()
+		RunE: withServers(func(c *cobra.Command, args []string, s *mcpServers) error {
 			return login(c.Context(), c.OutOrStdout(), s, args[0], scopes, !noBrowser)
-		},
+		}),
 	}
 	c.Flags().BoolVar(&noBrowser, "no-browser", false, "print the URL only; it must be opened on this host, or the port of its answer forwarded")
 	c.Flags().StringSliceVar(&scopes, "scope", nil, "ask for this scope instead of what the server names (may be repeated)")
@@ -69,13 +62,7 @@ func logoutCommand() *cobra.Command {
 		Use: "logout SERVER", Short: "Remove what login has got, and tell the server so", Args: cobra.ExactArgs(1),
 		Long:    "Remove the tokens of an MCP server, and ask who gave them to end them.",
 		Example: "  mcp-bridge logout linear",
-		RunE: func(c *cobra.Command, args []string) error {
-			cfg, log, err := load(os.Stderr)
-			if err != nil {
-				return err
-			}
-			s := newServers(cfg, log)
-			defer s.close()
+		RunE: withServers(func(c *cobra.Command, args []string, s *mcpServers) error {
 			found, told, err := s.pool().Logout(c.Context(), args[0])
 			switch {
 			case err != nil:
@@ -87,7 +74,7 @@ func logoutCommand() *cobra.Command {
 			}
 			_, err = fmt.Fprintf(c.OutOrStdout(), "Logged out of %s\n", config.Printable(args[0]))
 			return err
-		},
+		}),
 	}
 }
 

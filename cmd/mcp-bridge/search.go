@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"text/tabwriter"
 
@@ -25,21 +24,15 @@ func searchCommand() *cobra.Command {
 		Long: "Search the tools of all MCP servers by what is known of them; none is started. A server is known when a script has\n" +
 			"used it once; --refresh starts all and asks them anew.",
 		Example: "  mcp-bridge search create an issue\n  mcp-bridge search --refresh --limit 20 files",
-		RunE: func(c *cobra.Command, args []string) error {
+		RunE: withServers(func(c *cobra.Command, args []string, s *mcpServers) error {
 			if limit < 1 {
 				return usage("--limit %d: allowed is 1 and more", limit)
 			}
-			cfg, log, err := load(os.Stderr)
-			if err != nil {
-				return err
-			}
-			s := newServers(cfg, log)
-			defer s.close()
 			if refresh {
 				s.learn(c.Context(), c.ErrOrStderr())
 			}
 			return search(c.OutOrStdout(), s, strings.Join(args, " "), limit, asJSON)
-		},
+		}),
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print [{server, tool, description, score}]")
 	c.Flags().BoolVar(&refresh, "refresh", false, "start all servers, and ask them for their tools anew")

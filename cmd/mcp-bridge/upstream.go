@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"sync"
 
+	"github.com/spf13/cobra"
+
 	"github.com/mcp-bridge/mcp-bridge/bridge"
 	"github.com/mcp-bridge/mcp-bridge/internal/config"
 	"github.com/mcp-bridge/mcp-bridge/internal/upstream"
@@ -43,6 +45,19 @@ func newServers(cfg config.Config, log *slog.Logger) *mcpServers {
 		return p
 	})
 	return s
+}
+
+// withServers is a command on the MCP servers.
+func withServers(f func(c *cobra.Command, args []string, s *mcpServers) error) func(*cobra.Command, []string) error {
+	return func(c *cobra.Command, args []string) error {
+		cfg, log, err := load(os.Stderr)
+		if err != nil {
+			return err
+		}
+		s := newServers(cfg, log)
+		defer s.close()
+		return f(c, args, s)
+	}
 }
 
 // close ends the servers that have been started.
