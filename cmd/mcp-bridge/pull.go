@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/mcp-bridge/mcp-bridge/internal/config"
 	"github.com/mcp-bridge/mcp-bridge/oci"
 	"github.com/mcp-bridge/mcp-bridge/oci/cli"
 	"github.com/mcp-bridge/mcp-bridge/rootfs"
@@ -18,7 +19,7 @@ import (
 func pullCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "pull [REF]", Short: "Pull, verify, unpack and compile an image, so that the first run does not wait", Args: cobra.MaximumNArgs(1),
-		Long: "Pull, verify and unpack an image (MCP_BRIDGE_IMAGE, if none is named), and compile the modules of its Python. A tag\n" +
+		Long: "Pull, verify and unpack an image (" + config.EnvImage + ", if none is named), and compile the modules of its Python. A tag\n" +
 			"is asked for again, also if it is cached: this is how an image is updated.",
 		Example: "  mcp-bridge pull\n  mcp-bridge pull ghcr.io/astral-sh/uv:python3.12-bookworm-slim\n  mcp-bridge pull oci:./layout",
 		RunE: func(c *cobra.Command, args []string) error {

@@ -48,9 +48,9 @@ func runCommand() *cobra.Command {
 	}
 	c.Flags().StringVarP(&f.code, "code", "c", "", "the script itself")
 	c.Flags().StringArrayVar(&f.servers, "server", nil, "an MCP server that the script may call (may be repeated)")
-	c.Flags().Var(&f.timeout, "timeout", "how long it may run, for instance 90 or 2m (default: MCP_BRIDGE_TIMEOUT)")
+	c.Flags().Var(&f.timeout, "timeout", "how long it may run, for instance 90 or 2m (default: "+config.EnvTimeout+")")
 	c.Flags().Lookup("timeout").DefValue = "" // which is said
-	c.Flags().StringVar(&f.image, "image", "", "image to run it in (default: MCP_BRIDGE_IMAGE)")
+	c.Flags().StringVar(&f.image, "image", "", "image to run it in (default: "+config.EnvImage+")")
 	c.Flags().StringVar(&f.format, "format", "text", "text (the script's own output), toon or json (the result that an MCP client gets)")
 	return c
 }
