@@ -175,11 +175,11 @@ func doctorExit(checks []host.Check) int {
 	return code
 }
 
-func writeJSON(w io.Writer, checks []host.Check) error {
+func writeJSON(w io.Writer, v any) error {
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
-	return e.Encode(checks)
+	return e.Encode(v)
 }
 
 // writeText ends with what code, the exit code, comes to.

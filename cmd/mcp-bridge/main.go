@@ -110,11 +110,7 @@ func command() *cobra.Command {
 func variables() string {
 	text := "Environment:\n"
 	for _, v := range config.Variables() {
-		byDefault := v.Default
-		if byDefault == "" {
-			byDefault = "-"
-		}
-		text += fmt.Sprintf("  %-32s %s\n  %-32s   default %s; allowed %s\n", v.Name, v.Meaning, "", byDefault, v.Allowed)
+		text += fmt.Sprintf("  %-32s %s\n  %-32s   default %s; allowed %s\n", v.Name, v.Meaning, "", cmp.Or(v.Default, "-"), v.Allowed)
 	}
 	return text
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -112,7 +111,7 @@ func servers(out io.Writer, asJSON bool) error {
 	r := report(discover(cfg, slog.New(slog.DiscardHandler))) // all of it is printed
 	write := r.text
 	if asJSON {
-		write = r.json
+		write = func(w io.Writer) error { return writeJSON(w, r) }
 	}
 	if err := write(out); err != nil {
 		return fmt.Errorf("cannot write the servers: %w", err)
@@ -148,13 +147,6 @@ func report(d config.Discovery) serversReport {
 		r.Project.Command = trustLine(p.Dir)
 	}
 	return r
-}
-
-func (r serversReport) json(w io.Writer) error {
-	e := json.NewEncoder(w)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	return e.Encode(r)
 }
 
 func (r serversReport) text(w io.Writer) error {
