@@ -55,13 +55,7 @@ func benchCmd(t *testing.T, args ...string) *exec.Cmd {
 	needSandbox(t)
 	dir := t.TempDir()
 	program := filepath.Join(dir, "mcp-bridge")
-	self, err := os.ReadFile("/proc/self/exe")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(program, self, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	copySelf(t, program)
 	cmd := exec.Command(program, append([]string{"bench", "--image", testImage()}, args...)...)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "TMPDIR=" + os.TempDir(), "MCP_BRIDGE_ALLOW_WEAK_LIMITS=1"}
 	before, dirs := cgroups(), benchDirs()

@@ -113,14 +113,8 @@ func TestDoctorAsUser(t *testing.T) {
 	if err := os.Chown(home, int(uid), int(gid)); err != nil {
 		t.Fatal(err)
 	}
-	self, err := os.ReadFile("/proc/self/exe")
-	if err != nil {
-		t.Fatal(err)
-	}
 	exe := filepath.Join(home, "mcp-bridge.test")
-	if err := os.WriteFile(exe, self, 0o755); err != nil { // it is to be executed by another user
-		t.Fatal(err)
-	}
+	copySelf(t, exe)
 	command := func(more ...string) *exec.Cmd {
 		cmd := exec.Command(exe, "doctor", "--json")
 		cmd.Dir = home

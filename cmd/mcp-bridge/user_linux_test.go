@@ -34,6 +34,18 @@ func someUser(t *testing.T) *user.User {
 	return nil
 }
 
+// copySelf makes a copy of this program that others may execute: go test keeps its binary where nobody else may look.
+func copySelf(t *testing.T, file string) {
+	t.Helper()
+	self, err := os.ReadFile("/proc/self/exe")
+	if err == nil {
+		err = os.WriteFile(file, self, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestAsUser: root's tests start the bridge as somebody without rights too.
 func TestAsUser(t *testing.T) {
 	if os.Geteuid() != 0 {
@@ -61,15 +73,8 @@ func TestAsUser(t *testing.T) {
 	if err := os.Chown(home, int(uid), int(gid)); err != nil {
 		t.Fatal(err)
 	}
-	// go test keeps its binary where nobody else may look.
 	exe := filepath.Join(base, "mcp-bridge.test")
-	self, err := os.ReadFile("/proc/self/exe")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(exe, self, 0o755); err != nil { // it is to be executed by another user
-		t.Fatal(err)
-	}
+	copySelf(t, exe)
 	command := func(weak string, args ...string) *exec.Cmd {
 		cmd := exec.Command(exe, args...)
 		cmd.Dir = home
