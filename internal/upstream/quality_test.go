@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/mcp-bridge/mcp-bridge/internal/config"
 	"github.com/mcp-bridge/mcp-bridge/internal/upstream/rank"
@@ -204,30 +203,17 @@ func many(t testing.TB, n int) *rank.Index {
 	return index
 }
 
-// TestSearchIsQuick: five milliseconds for any query over three thousand tools.
-func TestSearchIsQuick(t *testing.T) {
-	index := many(t, 3000)
-	index.Search("x", 1)
-	for _, query := range []string{
-		"create a new issue in a repository", "raed fiel", "search for files by name and list all the pull requests of a repo",
-		strings.Repeat("delete misspelld wrds ", 500), "qqqqqqqq zzzzzzzz", "file",
-	} {
-		best := time.Hour
-		for range 10 {
-			begin := time.Now()
-			index.Search(query, 5)
-			best = min(best, time.Since(begin))
-		}
-		t.Logf("%.40q: %v", query, best)
-		if best > 5*time.Millisecond && !raceDetector {
-			t.Errorf("%.40q takes %v", query, best)
-		}
-	}
-}
-
+// BenchmarkSearch3000 is a query over three thousand tools.
 func BenchmarkSearch3000(b *testing.B) {
 	index := many(b, 3000)
-	for b.Loop() {
-		index.Search("create a new issue in a repository", 5)
+	for name, query := range map[string]string{
+		"usual": "create a new issue in a repository", "misspelt": "raed fiel", "word": "file", "nothing": "qqqqqqqq zzzzzzzz",
+		"long": strings.Repeat("delete misspelld wrds ", 500),
+	} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				index.Search(query, 5)
+			}
+		})
 	}
 }
