@@ -47,7 +47,7 @@ func runCommand() *cobra.Command {
 		RunE:    func(c *cobra.Command, args []string) error { return runScript(c, f, args) },
 	}
 	c.Flags().StringVarP(&f.code, "code", "c", "", "the script itself")
-	c.Flags().StringArrayVar(&f.servers, "server", nil, "an MCP server that the script may call (may be repeated)")
+	c.Flags().StringArrayVar(&f.servers, "server", nil, "an MCP server to start and load with the script, which can call all others too (may be repeated)")
 	c.Flags().Var(&f.timeout, "timeout", "how long it may run, for instance 90 or 2m (default: "+config.EnvTimeout+")")
 	c.Flags().Lookup("timeout").DefValue = "" // which is said
 	c.Flags().StringVar(&f.image, "image", "", "image to run it in (default: "+config.EnvImage+")")
