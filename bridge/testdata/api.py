@@ -20,6 +20,11 @@ def raises(kind, part, f, *args, **kwargs):
     raise AssertionError("no %s" % kind)
 
 
+def notes(e):
+    """The lines that a traceback ends with; before 3.11 there are none."""
+    return "".join(e.__notes__) if sys.version_info >= (3, 11) else None
+
+
 async def raises_async(kind, part, awaitable):
     try:
         await awaitable
@@ -122,7 +127,8 @@ async def texts():
     assert "TODO" in t["content"] and t["content"].upper() == "HELLO TODO WORLD" and f"{t}" == str(t) and repr(t) == repr(str(t))
     assert t.upper() == "HELLO TODO WORLD" and type(pickle.loads(pickle.dumps(t))) is str and copy.deepcopy(t) == t
     raises(AttributeError, "is a str and has no 'titel'", lambda: t.titel)
-    raises(KeyError, "x", lambda: t["x"])
+    e = raises(KeyError, "x", lambda: t["x"])
+    assert e.args == ("x",) and notes(e) in ("this result is a str", None)
     assert text("") == "" and not text("") and text("5") == "5" and text("[1, 2") == "[1, 2" and text("{}x") == "{}x"
     two = answer({"content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]})
     assert two == "a\nb" and len(two.content) == 2
@@ -136,7 +142,10 @@ async def data():
     assert d[:3] == ' {"' and d.text.startswith(' {"title"') and d.get("x", 5) == 5 and d.get("content") == "mine"
     assert type(pickle.loads(pickle.dumps(d))) is dict and pickle.loads(pickle.dumps(d)) == d and copy.deepcopy(d).nested.list[0].id == "x"
     raises(AttributeError, "no 'titel'; it has 'title'", lambda: d.titel)
-    raises(KeyError, "titel", lambda: d["titel"])
+    e = raises(KeyError, "titel", lambda: d["titel"])
+    assert type(e) is KeyError and e.args == ("titel",) and notes(e) in ("there is 'title', 'items', 'nested', 'content', 'n'", None), notes(e)
+    assert notes(raises(KeyError, "ids", lambda: d["nested"]["list"][0]["ids"])) in ("there is 'id'", None)
+    assert notes(raises(KeyError, "0", lambda: d[0])) in ("there is 'title', 'items', 'nested', 'content', 'n'", None)
     assert getattr(d, "titel", 0) == 0 and not hasattr(d, "__iter_me__") and {**d}["title"] == "T"
     d.title = "U"
     assert d["title"] == "U" and dict(d, x=1)["x"] == 1 and (lambda **k: k["title"])(**d) == "U"

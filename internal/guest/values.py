@@ -19,6 +19,9 @@ class Record(dict):
     def _absent(self, name):
         raise AttributeError("there is no %r; there is %s" % (name, some(self)))
 
+    def __missing__(self, key):
+        raise noted(KeyError(key), "there is %s" % some(self))
+
     def __setattr__(self, name, value):
         self[name] = value
 
@@ -44,9 +47,16 @@ class Record(dict):
         return dict, (dict(self),)
 
 
+def noted(error, text):
+    """The error with a line that its traceback ends with, from 3.11 on, and that its message does not have."""
+    if hasattr(error, "add_note"):
+        error.add_note(text)
+    return error
+
+
 def some(names, most=20):
     """A bounded list of names for a message."""
-    shown = [repr(n) for n in list(names)[:most]]
+    shown = [repr(n) for n, _ in zip(names, range(most))]
     if len(names) > most:
         shown.append("%d more" % (len(names) - most))
     return ", ".join(shown) or "nothing"
@@ -125,7 +135,7 @@ class Result:
         if found is MISSING:
             found = self._structured(key)
         if found is MISSING:
-            raise KeyError(key)
+            raise noted(KeyError(key), "this result is a %s" % type(self).__mro__[2].__name__)
         return found
 
     def __dir__(self):
@@ -170,9 +180,7 @@ class Enveloped(Record):
 
     def __missing__(self, key):
         found = protocol_item(self, key)
-        if found is MISSING:
-            raise KeyError(key)
-        return found
+        return Record.__missing__(self, key) if found is MISSING else found
 
     def get(self, key, default=None):
         message = envelope(self)
