@@ -175,7 +175,8 @@ async def wrapped():
 
 async def errors():
     e = raises(MCPError, "it broke", text, "it broke", isError=True)
-    assert e.message == "it broke" and (e.server, e.tool) == ("say", "say") and e.content[0].text == "it broke"
+    assert e.message == str(e) == "it broke" and (e.server, e.tool) == ("say", "say") and e.content[0].text == "it broke"
+    assert notes(e) in ("('say' of the MCP server 'say' has failed)", None)
     e = await raises_async(MCPError, "(it is mcp_odd.invalid(a: int) -> Any)", mcp_odd.invalid(a=5))
     assert e.code == -32602 and e.data == {"why": [1]} and e.signature == "mcp_odd.invalid(a: int) -> Any", (e.code, e.data, e.signature)
     raises(MCPError, "said nothing", answer, {"isError": True, "content": []})

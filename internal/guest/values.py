@@ -384,7 +384,9 @@ def failure(message, server, tool, content=None, code=None, type=None, data=None
     low = message[:2000].lower()
     if signature and (code == -32602 or any(w in low for w in ("argument", "param", "required", "valid", "schema"))):
         message = "%s\n(it is %s)" % (message, signature())
-    return cls(message, server, tool, type, content, code, data, signature and signature())
+    error = cls(message, server, tool, type, content, code, data, signature and signature())
+    # The words are the tool's own, and of many calls in asyncio.gather the traceback does not say which it was.
+    return error if content is None else noted(error, "(%r of the MCP server %r has failed)" % (tool, server))
 
 
 def raw(value):
