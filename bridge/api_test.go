@@ -184,6 +184,28 @@ print([x.message for x in r], get_issue is jira.get_issue is mcp_jira.get_issue 
 	}
 }
 
+// TestGuesses: the error of a script that has guessed a name says which there are.
+func TestGuesses(t *testing.T) {
+	f := newFake().add("git-hub", upstream.Tool{Name: "create_issue"}, upstream.Tool{Name: "search"}).add("mail", upstream.Tool{Name: "send"})
+	everyPython(t, func(t *testing.T, python string) {
+		b := newBridge(t, func(o *Options) { withPython(python)(o); o.Servers = f })
+		for code, want := range map[string]string{
+			"await mcp_slack.send()":     "NameError: name 'mcp_slack' is not defined; the MCP servers are 'mcp_git_hub', 'mcp_mail' (line 1)",
+			"def f():\n  mcp_x\nf()":     "NameError: name 'mcp_x' is not defined; the MCP servers are 'mcp_git_hub', 'mcp_mail' (line 2)",
+			"raise NameError('mcp_')":    "NameError: mcp_ (line 1)",
+			"mcp_mail, x":                "NameError: name 'x' is not defined (line 1)",
+			"eval('m' + 'cp_' + 'mail')": "NameError: name 'mcp_mail' is not defined (line 1)",
+		} {
+			if r := runCode(t, b, code); r.Error != want {
+				t.Errorf("%s\nerror %s\nwant  %s", code, r.Error, want)
+			}
+		}
+	})
+	if r := runCode(t, newBridge(t, nil), "mcp_slack"); r.Error != "NameError: name 'mcp_slack' is not defined; no MCP server is configured (line 1)" {
+		t.Errorf("%+v", r)
+	}
+}
+
 // TestStarLeavesBuiltins: a server has no say in what print is.
 func TestStarLeavesBuiltins(t *testing.T) {
 	f := newFake().add("loud", upstream.Tool{Name: "print"}, upstream.Tool{Name: "shout"})

@@ -576,6 +576,8 @@ def serve():
                 # The compiler's later passes look for the file and find none.
                 error.text = (source.split("\n") + [""] * error.lineno)[error.lineno - 1] or None
             show_source(script, source)
+            if type(error) is NameError and "mcp_" in source:  # then the library is here
+                explain(error)
             message = message_of(error)
             code, shown = report(error), True
         if shown:

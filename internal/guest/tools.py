@@ -135,6 +135,15 @@ def instead(name, names):
     return "; there are %s" % some(names) if names else ": none is configured"
 
 
+def explain(error):
+    """Let the NameError that ends a script which has guessed a server's name say which there are."""
+    text = str(error)
+    if text.startswith("name 'mcp_"):
+        names = ["mcp_" + info_of(s)["alias"] for s in known().values()]
+        about = "the MCP servers are %s" % some(names) if names else "no MCP server is configured"
+        error.args = ("%s; %s" % (text, about),)
+
+
 def usable(server):
     i = info_of(server)
     if i.get("unavailable"):
