@@ -195,6 +195,15 @@ func TestGuesses(t *testing.T) {
 			"raise NameError('mcp_')":    "NameError: mcp_ (line 1)",
 			"mcp_mail, x":                "NameError: name 'x' is not defined (line 1)",
 			"eval('m' + 'cp_' + 'mail')": "NameError: name 'mcp_mail' is not defined (line 1)",
+
+			"from mcp.servers.mail import sent":     "ModuleNotFoundError: the MCP server 'mail' has no tool 'sent'; did you mean 'send'? (line 1)",
+			"from mcp.servers.git_hub import close": "ModuleNotFoundError: the MCP server 'git-hub' has no tool 'close'; there are 'create_issue', 'search' (line 1)",
+			"from mcp.servers import slack":         "ModuleNotFoundError: there is no MCP server 'slack'; there are 'git-hub', 'mail' (line 1)",
+			"import mcp.servers.slack":              "ModuleNotFoundError: there is no MCP server 'slack'; there are 'git-hub', 'mail' (line 1)",
+			"from mcp import ClientSession":         "ModuleNotFoundError: mcp has no 'ClientSession'; there are 'runtime', 'servers' (line 1)",
+			"import mcp.client.stdio":               "ModuleNotFoundError: mcp has no 'client'; there are 'runtime', 'servers' (line 1)",
+			"from mcp.runtime import search_tools":  "ModuleNotFoundError: mcp.runtime has no 'search_tools'; did you mean 'search_tool_docs' or 'search_tool_docs_sync' or 'save_tool'? (line 1)",
+			"from user_tools import slug":           "ModuleNotFoundError: there is no saved tool 'slug'; there are nothing (line 1)",
 		} {
 			if r := runCode(t, b, code); r.Error != want {
 				t.Errorf("%s\nerror %s\nwant  %s", code, r.Error, want)

@@ -277,7 +277,7 @@ var calls = []struct{ name, code, stdout, stderr, result string }{
 		name: "servers", code: "from mcp import runtime\nprint(runtime.discovered_servers(), await runtime.list_servers(), runtime.list_servers_sync())\nruntime.discovered_servers(detailed=True)", stdout: "('a-b',) ('a-b',) ('a-b',)\n",
 		result: `[{"name":"a-b","alias":"a_b","loaded":true,"toolCount":1}]`,
 	},
-	{name: "submodule", code: "try:\n    import mcp.nothing\nexcept ModuleNotFoundError as e:\n    print(e)", stdout: "No module named 'mcp.nothing'\n"},
+	{name: "submodule", code: "try:\n    import mcp.nothing\nexcept ModuleNotFoundError as e:\n    print(e)", stdout: "mcp has no 'nothing'; there are 'runtime', 'servers'\n"},
 }
 
 func TestCalls(t *testing.T) {

@@ -77,7 +77,7 @@ class Watch:
     def find_spec(self, name, path=None, target=None):
         if name == "linecache":
             return self.linecache(name, path, target)
-        if name in ("mcp", "user_tools") or name[:4] == "mcp.":
+        if name.partition(".")[0] in ("mcp", "user_tools"):
             use_library()
             return find_module(name)
         if name in ("multiprocessing.popen_spawn_posix", "multiprocessing.popen_forkserver"):

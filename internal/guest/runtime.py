@@ -377,13 +377,20 @@ class Ours:
 
 def find_module(name):
     """The spec of one of our modules; None if it is none."""
-    if name.startswith("mcp.servers.") and name not in modules:
+    package, _, last = name.rpartition(".")
+    if name not in modules and package in modules:
+        # "from package import name" comes here too, when the package has no such name. Python would pass over an error
+        # that bears the module's own name, and say "unknown location" instead of what there is.
         try:
-            server = find(name[len("mcp.servers.") :])
+            server = getattr(modules[package], last)
         except MissingError as e:
-            raise ModuleNotFoundError(str(e), name=name) from None
-        m = modules[name] = type(sys)(name, repr(server))
-        m.__getattr__, m.__dir__ = lambda n: module_getattr(server, n), lambda: dir_of(server)
+            raise ModuleNotFoundError(str(e), name=package) from None
+        except AttributeError:
+            there = [n for n in dir(modules[package]) if n[:1] != "_"]
+            raise ModuleNotFoundError("%s has no %r%s" % (package, last, instead(last, there)), name=package) from None
+        if package == "mcp.servers":
+            m = modules[name] = type(sys)(name, repr(server))
+            m.__getattr__, m.__dir__, m.__path__ = lambda n: module_getattr(server, n), lambda: dir_of(server), []
     if name not in modules:
         return None
     return type(sys.__spec__)(name, Ours(), is_package=hasattr(modules[name], "__path__"))
@@ -406,7 +413,8 @@ def make_modules():
     make = type(sys)
     package, servers = make("mcp", "MCP servers for scripts."), make("mcp.servers", "A module for each MCP server.")
     runtime, user = make("mcp.runtime", "Access to the tools of MCP servers."), make("user_tools", "Saved functions.")
-    package.__path__, servers.__path__ = [], []
+    for module in (package, servers, runtime, user):
+        module.__path__ = []  # so that each is asked what it has instead of a name that it has not
     package.runtime, package.servers = runtime, servers
     runtime.mcp_servers = mcp_servers
     for thing in PUBLIC:
