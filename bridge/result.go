@@ -40,7 +40,7 @@ type Result struct {
 	Error    string          `json:"error,omitempty"`
 
 	TimeoutSeconds int    `json:"timeoutSeconds,omitempty"` // for StatusTimeout
-	Truncated      bool   `json:"truncated,omitempty"`      // stdout or stderr is not complete
+	Truncated      bool   `json:"truncated,omitempty"`      // stdout, stderr or result is not complete
 	Image          string `json:"image,omitempty"`          // what Python ran, when it is not the one to be expected
 	Limits         string `json:"limits,omitempty"`         // what enforced the limits, when it was not a cgroup
 	Runtime        string `json:"runtime,omitempty"`        // what ran the sandbox, when it is not the one to be expected

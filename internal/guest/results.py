@@ -33,7 +33,7 @@ class Encoder:
 
     def __init__(self, limit, depth, strict):
         self.limit, self.depth, self.strict = limit, depth, strict
-        self.out, self.size, self.open = [], 0, set()
+        self.out, self.size, self.open, self.cut = [], 0, set(), False
 
     def emit(self, text):
         self.out.append(text)
@@ -85,6 +85,7 @@ class Encoder:
         if len(self.open) >= self.depth:
             if self.strict:
                 raise ValueError("arguments are nested more than %d deep" % self.depth)
+            self.cut = True
             return self.emit('"..."')
         self.open.add(id(value))
         done = len(self.out), self.size
@@ -158,7 +159,7 @@ def encode_result(value):
     encoder = Encoder(MAX_RESULT, MAX_DEPTH, False)
     try:
         encoder.value(value)
-        return "".join(encoder.out), False
+        return "".join(encoder.out), encoder.cut
     except TooLong:
         text = value if type(value) is str else "".join(encoder.out)
         cut = quote(text[: MAX_RESULT // 2])
