@@ -209,6 +209,10 @@ func TestGuesses(t *testing.T) {
 				t.Errorf("%s\nerror %s\nwant  %s", code, r.Error, want)
 			}
 		}
+		r := runCode(t, b, "mcp_mail.sent") // where Python has a suggestion too, once is enough
+		if got := strings.Join(r.Stderr, "\n"); strings.Count(strings.ToLower(got), "did you mean") != 1 {
+			t.Error(got)
+		}
 	})
 	if r := runCode(t, newBridge(t, nil), "mcp_slack"); r.Error != "NameError: name 'mcp_slack' is not defined; no MCP server is configured (line 1)" {
 		t.Errorf("%+v", r)

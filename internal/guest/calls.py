@@ -43,6 +43,10 @@ class MCPError(Exception):
 class MissingError(MCPError, LookupError, AttributeError):
     """There is no such server, tool or saved tool."""
 
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.obj = None  # or Python, from 3.12 on, would add a suggestion of its own to ours
+
 
 class ArgumentError(MCPError, TypeError, ValueError):
     """A tool was called with arguments that do not fit its signature, or cannot be sent. Nothing was sent."""
