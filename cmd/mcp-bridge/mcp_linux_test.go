@@ -106,6 +106,25 @@ func TestManual(t *testing.T) {
 	if _, err := s.session.ReadResource(t.Context(), &mcp.ReadResourceParams{URI: manualURI + "/nothing"}); err == nil {
 		t.Error("a resource that is not there can be read")
 	}
+
+	// What is said of the sandbox is what a script finds there.
+	needSandbox(t)
+	got := s.call(map[string]any{"code": `import os, socket
+def sized(d):
+    s = os.statvfs(d)
+    return "` + "`%s`" + ` (%s%d MiB)" % (d, "current directory, home; " * (d == os.getcwd() == os.environ["HOME"]), s.f_blocks * s.f_frsize >> 20)
+print(sized("/workspace"), "and", sized("/tmp"))
+try: socket.create_server(("127.0.0.1", 0))
+except OSError: print("no network, not even 127.0.0.1")
+`})
+	if len(got.Stdout) != 2 {
+		t.Fatalf("%+v", got)
+	}
+	for _, want := range got.Stdout {
+		if !strings.Contains(text, want) {
+			t.Errorf("the manual does not say %q", want)
+		}
+	}
 }
 
 func TestOutputModes(t *testing.T) {
