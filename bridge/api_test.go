@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -65,7 +66,7 @@ func office() *fakeServers {
 		case "google-drive.get_document":
 			return textResult(strings.Repeat("long transcript ", 100)), nil
 		case "jira.search_issues":
-			return textResult(`[{"id":"API-1","title":"Crash"},{"id":"API-2","title":"Idea"}]`), nil
+			return textResult(`[{"id":"API-1","title":"Crash","description":"A Bug"},{"id":"API-2","title":"Idea","description":"A wish"}]`), nil
 		case "jira.get_issue":
 			about := "a wish"
 			if a["id"] == "API-1" {
@@ -181,6 +182,21 @@ print([x.message for x in r], get_issue is jira.get_issue is mcp_jira.get_issue 
 				t.Errorf("the last call is %s, want %s", last, tt.calls)
 			}
 		})
+	}
+}
+
+// TestExampleOfOurs: that of our own README runs as it is written there, too.
+func TestExampleOfOurs(t *testing.T) {
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, example, _ := strings.Cut(string(readme), "```python\n")
+	example, _, _ = strings.Cut(example, "```\n")
+	f := office()
+	r := runCode(t, newBridge(t, func(o *Options) { o.Servers = f }), example)
+	if want := `[{"number":7,"created":{"repo":"owner/repo","title":"Crash"}}]`; string(r.Result) != want {
+		t.Errorf("%+v, want %s", r, want)
 	}
 }
 
