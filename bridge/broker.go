@@ -99,6 +99,25 @@ func (k *broker) load(ctx context.Context, names []string) {
 	asked.Wait()
 }
 
+// loaded is those of the named servers that could be loaded, which a script has as LOADED_MCP_SERVERS, and a sentence on
+// the others: a script need not use what it was given, and then nothing else says that it was not.
+func (k *broker) loaded(names []string) (loaded []string, note string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var not []string
+	for _, name := range names {
+		if i := slices.Index(k.names, name); k.infos[i].Unavailable != "" || k.failed[name] != nil {
+			not = append(not, quote(name))
+		} else {
+			loaded = append(loaded, name)
+		}
+	}
+	if len(not) > 0 {
+		note = "Not loaded: " + strings.Join(not, ", ") + "; a call of a tool there says why."
+	}
+	return loaded, note
+}
+
 // run is what the run frame says of the servers. One that could not be loaded is listed with the reason.
 func (k *broker) run(load []string) []guest.Server {
 	k.mu.Lock()

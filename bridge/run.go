@@ -128,12 +128,13 @@ func (b *Bridge) run(ctx context.Context, req Request, out Output) (result Resul
 			free()
 		}()
 	}
-	result.Servers, result.Image = req.Servers, image.Note
+	loaded, notLoaded := k.loaded(req.Servers)
+	result.Servers, result.Image = loaded, image.Note
 	if b.opts.Runtime != nil {
 		result.Runtime = b.opts.Runtime()
 	}
 	result.content = r.broker.display.blocks
-	result.note = strings.Join(slices.DeleteFunc([]string{note, r.broker.display.note(), savedNote(r.broker.saved)}, func(s string) bool { return s == "" }), " ")
+	result.note = strings.Join(slices.DeleteFunc([]string{note, notLoaded, r.broker.display.note(), savedNote(r.broker.saved)}, func(s string) bool { return s == "" }), " ")
 	return result, left, err
 }
 

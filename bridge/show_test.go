@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -160,6 +161,9 @@ out`}, Output{})
 		`"the MCP server 'broken' cannot be used: no reason","<MCP server 'broken': mcp_broken, unavailable: no reason>",["odd","say"],["odd","say"]]`
 	if err != nil || string(r.Result) != want {
 		t.Errorf("%s, want %s; %+v %v", r.Result, want, r, err)
+	}
+	if note := `Not loaded: "broken", "failing"; a call of a tool there says why.`; !slices.Equal(r.Servers, []string{"odd", "say"}) || r.Note() != note {
+		t.Errorf("servers %q, note %s", r.Servers, r.Note())
 	}
 	f.listed = nil
 	if r := runCode(t, b, "mcp_servers\nprint(len(mcp_servers))"); r.Status != StatusSuccess || len(f.listed) != 0 {
