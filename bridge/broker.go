@@ -34,12 +34,13 @@ type broker struct {
 	say     *progress   // may be nil
 	front   *front
 
-	mu      sync.Mutex
-	tools   map[string][]guest.Tool
-	failed  map[string]error // why a server that was to be loaded cannot be used
-	open    map[int64]opened
-	display display
-	saved   []string // names of functions that the script has saved
+	mu       sync.Mutex
+	tools    map[string][]guest.Tool
+	failed   map[string]error // why a server that was to be loaded cannot be used
+	open     map[int64]opened
+	display  display
+	saved    []string // names of functions that the script has saved
+	searched bool
 }
 
 // An opened call has no answer yet.
@@ -388,6 +389,27 @@ func (k *broker) method(ctx context.Context, name string, arguments json.RawMess
 	return nil, missing{fmt.Errorf("there is no method %s", quote(name))}
 }
 
+// unsearched is a sentence on the servers that a search has passed over, because nobody has asked them for their tools yet:
+// to a script that finds nothing it would seem that there is nothing.
+func (k *broker) unsearched() string {
+	k.mu.Lock()
+	searched := k.searched
+	k.mu.Unlock()
+	if !searched {
+		return ""
+	}
+	var not []string
+	for _, info := range k.servers.List() {
+		if info.Tools < 0 && info.Unavailable == "" {
+			not = append(not, quote(info.Name))
+		}
+	}
+	if len(not) == 0 {
+		return ""
+	}
+	return clip("A search does not find tools that are not known yet; runtime.list_tools_sync(name) asks for them, of "+strings.Join(not, ", "), 300) + "."
+}
+
 // search finds tools of all servers, those included that this run has not loaded.
 func (k *broker) search(ctx context.Context, query string, limit int) (any, error) {
 	type match struct {
@@ -399,6 +421,9 @@ func (k *broker) search(ctx context.Context, query string, limit int) (any, erro
 	if k.servers == nil {
 		return out, nil
 	}
+	k.mu.Lock()
+	k.searched = true
+	k.mu.Unlock()
 	for _, m := range k.servers.Search(query, min(max(limit, 1), maxSearch)) {
 		if !slices.Contains(k.names, m.Server) {
 			continue

@@ -134,7 +134,7 @@ func (b *Bridge) run(ctx context.Context, req Request, out Output) (result Resul
 		result.Runtime = b.opts.Runtime()
 	}
 	result.content = r.broker.display.blocks
-	result.note = strings.Join(slices.DeleteFunc([]string{note, notLoaded, r.broker.display.note(), savedNote(r.broker.saved)}, func(s string) bool { return s == "" }), " ")
+	result.note = strings.Join(slices.DeleteFunc([]string{note, notLoaded, k.unsearched(), r.broker.display.note(), savedNote(r.broker.saved)}, func(s string) bool { return s == "" }), " ")
 	return result, left, err
 }
 

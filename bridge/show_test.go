@@ -142,6 +142,24 @@ func TestProgress(t *testing.T) {
 	}
 }
 
+// TestUnsearched: a search that could not see the tools of a server does not pass for one that found nothing there.
+func TestUnsearched(t *testing.T) {
+	f := newFake().add("known", upstream.Tool{Name: "find"}).add("new", upstream.Tool{Name: "find too"}).add("broken")
+	f.infos[0].Tools, f.infos[2].Unavailable = 1, "no reason"
+	b := newBridge(t, func(o *Options) { o.Servers = f })
+	const note = `A search does not find tools that are not known yet; runtime.list_tools_sync(name) asks for them, of "new".`
+	if r := runCode(t, b, "from mcp import runtime\nruntime.search_tool_docs_sync('nothing like it')"); r.Note() != note || string(r.Result) != "[]" {
+		t.Errorf("%+v", r)
+	}
+	if r := runCode(t, b, "mcp_known.find.sync"); r.Note() != "" {
+		t.Errorf("no search, and %q", r.Note())
+	}
+	f.infos[1].Tools = 1
+	if r := runCode(t, b, "from mcp import runtime\nawait runtime.search_tool_docs('find')"); r.Note() != "" {
+		t.Errorf("all are known, and %q", r.Note())
+	}
+}
+
 // TestPreload: servers that a run names are asked at once, and one that fails is the script's business.
 func TestPreload(t *testing.T) {
 	f := oddities()

@@ -104,12 +104,18 @@ def found(matches, detail):
 
 
 def search_tool_docs_sync(query, *, limit=5, detail="summary"):
-    """The tools of all servers that fit a query best, best first; an empty list if none fits. Starts no server."""
+    """The tools of all servers that fit a query best, best first; an empty list if none fits.
+
+    It starts no server: of one that nobody has used yet nothing is known, until list_tools has asked it.
+    """
     return found(bridge_sync("search", query=str(query), limit=min(int(limit), 1 << 30)), detail)
 
 
 async def search_tool_docs(query, *, limit=5, detail="summary"):
-    """The tools of all servers that fit a query best, best first; an empty list if none fits. Starts no server."""
+    """The tools of all servers that fit a query best, best first; an empty list if none fits.
+
+    It starts no server: of one that nobody has used yet nothing is known, until list_tools has asked it.
+    """
     return found(await bridge("search", query=str(query), limit=min(int(limit), 1 << 30)), detail)
 
 
