@@ -303,7 +303,12 @@ func TestHTTPForgotten(t *testing.T) {
 			w.WriteHeader(400)
 			fmt.Fprint(w, `{"jsonrpc":"2.0","error":{"code":-32000,"message":"Bad Request: No valid session ID provided"},"id":null}`)
 		},
+		"TypeScript, restarted": func(w http.ResponseWriter) {
+			w.WriteHeader(400)
+			fmt.Fprint(w, `{"jsonrpc":"2.0","error":{"code":-32000,"message":"Bad Request: Server not initialized"},"id":null}`)
+		},
 		"Python": func(w http.ResponseWriter) { http.Error(w, "Bad Request: No valid session ID provided", 400) },
+		"Rust":   func(w http.ResponseWriter) { http.Error(w, "Unauthorized: Session not found", http.StatusUnauthorized) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := &httpServer{forgot: forgot}

@@ -50,9 +50,18 @@ func (e *StatusError) Error() string {
 }
 
 // forgotten says if the server does not know the session any more. That is 404 (MCP, "Session Management"); but the SDK of
-// TypeScript, and older ones of Python, answer 400 with some words.
+// TypeScript, and older ones of Python, answer 400 with some words, and older ones of Rust 401.
 func (e *StatusError) forgotten() bool {
-	return e.Code == http.StatusNotFound || e.Code == http.StatusBadRequest && strings.Contains(strings.ToLower(e.Body), "session")
+	body := strings.ToLower(e.Body)
+	switch e.Code {
+	case http.StatusNotFound:
+		return true
+	case http.StatusBadRequest: // the second are the words for whoever comes first after a restart
+		return strings.Contains(body, "session") || strings.Contains(body, "server not initialized")
+	case http.StatusUnauthorized:
+		return strings.Contains(body, "session not found")
+	}
+	return false
 }
 
 // maxResumes is how often a stream is resumed that brings nothing.
@@ -140,6 +149,11 @@ func (w *web) do(ctx context.Context, method, to string, body []byte, header htt
 		if resp.StatusCode/100 == 2 {
 			return resp, nil
 		}
+		if resp.StatusCode == http.StatusUnauthorized && header.Get("Mcp-Session-Id") != "" && resp.Header.Get("WWW-Authenticate") == "" {
+			if e := (*StatusError)(nil); errors.As(refusal(resp), &e) && e.forgotten() {
+				return nil, e
+			}
+		}
 		if resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden && resp.Header.Get("WWW-Authenticate") != "" {
 			if w.endpoint.Authorizer != nil && !again {
 				resp.Body.Close()
@@ -153,13 +167,18 @@ func (w *web) do(ctx context.Context, method, to string, body []byte, header htt
 				return nil, &AuthorizationError{resp.Status, resp.Header.Get("WWW-Authenticate"), nil}
 			}
 		}
-		defer resp.Body.Close()
-		text, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
-		if m, err := decode(bytes.TrimSpace(text)); err == nil && len(m) == 1 && bytes.HasPrefix(m[0].Error, []byte("{")) {
-			return nil, &httpRefusal{StatusError{resp.StatusCode, resp.Status, clip(text, 500)}, decodeError(m[0].Error)}
-		}
-		return nil, &StatusError{resp.StatusCode, resp.Status, clip(bytes.TrimSpace(text), 500)}
+		return nil, refusal(resp)
 	}
+}
+
+// refusal is an answer other than 2xx as an error.
+func refusal(resp *http.Response) error {
+	defer resp.Body.Close()
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	if m, err := decode(bytes.TrimSpace(text)); err == nil && len(m) == 1 && bytes.HasPrefix(m[0].Error, []byte("{")) {
+		return &httpRefusal{StatusError{resp.StatusCode, resp.Status, clip(text, 500)}, decodeError(m[0].Error)}
+	}
+	return &StatusError{resp.StatusCode, resp.Status, clip(bytes.TrimSpace(text), 500)}
 }
 
 // An httpRefusal is a JSON-RPC error that came with a status of its own.
