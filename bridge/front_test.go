@@ -66,11 +66,22 @@ type rawClient struct {
 func newRawClient(t *testing.T) (*rawClient, *Bridge) {
 	t.Helper()
 	b, answers := askingBridge(t)
+	c := dialRaw(t, b)
+	c.answers = answers
+	return c, b
+}
+
+func dialRaw(t *testing.T, b *Bridge) *rawClient {
+	t.Helper()
 	inR, inW := io.Pipe()
 	outR, outW := io.Pipe()
-	c := &rawClient{t: t, in: inW, out: outR, read: bufio.NewReader(outR), done: make(chan error, 1), answers: answers}
-	go func() { c.done <- b.Serve(t.Context(), stdio{inR, outW}) }()
-	return c, b
+	c := &rawClient{t: t, in: inW, out: outR, read: bufio.NewReader(outR), done: make(chan error, 1)}
+	go func() {
+		err := b.Serve(t.Context(), stdio{inR, outW})
+		outW.Close()
+		c.done <- err
+	}()
+	return c
 }
 
 func (c *rawClient) say(format string, args ...any) {

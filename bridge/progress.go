@@ -111,7 +111,7 @@ func (s *session) notifier(token any) (tell func(int, string), end func()) {
 	}
 	var last *jsonrpc.Request
 	tell = func(n int, message string) {
-		params, err := marshal(&mcp.ProgressNotificationParams{ProgressToken: token, Progress: float64(n), Message: message})
+		params, err := marshal(&mcp.ProgressNotificationParams{ProgressToken: asNumber(token), Progress: float64(n), Message: message})
 		if err == nil {
 			m := &jsonrpc.Request{Method: "notifications/progress", Params: params}
 			s.replace(last, m)

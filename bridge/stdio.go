@@ -72,6 +72,9 @@ func (c *stdioConn) Write(ctx context.Context, m jsonrpc.Message) error {
 	if err != nil {
 		return fmt.Errorf("cannot encode a message: %w", err)
 	}
+	if answer, ok := m.(*jsonrpc.Response); ok {
+		line = withNumber(line, answer.ID)
+	}
 	return c.writeLine(line)
 }
 
@@ -147,7 +150,11 @@ func (c *stdioConn) message(line []byte) {
 		c.refuse(nil, jsonrpc.CodeParseError, "the line is not one JSON value")
 		return
 	}
+	fields := object(line)
 	m, err := jsonrpc.DecodeMessage(line)
+	if r, ok := m.(*jsonrpc.Request); ok && err == nil {
+		err = keepNumbers(r, fields["id"])
+	}
 	if err == nil {
 		select {
 		case c.incoming <- m:
@@ -155,7 +162,6 @@ func (c *stdioConn) message(line []byte) {
 		}
 		return
 	}
-	fields := object(line)
 	if fields["method"] == nil && (fields["result"] != nil || fields["error"] != nil) {
 		return // an answer is not answered: two who did that would not come to an end
 	}
@@ -166,12 +172,12 @@ func (c *stdioConn) message(line []byte) {
 // cannot be written to shows when it is written the next answer.
 func (c *stdioConn) refuse(id json.RawMessage, code int64, message string) {
 	var known any
-	if err := json.Unmarshal(id, &known); err == nil {
-		if _, err := jsonrpc.MakeID(known); err != nil {
-			known = nil
-		}
+	if json.Unmarshal(id, &known) != nil {
+		id = nil
+	} else if _, err := jsonrpc.MakeID(known); err != nil {
+		id = nil
 	}
-	line, err := marshal(map[string]any{"jsonrpc": "2.0", "id": known, "error": &jsonrpc.Error{Code: code, Message: message}})
+	line, err := marshal(map[string]any{"jsonrpc": "2.0", "id": id, "error": &jsonrpc.Error{Code: code, Message: message}})
 	if err == nil {
 		_ = c.writeLine(line)
 	}

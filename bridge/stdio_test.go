@@ -67,6 +67,43 @@ func TestBatch(t *testing.T) {
 	}
 }
 
+// TestNumbers: a client gets its ids and its progress tokens as it wrote them, whatever a float64 makes of them, and cancels by
+// them.
+func TestNumbers(t *testing.T) {
+	for _, id := range []string{
+		"0", "-1", "9007199254740993", "-9007199254740993", "9223372036854775807", "12345678901234567890", "1e30", "1733000000.25", `"9007199254740993"`,
+	} {
+		t.Run(id, func(t *testing.T) {
+			b, began, _ := sleeper(t)
+			c := dialRaw(t, b)
+			defer c.end()
+			c.hello(`{}`)
+			go c.say(`{"jsonrpc":"2.0","id":%s,"method":"ping"}`, id)
+			if m := c.hear(); string(m.ID) != id || string(m.Result) != "{}" {
+				t.Errorf("ping %s: %s", id, m.line)
+			}
+			go c.say(`{"jsonrpc":"1.0","id":%s,"method":"ping"}`, id)
+			if m := c.hear(); string(m.ID) != id || m.Error == nil {
+				t.Errorf("a bad message: %s", m.line)
+			}
+			go c.say(`{"jsonrpc":"2.0","id":%s,"method":"tools/call","params":{"_meta":{"progressToken":%[1]s},"name":"run_python","arguments":{"code":"pass"}}}`, id)
+			m := c.hear()
+			var p struct{ ProgressToken json.RawMessage }
+			if err := json.Unmarshal(m.Params, &p); err != nil || string(p.ProgressToken) != id {
+				t.Errorf("%s, %v", m.line, err)
+			}
+			within(t, "the call", began)
+			go c.say(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":%s}}`, id)
+			for m.Method != "" {
+				m = c.hear()
+			}
+			if string(m.ID) != id || !strings.Contains(m.line, `"cancelled"`) {
+				t.Errorf("%s", m.line)
+			}
+		})
+	}
+}
+
 // TestCancelledAtOnce: a call that is cancelled as soon as it was made is answered as one that ran, or by an error with a code.
 func TestCancelledAtOnce(t *testing.T) {
 	c, _ := newRawClient(t)
