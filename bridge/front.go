@@ -129,13 +129,14 @@ func (f *front) client() *session {
 	return f.session
 }
 
-// enter is the beginning of a client's session.
-func (f *front) enter() *session {
+// enter is the beginning of a client's session. Its end stops what it has begun.
+func (f *front) enter(stop func()) *session {
 	s := &session{
-		waiting: make(map[string]chan *jsonrpc.Response),
-		wake:    make(chan struct{}, 1), over: make(chan struct{}), gone: make(chan struct{}), spoken: make(chan struct{}),
+		waiting: make(map[string]chan *jsonrpc.Response), open: make(map[jsonrpc.ID]bool), stop: stop,
+		wake: make(chan struct{}, 1), over: make(chan struct{}), settled: make(chan struct{}), gone: make(chan struct{}), spoken: make(chan struct{}),
 	}
 	s.speak = sync.OnceFunc(func() { close(s.spoken) })
+	s.settle = sync.OnceFunc(func() { close(s.settled) })
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.session = s

@@ -31,7 +31,7 @@ func (c slowReader) Write(_ context.Context, m jsonrpc.Message) error {
 // after its result.
 func TestProgressSlowReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newFront().enter()
+		s := newFront().enter(func() {})
 		c := slowReader{messages: make(chan jsonrpc.Message)}
 		go s.write(t.Context(), c)
 		var got []string
@@ -122,7 +122,7 @@ func TestUnreadAnswers(t *testing.T) {
 		g.start()
 		return oci.Exit{}, nil
 	}, nil)
-	s := b.front.enter()
+	s := b.front.enter(func() {})
 	c := slowReader{messages: make(chan jsonrpc.Message)}
 	written := make(chan error)
 	for range 2 {

@@ -43,18 +43,19 @@ func (b *Bridge) Serve(ctx context.Context, t mcp.Transport) error {
 		// The default would promise logging, which the protocol has deprecated and this server does not do.
 		Capabilities: &mcp.ServerCapabilities{Tools: &mcp.ToolCapabilities{}, Resources: &mcp.ResourceCapabilities{}},
 	})
-	s := b.front.enter()
+	runs, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	s := b.front.enter(func() { stop(errSessionOver) })
 	yes := true
 	server.AddTool(&mcp.Tool{
 		Name: toolName, Title: "Run Python in a sandbox", Description: toolDescription,
 		InputSchema: json.RawMessage(inputSchema), OutputSchema: json.RawMessage(outputSchema),
 		Annotations: &mcp.ToolAnnotations{DestructiveHint: &yes, OpenWorldHint: &yes},
 	}, func(hctx context.Context, req *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
-		// Server.Run does not cancel the handlers' contexts when its own ends.
+		// Server.Run does not cancel the handlers' contexts when its own ends, nor at the end of file while they are answered.
 		hctx, cancel := context.WithCancelCause(hctx)
 		defer cancel(nil)
-		stop := context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
-		defer stop()
+		defer context.AfterFunc(runs, func() { cancel(context.Cause(runs)) })()
 		tell, end := s.notifier(req.Params.GetProgressToken())
 		defer end()
 		return b.call(hctx, req.Params.Arguments, tell), nil

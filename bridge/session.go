@@ -34,6 +34,7 @@ type session struct {
 	mu      sync.Mutex
 	hello   map[string]json.RawMessage // of the client's capabilities, those that count here; nil without the legacy era's handshake
 	waiting map[string]chan *jsonrpc.Response
+	open    map[jsonrpc.ID]bool // the client's requests that have no answer yet
 	queue   []*jsonrpc.Request
 	last    int
 	ended   bool
@@ -45,9 +46,12 @@ type session struct {
 	spoken chan struct{} // closed when the client has had an answer
 	speak  func()        // closes it
 
-	wake chan struct{} // the queue is not empty
-	over chan struct{} // closed when it has ended
-	gone chan struct{} // closed when nothing is written any more
+	wake    chan struct{} // the queue is not empty
+	over    chan struct{} // closed when it has ended
+	stop    func()        // ends the client's runs then
+	settled chan struct{} // closed when besides none of the client's requests is open, or nothing can be written
+	settle  func()        // closes it
+	gone    chan struct{} // closed when nothing is written any more
 }
 
 // tap is a transport whose one connection is the session's.
@@ -88,6 +92,7 @@ func (t tapped) Write(ctx context.Context, m jsonrpc.Message) error {
 	err := t.Connection.Write(ctx, m)
 	t.session.writing.Unlock()
 	if ok {
+		t.session.finished(answer.ID)
 		t.session.speak()
 		t.answered()
 	}
@@ -99,10 +104,19 @@ func (t tapped) Read(ctx context.Context) (jsonrpc.Message, error) {
 		m, err := t.Connection.Read(ctx)
 		if err != nil {
 			t.session.end()
+			// The SDK writes nothing more when it knows of the end, and a client that has said all it has to say (of a pipe in a
+			// shell) still listens.
+			select {
+			case <-t.session.settled:
+			case <-ctx.Done():
+			}
 			return nil, err
 		}
 		switch m := m.(type) {
 		case *jsonrpc.Request:
+			if m.IsCall() {
+				t.session.begun(m.ID)
+			}
 			if m.Method == "initialize" {
 				t.session.greeted(m.Params)
 			}
@@ -118,6 +132,7 @@ func (t tapped) Read(ctx context.Context) (jsonrpc.Message, error) {
 
 func (t tapped) Close() error {
 	t.session.end()
+	t.session.settle()
 	return t.Connection.Close()
 }
 
@@ -235,6 +250,25 @@ func (s *session) end() {
 		s.ended = true
 		s.queue = nil
 		close(s.over)
+		s.stop()
+		if len(s.open) == 0 {
+			s.settle()
+		}
+	}
+}
+
+// begun notes a request of the client's until it is answered.
+func (s *session) begun(id jsonrpc.ID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.open[id] = true
+}
+
+func (s *session) finished(id jsonrpc.ID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if delete(s.open, id); s.ended && len(s.open) == 0 {
+		s.settle()
 	}
 }
 

@@ -3,6 +3,7 @@ package bridge
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 )
@@ -101,6 +102,33 @@ func TestNumbers(t *testing.T) {
 				t.Errorf("%s", m.line)
 			}
 		})
+	}
+}
+
+// TestEndOfFile: what a client has asked before the end of its input is answered, but a run does not go on.
+func TestEndOfFile(t *testing.T) {
+	for range 20 {
+		b, _, _ := sleeper(t)
+		c := dialRaw(t, b)
+		answers := make(chan []byte)
+		go func() {
+			all, _ := io.ReadAll(c.read)
+			answers <- all
+		}()
+		c.say(`{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}`)
+		c.say(`{"jsonrpc":"2.0","method":"notifications/initialized"}`)
+		c.say(`{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"run_python","arguments":{"code":"pass"}}}`)
+		c.say(`{"jsonrpc":"2.0","id":3,"method":"tools/list"}`)
+		c.in.Close()
+		if err := <-c.done; err != nil {
+			t.Error(err)
+		}
+		got := string(<-answers)
+		for _, want := range []string{`"id":1,"result":{"capab`, `"id":3,"result":{`, `"id":2,"result":{`, `"status":"cancelled"`} {
+			if !strings.Contains(got, want) {
+				t.Errorf("no %s in\n%s", want, got)
+			}
+		}
 	}
 }
 
