@@ -67,6 +67,7 @@ func TestAnswers(t *testing.T) {
 	p := pool(t, Options{}, hostile(t, "banner"))
 	for _, tt := range []struct{ tool, want, err string }{
 		{"string-id", `{"content":[{"type":"text","text":"quoted"}]}`, ""},
+		{"float-id", `{"content":[{"type":"text","text":"not whole"}]}`, ""},
 		{"twice", `{"content":[{"type":"text","text":"once"}]}`, ""},
 		{"odd", `{"content":[{"type":"hologram","x":1},{"type":"image","data":"!!!not base64","mimeType":7}],"structuredContent":{"n":12345678901234567890,"f":1.000,"u":"\u00e9\ud83d"},"x":null}`, ""},
 		{"null", `{"content":null}`, ""},

@@ -122,7 +122,7 @@ func (h *hostileServer) handle(line []byte) {
 }
 
 var hostileTools = []string{
-	"echo", "die", "die-after-answer", "never", "wrong-id", "string-id", "long", "broken", "broken-spaced", "long-spaced", "odd", "null", "result-null", "no-result",
+	"echo", "die", "die-after-answer", "never", "wrong-id", "string-id", "float-id", "long", "broken", "broken-spaced", "long-spaced", "odd", "null", "result-null", "no-result",
 	"error-text", "bad-utf8", "storm", "ask", "ask-and-withdraw", "progress", "environment", "denied", "big", "slow", "twice", "grow", "deep", "close-output", "close-input",
 }
 
@@ -181,6 +181,8 @@ func (h *hostileServer) call(id json.RawMessage, name string, args, meta map[str
 		h.say(`{"jsonrpc":"2.0","result":{}}`)
 	case "string-id":
 		h.say(`{"jsonrpc":"2.0","id":"%s","result":{"content":[{"type":"text","text":"quoted"}]}}`, id)
+	case "float-id":
+		h.say(`{"jsonrpc":"2.0","id":%s.0,"result":{"content":[{"type":"text","text":"not whole"}]}}`, id)
 	case "twice":
 		content("once")
 		content("twice")

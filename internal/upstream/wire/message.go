@@ -41,10 +41,15 @@ func decode(line []byte) ([]message, error) {
 
 func absent(raw json.RawMessage) bool { return len(raw) == 0 || string(raw) == "null" }
 
-// number is a message's id as one of ours: some servers answer with a string.
+// number is a message's id as one of ours: some servers answer with a string, or have but one kind of number and write 1.0.
 func number(id json.RawMessage) (int64, bool) {
-	n, err := strconv.ParseInt(string(bytes.Trim(id, `"`)), 10, 64)
-	return n, err == nil
+	id = bytes.Trim(id, `"`)
+	if n, err := strconv.ParseInt(string(id), 10, 64); err == nil {
+		return n, true
+	}
+	f, err := strconv.ParseFloat(string(id), 64)
+	n := int64(f)
+	return n, err == nil && float64(n) == f
 }
 
 // text is a JSON string, or nothing.
