@@ -94,11 +94,17 @@ func (c *stdioConn) Close() (err error) {
 	return err
 }
 
+// byteOrderMark is how some encoders begin a stream (.NET's UTF8, PowerShell); RFC 8259, 8.1, lets a reader ignore it.
+var byteOrderMark = []byte("\ufeff")
+
 // read is a goroutine of its own, so that Close does not wait for the client.
 func (c *stdioConn) read() {
 	lines := bufio.NewReaderSize(c.in, 64<<10)
-	for {
+	for first := true; ; first = false {
 		line, tooLong, err := readLine(lines)
+		if first {
+			line = bytes.TrimPrefix(line, byteOrderMark)
+		}
 		switch {
 		case tooLong:
 			c.refuse(nil, jsonrpc.CodeInvalidRequest, fmt.Sprintf("the message is longer than %d MiB", maxMessage>>20))

@@ -52,6 +52,16 @@ func TestBadLines(t *testing.T) {
 	}
 }
 
+// TestByteOrderMark: a client may begin with one.
+func TestByteOrderMark(t *testing.T) {
+	c, _ := newRawClient(t)
+	defer c.end()
+	go c.say("\ufeff" + `{"jsonrpc":"2.0","id":7,"method":"ping"}`)
+	if m := c.hear(); string(m.ID) != "7" || string(m.Result) != "{}" {
+		t.Errorf("%s", m.line)
+	}
+}
+
 // TestBatch: its requests are answered, each by itself.
 func TestBatch(t *testing.T) {
 	c, _ := newRawClient(t)

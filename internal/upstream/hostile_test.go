@@ -103,6 +103,11 @@ func TestAnswers(t *testing.T) {
 	text(t, p, "hostile", "echo", "{}")
 }
 
+// TestByteOrderMark: a server may begin its output with one.
+func TestByteOrderMark(t *testing.T) {
+	text(t, pool(t, Options{}, hostile(t, "byte-order-mark")), "hostile", "echo", "{}")
+}
+
 // TestClosedInput: a server that hears nothing more is started again.
 func TestClosedInput(t *testing.T) {
 	p := pool(t, Options{}, hostile(t, ""))

@@ -54,6 +54,8 @@ func serveHostile(role string) {
 	case is("silent"):
 		fmt.Fprintln(os.Stderr, "waiting for nothing")
 		block()
+	case is("byte-order-mark"):
+		os.Stdout.WriteString("\ufeff")
 	case is("banner"):
 		say("Welcome to the server!\n\n[INFO] listening\n{not json}\n\x00\xff\xfe")
 	}

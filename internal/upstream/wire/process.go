@@ -323,8 +323,11 @@ func (p *process) read(ctx context.Context, c *Conn) {
 	defer close(p.drained)
 	defer p.stdout.Close()
 	lines := bufio.NewReaderSize(p.stdout, 64<<10)
-	for {
+	for first := true; ; first = false {
 		line, tooLong, err := readLine(lines)
+		if first {
+			line = bytes.TrimPrefix(line, byteOrderMark) // how some encoders begin a stream (.NET's UTF8, PowerShell)
+		}
 		switch {
 		case tooLong != nil:
 			p.tooLong(c, line, tooLong)
