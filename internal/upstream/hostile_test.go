@@ -1,11 +1,13 @@
 package upstream
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -269,6 +271,18 @@ func TestGrows(t *testing.T) {
 		tools, err := pool(t, Options{CatalogDir: dir}, hostile(t, "grows")).Tools(limited(t), "hostile")
 		return err == nil && slices.ContainsFunc(tools, func(t Tool) bool { return t.Name == "grown" })
 	})
+}
+
+// TestLateChange: a server that has announced a change when it is ended has done nothing to warn of.
+func TestLateChange(t *testing.T) {
+	var log bytes.Buffer
+	p := New(Options{Servers: []config.Server{hostile(t, "")}, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	defer p.Close()
+	text(t, p, "hostile", "grow", "{}")
+	p.Close()
+	if log.Len() > 0 {
+		t.Errorf("%s", &log)
+	}
 }
 
 // TestOneBadServer: the others do not notice.

@@ -69,7 +69,7 @@ func (c *client) attend(ctx context.Context, s *session) {
 			case <-s.changed:
 			default:
 			}
-			if err := c.refresh(ctx, s, false); err != nil {
+			if err := c.refresh(ctx, s, false); err != nil && s.conn.Err() == nil { // its end is told by itself, if it is to be told
 				c.log.Warn("cannot list the tools of a server again", "error", c.mask(err.Error()))
 			}
 			last, wait = time.Now(), min(2*wait, longDebounce)
