@@ -309,7 +309,7 @@ func (s *streamable) send(ctx context.Context, m outgoing) error {
 	if m.id == 0 {
 		return nil
 	}
-	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	kind := mediaType(resp)
 	switch kind {
 	case "text/event-stream":
 		return s.stream(ctx, resp, m.id)
@@ -329,6 +329,11 @@ func (s *streamable) send(ctx context.Context, m outgoing) error {
 	}
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
 	return fmt.Errorf("its answer is of type %q: %q", kind, clip(bytes.TrimSpace(body), 200))
+}
+
+func mediaType(resp *http.Response) string {
+	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")) // what is none is empty
+	return kind
 }
 
 // stream takes events until a call is answered, and resumes the stream where it breaks off.
@@ -398,6 +403,10 @@ func (s *streamable) listen(ctx context.Context, answered func()) {
 			return // it does not offer that
 		} else if denied := (*AuthorizationError)(nil); errors.As(err, &denied) {
 			return // nor to us
+		}
+		if err == nil && mediaType(resp) != "text/event-stream" {
+			resp.Body.Close()
+			return // a page for people
 		}
 		if err == nil {
 			wait = time.Second
