@@ -177,8 +177,8 @@ func (r *run) run(ctx context.Context) (*sandbox.Sandbox, Result, error) {
 
 // in runs the script in a sandbox, in which none of its processes does anything any more when it returns. Closing it is left
 // to the caller.
-func (r *run) in(ctx context.Context, s *sandbox.Sandbox, kept bool) (Result, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
+func (r *run) in(asked context.Context, s *sandbox.Sandbox, kept bool) (Result, error) {
+	ctx, cancel := context.WithCancelCause(asked)
 	defer cancel(nil)
 	kill := context.AfterFunc(ctx, func() { s.Kill(context.Cause(ctx)) })
 	defer kill()
@@ -232,6 +232,9 @@ func (r *run) in(ctx context.Context, s *sandbox.Sandbox, kept bool) (Result, er
 	exit, launchErr := s.Exit()
 	// What the script wrote is in the pipes, which end with the last process that has them, or now if that is known.
 	cause := context.Cause(ctx)
+	if cause == nil { // the sandbox may hear sooner that nobody asks any more
+		cause = context.Cause(asked)
+	}
 	cancel(nil)
 	readers.Wait()
 	if errors.Is(r.protocol, sandbox.ErrStart) {

@@ -144,6 +144,23 @@ func TestRunCancelledBefore(t *testing.T) {
 	}
 }
 
+// A loner is a context whose end its children hear of one by one, in any order, each by a goroutine of its own.
+type loner struct{ context.Context }
+
+func (loner) Value(any) any { return nil }
+
+// TestRunCancelled: a run that is cancelled says so, whether the run or its sandbox hears of it first.
+func TestRunCancelled(t *testing.T) {
+	for range 200 {
+		b, began, _ := sleeper(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() { <-began; cancel() }()
+		if r, err := b.Run(loner{ctx}, Request{Code: "pass"}, Output{}); err != nil || r.Status != StatusCancelled {
+			t.Fatalf("%+v, %v", r, err)
+		}
+	}
+}
+
 // TestRunLongOutput: what is too long is cut in its middle, and said; it never takes more memory than is kept.
 func TestRunLongOutput(t *testing.T) {
 	b := newBridge(t, nil)
