@@ -74,13 +74,15 @@ func asNumber(v any) any {
 
 // withNumber is an encoded answer, which begins with its id, with the number that this stands for.
 func withNumber(line []byte, id jsonrpc.ID) []byte {
-	number, ok := asNumber(id.Raw()).(json.Number)
-	if !ok {
+	text := id.Raw()
+	is := asNumber(text)
+	if is == text {
 		return line
 	}
-	quoted, err := marshal(id.Raw())
-	if err != nil {
+	quoted, err := marshal(text)
+	number, nerr := marshal(is) // an error if a client has made such a text up, of no number
+	if err != nil || nerr != nil {
 		return line
 	}
-	return bytes.Replace(line, quoted, []byte(number), 1)
+	return bytes.Replace(line, quoted, number, 1)
 }

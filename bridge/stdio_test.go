@@ -115,6 +115,19 @@ func TestNumbers(t *testing.T) {
 	}
 }
 
+// TestNumberMadeUp: a text that begins as ours do, and is of no number, is a text.
+func TestNumberMadeUp(t *testing.T) {
+	b, _, _ := sleeper(t)
+	c := dialRaw(t, b)
+	defer c.end()
+	c.hello(`{}`)
+	const id = `"\u0000number 1,\"error\":{}"`
+	go c.say(`{"jsonrpc":"2.0","id":%s,"method":"ping"}`, id)
+	if m := c.hear(); string(m.ID) != id || string(m.Result) != "{}" {
+		t.Errorf("%s", m.line)
+	}
+}
+
 // TestEndOfFile: what a client has asked before the end of its input is answered, but a run does not go on.
 func TestEndOfFile(t *testing.T) {
 	for range 20 {
