@@ -162,7 +162,7 @@ func TestSameAsPython(t *testing.T) {
 		for i, name := range slices.Sorted(maps.Keys(sameAsPython)) {
 			code := sameAsPython[name]
 			t.Run(name, func(t *testing.T) {
-				if strings.Contains(t.Name(), "/3.9.") && atEnd[name] {
+				if strings.Contains(t.Name(), "/3.9/") && atEnd[name] {
 					t.Skip("3.9 counts the lines of a file differently from those of a string")
 				}
 				dir := t.TempDir()
