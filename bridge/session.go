@@ -81,10 +81,8 @@ type tapped struct {
 func (t tapped) Write(ctx context.Context, m jsonrpc.Message) error {
 	answer, ok := m.(*jsonrpc.Response)
 	if ok {
-		if errors.Is(answer.Error, context.Canceled) { // the SDK's, of a request that it had not looked at; it has no code
-			answer = &jsonrpc.Response{ID: answer.ID, Error: &jsonrpc.Error{Code: codeCancelled, Message: "the request was cancelled"}}
-			m = answer
-		}
+		answer = coded(answer)
+		m = answer
 		t.session.owe(len(answer.Result))
 		defer t.session.owe(-len(answer.Result))
 	}
@@ -97,6 +95,20 @@ func (t tapped) Write(ctx context.Context, m jsonrpc.Message) error {
 		t.answered()
 	}
 	return err
+}
+
+// coded gives an error of the SDK's that has no JSON-RPC code the one that it should have.
+func coded(answer *jsonrpc.Response) *jsonrpc.Response {
+	var known *jsonrpc.Error
+	switch {
+	case answer.Error == nil || errors.As(answer.Error, &known):
+		return answer
+	case errors.Is(answer.Error, context.Canceled): // of a request that it had not looked at
+		known = &jsonrpc.Error{Code: codeCancelled, Message: "the request was cancelled"}
+	default: // of one that is out of its turn: before initialize, or a second one of these
+		known = &jsonrpc.Error{Code: jsonrpc.CodeInvalidRequest, Message: answer.Error.Error()}
+	}
+	return &jsonrpc.Response{ID: answer.ID, Error: known}
 }
 
 func (t tapped) Read(ctx context.Context) (jsonrpc.Message, error) {

@@ -155,6 +155,26 @@ func TestEndOfFile(t *testing.T) {
 	}
 }
 
+// TestOutOfTurn: what may not be asked at the moment is refused with a code.
+func TestOutOfTurn(t *testing.T) {
+	c, _ := newRawClient(t)
+	const hello = `{"jsonrpc":"2.0","id":%d,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}`
+	for _, tt := range []struct {
+		say string
+		ok  bool
+	}{
+		{`{"jsonrpc":"2.0","id":%d,"method":"tools/list"}`, false},
+		{hello, true},
+		{hello, false},
+		{`{"jsonrpc":"2.0","id":%d,"method":"ping"}`, true},
+	} {
+		go c.say(tt.say, 1)
+		if m := c.hear(); tt.ok != (m.Error == nil) || !tt.ok && !strings.Contains(m.line, `"code":-32600`) {
+			t.Errorf("%s: %s", tt.say, m.line)
+		}
+	}
+}
+
 // TestCancelledAtOnce: a call that is cancelled as soon as it was made is answered as one that ran, or by an error with a code.
 func TestCancelledAtOnce(t *testing.T) {
 	c, _ := newRawClient(t)
