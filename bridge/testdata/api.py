@@ -189,6 +189,8 @@ async def hostile():
     assert answer({"content": None}) == "" and answer({"content": 5}) == "" and answer({"content": [None, 5, "x", {}]}) == ""
     assert answer({"content": [{"type": "text", "text": 5}, {"type": "text"}]}) == "" and answer(5) == 5 and answer(None) is None
     assert answer({"content": [{"type": "wonder", "x": 1}]}).content[0].x == 1 and answer({"a": 1}).a == 1 and answer({"content": {}, "structuredContent": [1]}) == [1]
+    assert answer({"content": "as it is"}) == "as it is" and answer({"content": {"type": "text", "text": '{"a": 1}'}}).a == 1
+    raises(MCPError, "no such file", answer, {"isError": True, "content": "no such file"})
     assert answer({"content": [], "isError": "yes"}) == "" and answer({"structuredContent": {"result": {}}}) == {}
     assert answer({"content": [{"type": "image", "data": 5}]}).mime == "application/octet-stream"
     deep = text("[" * 5000 + "]" * 5000)

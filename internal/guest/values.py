@@ -323,6 +323,15 @@ def block(value):
     return value if isinstance(value, Record) else Record(type="unknown", value=value)
 
 
+def blocks_of(content):
+    """The content blocks, also of a server that sends one without a list around it, or a text only."""
+    if isinstance(content, str):
+        content = Record(type="text", text=content)
+    if isinstance(content, dict) and content:
+        content = [content]
+    return [block(b) for b in content] if isinstance(content, list) else []
+
+
 FORMS_OF = {str: Text, list: Items, int: Integer, float: Number, Record: Data, Media: Media}
 
 
@@ -370,8 +379,7 @@ def result(value, server, tool, signature=None):
     failed = type(value) is Record and dict.get(value, "isError") is True
     if type(value) is not Record or not (failed or "content" in value or "structuredContent" in value):
         return value  # no CallToolResult: it is what it is
-    blocks = dict.get(value, "content")
-    value["content"] = [block(b) for b in blocks] if isinstance(blocks, list) else []
+    value["content"] = blocks_of(dict.get(value, "content"))
     if failed:
         data = dict.get(value, "structuredContent")
         message = text_of(value) or (data and repr(data)) or "the tool failed and said nothing"
