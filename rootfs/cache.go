@@ -244,7 +244,7 @@ func (c *cache) lock(ctx context.Context, name string) (*os.File, error) {
 }
 
 func (c *cache) tryLock(name string) (*os.File, error) {
-	return lockFile(filepath.Join(c.dir, locksDir, name))
+	return lockFile(filepath.Join(c.dir, locksDir, name), os.O_CREATE|os.O_RDWR)
 }
 
 func cannotWrite(err error) error {

@@ -120,18 +120,11 @@ func (c *cache) images(ctx context.Context) ([]CachedImage, error) {
 // removable takes the lock that nobody has while the entry is used. A file is nil if there is nothing to lock, because
 // the entry is damaged.
 func (c *cache) removable(dir string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, completeFn), os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
+	f, err := lockFile(filepath.Join(dir, completeFn), os.O_RDONLY|unix.O_NONBLOCK)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	if err := flock(f, unix.LOCK_EX); err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
+	return f, err
 }
 
 func treeBytes(dir string) (n int64) {

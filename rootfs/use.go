@@ -82,9 +82,9 @@ func flock(f *os.File, how int) error {
 	}
 }
 
-// lockFile opens a file, which it makes if need be, and tries to lock it for us alone.
-func lockFile(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW, 0o600)
+// lockFile opens a file and tries to lock it for us alone.
+func lockFile(path string, flags int) (*os.File, error) {
+	f, err := os.OpenFile(path, flags|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, err
 	}

@@ -63,7 +63,7 @@ func (t Tree) Warmed() bool {
 
 // LockWarm takes the right to warm a tree, for as long as the file is open; ok is false if another process has it.
 func (t Tree) LockWarm() (lock *os.File, ok bool) {
-	lock, err := lockFile(filepath.Join(t.Aux, "warm.lock"))
+	lock, err := lockFile(filepath.Join(t.Aux, "warm.lock"), os.O_CREATE|os.O_RDWR)
 	return lock, err == nil
 }
 

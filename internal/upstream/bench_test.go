@@ -97,7 +97,8 @@ func TestBigResult(t *testing.T) {
 
 // TestNewStartsNothing: of sixty servers that are known from before none is started by being listed or searched.
 func TestNewStartsNothing(t *testing.T) {
-	p := sixty(t)()
+	p := New(sixty(t))
+	defer p.Close()
 	for _, info := range p.List() {
 		if info.Tools != 50 {
 			t.Fatalf("%+v", info)
@@ -115,14 +116,16 @@ func TestNewStartsNothing(t *testing.T) {
 
 // BenchmarkNew is a pool of sixty servers, listed once.
 func BenchmarkNew(b *testing.B) {
-	fresh := sixty(b)
+	options := sixty(b)
 	for b.Loop() {
-		fresh().List()
+		p := New(options)
+		p.List()
+		p.Close()
 	}
 }
 
-// sixty makes pools of sixty servers, of each of which fifty tools are known.
-func sixty(t testing.TB) (fresh func() *Pool) {
+// sixty are the options of a pool of sixty servers, of each of which fifty tools are known.
+func sixty(t testing.TB) Options {
 	var servers []config.Server
 	for i := range 60 {
 		s := hostile(t, "exit")
@@ -131,12 +134,8 @@ func sixty(t testing.TB) (fresh func() *Pool) {
 		servers = append(servers, s)
 	}
 	options := Options{Servers: servers, CatalogDir: t.TempDir()}
-	fresh = func() *Pool {
-		p := New(options)
-		t.Cleanup(func() { p.Close() })
-		return p
-	}
-	fill := fresh()
+	fill := New(options)
+	defer fill.Close()
 	for _, c := range fill.clients {
 		tools := make([]Tool, 50)
 		for i := range tools {
@@ -146,7 +145,7 @@ func sixty(t testing.TB) (fresh func() *Pool) {
 			t.Fatal(err)
 		}
 	}
-	return fresh
+	return options
 }
 
 func BenchmarkCall(b *testing.B) {

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/mcp-bridge/mcp-bridge/oci"
-	"github.com/mcp-bridge/mcp-bridge/oci/host"
 	"github.com/mcp-bridge/mcp-bridge/oci/ocitest"
 )
 
@@ -84,8 +83,7 @@ func BenchmarkPodmanWaiting(b *testing.B) {
 
 // BenchmarkDockerWaiting is the same of docker.
 func BenchmarkDockerWaiting(b *testing.B) {
-	l := dockerLauncher{image: serveDocker(b)}
-	l.Engine = NewEngine(EngineOptions{Options: host.Options{StateDir: filepath.Join(b.TempDir(), "state")}, Kind: Docker})
+	l := engineOf(b, filepath.Join(b.TempDir(), "state"), serveDocker(b))
 	defer l.Close()
 	waiting(b, l)
 }

@@ -315,8 +315,8 @@ static void make_devices(void)
 	own_null();
 }
 
-// mask covers what is at path. Every directory gets the same empty one, because a file system takes several times as long to
-// make, and to end, as a bind mount.
+// mask covers what is at path. Every directory gets the same empty one, because a file system takes twice as long to make,
+// and to end, as a bind mount.
 static void mask(const char *path)
 {
 	static const char *empty;
