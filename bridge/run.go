@@ -54,6 +54,9 @@ const acknowledge = time.Second
 // and seconds among a hundred others; one that takes longer is stopped or starved, and a start of one's own is sooner there.
 const keptStart = 5 * time.Second
 
+// ownEnd is how long a sandbox may take to end by itself, when its command has: some 2 ms, and more if it had much memory.
+const ownEnd = 100 * time.Millisecond
+
 // Run runs a script in a sandbox of its own and says how it went. An error means that the bridge could not run it, for
 // a reason of the host or of ours; the Result then says the same, for those who only show it. Cancelling ctx stops the
 // script; so does a timeout, or a writer in out that fails. Nothing of the run is left when Run returns.
@@ -123,6 +126,11 @@ func (b *Bridge) run(ctx context.Context, req Request, out Output) (result Resul
 		free()
 	} else {
 		go func() { // behind the answer
+			// To kill what ends by itself would take the processors that the answer goes on with.
+			select {
+			case <-s.Gone():
+			case <-time.After(ownEnd):
+			}
 			s.Close()
 			<-s.Gone()
 			free()
@@ -235,6 +243,7 @@ func (r *run) in(asked context.Context, s *sandbox.Sandbox, kept bool) (Result, 
 	if cause == nil { // the sandbox may hear sooner that nobody asks any more
 		cause = context.Cause(asked)
 	}
+	kill() // what is left ends with it, or when it is closed
 	cancel(nil)
 	readers.Wait()
 	if errors.Is(r.protocol, sandbox.ErrStart) {

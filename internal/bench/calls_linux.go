@@ -64,7 +64,7 @@ func (b *bench) connectAll(ctx context.Context, all []*mcpServer, ask ...json.Ra
 		if s.client, err = connect(ctx, s.command()); err == nil {
 			for _, a := range ask {
 				if err == nil {
-					err = s.runPython(ctx, a)
+					_, err = s.runPython(ctx, a)
 				}
 			}
 			if err != nil {
@@ -130,9 +130,7 @@ func (b *bench) callInTurns(ctx context.Context, s *Section, works []*mcpServer,
 		for _, n := range rand.Perm(len(works)) {
 			w := works[n]
 			within, cancel := context.WithTimeout(ctx, runTimeout)
-			began := time.Now()
-			err := w.runPython(within, ask)
-			took := time.Since(began)
+			took, err := w.runPython(within, ask)
 			cancel()
 			if err != nil {
 				return fmt.Errorf("%s: %w", w.name, err)
@@ -210,16 +208,14 @@ func atOnce(ctx context.Context, c *client, ask json.RawMessage) (took []float64
 	for range simultaneous {
 		wg.Go(func() {
 			<-start
-			began := time.Now()
-			err := c.runPython(ctx, ask)
-			d := millis(time.Since(began))
+			d, err := c.runPython(ctx, ask)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
 				errs++
 				return
 			}
-			took = append(took, d)
+			took = append(took, millis(d))
 		})
 	}
 	close(start)

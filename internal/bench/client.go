@@ -31,8 +31,14 @@ type client struct {
 
 	mu      sync.Mutex // guards what follows, and writing
 	next    int
-	waiting map[int]chan reply
+	waiting map[int]asked
 	err     error
+}
+
+// asked is a request that has no answer yet.
+type asked struct {
+	written time.Time
+	to      chan reply
 }
 
 type message struct {
@@ -46,12 +52,13 @@ type message struct {
 
 type reply struct {
 	result json.RawMessage
+	took   time.Duration // from the line that was written to the line that was read
 	err    error
 }
 
 // connect starts a server and shakes hands with it. It is ended by close, which must be called.
 func connect(ctx context.Context, cmd *exec.Cmd) (*client, error) {
-	c := &client{cmd: cmd, stderr: &tail{}, ended: make(chan struct{}), read: make(chan struct{}), waiting: make(map[int]chan reply)}
+	c := &client{cmd: cmd, stderr: &tail{}, ended: make(chan struct{}), read: make(chan struct{}), waiting: make(map[int]asked)}
 	cmd.Stderr = c.stderr
 	var err error
 	if c.stdin, err = cmd.StdinPipe(); err != nil {
@@ -66,8 +73,8 @@ func connect(ctx context.Context, cmd *exec.Cmd) (*client, error) {
 	}
 	go c.listen(stdout)
 	params := `{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"mcp-bridge bench","version":"1"}}`
-	if _, err = c.ask(ctx, "initialize", json.RawMessage(params)); err == nil {
-		err = c.write(message{Method: "notifications/initialized"})
+	if err = c.ask(ctx, "initialize", json.RawMessage(params)).err; err == nil {
+		_, err = c.write(message{Method: "notifications/initialized"})
 	}
 	if err != nil {
 		return nil, errors.Join(err, c.close())
@@ -79,6 +86,7 @@ func (c *client) listen(stdout io.Reader) {
 	lines := bufio.NewScanner(stdout)
 	lines.Buffer(nil, maxLine)
 	for lines.Scan() {
+		now := time.Now()
 		var m message
 		var id int
 		if json.Unmarshal(lines.Bytes(), &m) != nil || m.Method != "" || json.Unmarshal(m.ID, &id) != nil {
@@ -89,8 +97,9 @@ func (c *client) listen(stdout io.Reader) {
 			r.err = fmt.Errorf("the server answers with an error: %.300s", m.Error)
 		}
 		c.mu.Lock()
-		if to := c.waiting[id]; to != nil {
-			to <- r
+		if a, ok := c.waiting[id]; ok {
+			r.took = now.Sub(a.written)
+			a.to <- r
 			delete(c.waiting, id)
 		}
 		c.mu.Unlock()
@@ -106,37 +115,39 @@ func (c *client) listen(stdout io.Reader) {
 	close(c.read)
 }
 
-func (c *client) write(m message) error {
+// write says when it began.
+func (c *client) write(m message) (time.Time, error) {
 	m.JSONRPC = "2.0"
 	b, err := json.Marshal(m)
 	if err != nil {
-		return err
+		return time.Time{}, err
 	}
+	began := time.Now()
 	_, err = c.stdin.Write(append(b, '\n'))
-	return err
+	return began, err
 }
 
 // ask sends a request and waits for its answer.
-func (c *client) ask(ctx context.Context, method string, params json.RawMessage) (json.RawMessage, error) {
-	to := make(chan reply, 1)
+func (c *client) ask(ctx context.Context, method string, params json.RawMessage) reply {
+	a := asked{to: make(chan reply, 1)}
 	c.mu.Lock()
 	err := c.err
 	if err == nil {
 		c.next++
-		c.waiting[c.next] = to
-		err = c.write(message{ID: json.RawMessage(fmt.Sprint(c.next)), Method: method, Params: params})
+		a.written, err = c.write(message{ID: json.RawMessage(fmt.Sprint(c.next)), Method: method, Params: params})
+		c.waiting[c.next] = a // its answer is not read before c.mu is free
 	}
 	c.mu.Unlock()
 	if err != nil {
-		return nil, fmt.Errorf("cannot ask the server: %v: %s", err, c.stderr)
+		return reply{err: fmt.Errorf("cannot ask the server: %v: %s", err, c.stderr)}
 	}
 	select {
-	case r := <-to:
-		return r.result, r.err
+	case r := <-a.to:
+		return r
 	case <-c.ended:
-		return nil, fmt.Errorf("cannot read from the server: %v: %s", c.err, c.stderr)
+		return reply{err: fmt.Errorf("cannot read from the server: %v: %s", c.err, c.stderr)}
 	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+		return reply{err: context.Cause(ctx)}
 	}
 }
 
@@ -152,21 +163,21 @@ type result struct {
 	} `json:"content"`
 }
 
-// call calls a tool.
-func (c *client) call(ctx context.Context, tool string, arguments json.RawMessage) (result, error) {
+// call calls a tool, and says how long that took.
+func (c *client) call(ctx context.Context, tool string, arguments json.RawMessage) (result, time.Duration, error) {
 	params, err := json.Marshal(map[string]any{"name": tool, "arguments": arguments})
 	if err != nil {
-		return result{}, err
+		return result{}, 0, err
 	}
-	raw, err := c.ask(ctx, "tools/call", params)
-	if err != nil {
-		return result{}, err
+	answer := c.ask(ctx, "tools/call", params)
+	if answer.err != nil {
+		return result{}, 0, answer.err
 	}
 	var r result
-	if err := json.Unmarshal(raw, &r); err != nil {
-		return result{}, fmt.Errorf("cannot read the result of %s: %v", tool, err)
+	if err := json.Unmarshal(answer.result, &r); err != nil {
+		return result{}, 0, fmt.Errorf("cannot read the result of %s: %v", tool, err)
 	}
-	return r, nil
+	return r, answer.took, nil
 }
 
 // arguments of run_python.
@@ -179,12 +190,12 @@ func arguments(code string, servers ...string) json.RawMessage {
 }
 
 // runPython is call for a script that prints 1.
-func (c *client) runPython(ctx context.Context, arguments json.RawMessage) error {
-	r, err := c.call(ctx, "run_python", arguments)
+func (c *client) runPython(ctx context.Context, arguments json.RawMessage) (time.Duration, error) {
+	r, took, err := c.call(ctx, "run_python", arguments)
 	if err == nil && (r.IsError || !slices.Equal(r.Structured.Stdout, []string{"1"})) {
 		err = fmt.Errorf("the script did not print 1: %.300q", r.Content)
 	}
-	return err
+	return took, err
 }
 
 // close ends the server and waits for it.

@@ -13,6 +13,7 @@ import (
 type served struct {
 	name, schema string
 	call         func(ctx context.Context, arguments json.RawMessage) (any, error)
+	quick        bool // call takes no time for which another one would wait
 }
 
 // ServeEcho serves the tool that the measured scripts call, until in ends.
@@ -28,6 +29,7 @@ func ServeEcho(ctx context.Context, in io.Reader, out io.Writer) error {
 			}
 			return map[string]any{"content": []any{map[string]any{"type": "text", "text": a.Text}}}, nil
 		},
+		true,
 	})
 }
 
@@ -80,13 +82,18 @@ func serve(ctx context.Context, in io.Reader, out io.Writer, tool served) error 
 				answer(message{ID: m.ID, Error: json.RawMessage(`{"code":-32602,"message":"no such tool"}`)})
 				continue
 			}
-			calls.Go(func() {
+			call := func() {
 				result, err := tool.call(ctx, p.Arguments)
 				if err != nil {
 					result = map[string]any{"isError": true, "content": []any{map[string]any{"type": "text", "text": err.Error()}}}
 				}
 				answer(message{ID: m.ID, Result: raw(result)})
-			})
+			}
+			if tool.quick {
+				call()
+			} else {
+				calls.Go(call)
+			}
 		default:
 			answer(message{ID: m.ID, Error: json.RawMessage(`{"code":-32601,"message":"method not found"}`)})
 		}

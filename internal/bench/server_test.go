@@ -55,30 +55,29 @@ func TestEcho(t *testing.T) {
 	for i := range 50 {
 		wg.Go(func() {
 			text := fmt.Sprintf("\"%d\"\n\u2028", i)
-			r, err := c.call(t.Context(), "echo", raw(map[string]any{"text": text}))
+			r, _, err := c.call(t.Context(), "echo", raw(map[string]any{"text": text}))
 			if err != nil || r.IsError || len(r.Content) != 1 || r.Content[0].Text != text {
 				t.Errorf("%d: %+v, %v", i, r, err)
 			}
 		})
 	}
 	wg.Wait()
-	if _, err := c.call(t.Context(), "shout", raw(map[string]any{})); err == nil {
+	if _, _, err := c.call(t.Context(), "shout", raw(map[string]any{})); err == nil {
 		t.Error("a tool that is not there was called")
 	}
-	if r, err := c.call(t.Context(), "echo", json.RawMessage(`"x"`)); err != nil || !r.IsError {
+	if r, _, err := c.call(t.Context(), "echo", json.RawMessage(`"x"`)); err != nil || !r.IsError {
 		t.Errorf("bad arguments: %+v, %v", r, err)
 	}
-	tools, err := c.ask(t.Context(), "tools/list", json.RawMessage(`{}`))
-	if err != nil || !strings.Contains(string(tools), `"echo"`) {
-		t.Errorf("tools %s, %v", tools, err)
+	if tools := c.ask(t.Context(), "tools/list", json.RawMessage(`{}`)); tools.err != nil || !strings.Contains(string(tools.result), `"echo"`) {
+		t.Errorf("tools %s, %v", tools.result, tools.err)
 	}
-	if err := c.runPython(t.Context(), arguments("print(1)")); err == nil {
+	if _, err := c.runPython(t.Context(), arguments("print(1)")); err == nil {
 		t.Error("run_python works in a server that has none")
 	}
 	if err := c.close(); err != nil {
 		t.Error(err)
 	}
-	if _, err := c.call(t.Context(), "echo", raw(map[string]any{"text": ""})); err == nil {
+	if _, _, err := c.call(t.Context(), "echo", raw(map[string]any{"text": ""})); err == nil {
 		t.Error("a server that has ended was called")
 	}
 }
