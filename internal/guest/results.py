@@ -164,3 +164,14 @@ def encode_result(value):
         text = value if type(value) is str else "".join(encoder.out)
         cut = quote(text[: MAX_RESULT // 2])
         return (cut if len(cut.encode("utf-8", "replace")) <= MAX_RESULT else quote(text[: MAX_RESULT // 6])), True
+
+
+def remind(value):
+    """Say of a last value that is a coroutine what has most likely been forgotten, before the script counts as a success.
+
+    The interpreter would do so too, but of a line of the runner's.
+    """
+    if type(value).__name__ == "coroutine" and type(value).__module__ == "builtins" and value.cr_frame and not value.cr_await:
+        name = safe_text(value.__name__)[:100]
+        complain("RuntimeWarning: coroutine '%s' was never awaited, nothing of it has run: await %s(...)\n" % (name, name))
+        value.close()

@@ -559,6 +559,7 @@ def serve():
             try:
                 load(RESULTS)
                 result, cut = encode_result(value)
+                remind(value)
             except BaseException:  # an attribute, property or iterator of the script's own failed, or its audit hook
                 result, cut = quote(safe_repr(value, MAX_RESULT // 6)), False
             done.append('"result":' + result)
