@@ -175,7 +175,7 @@ func (r *run) run(ctx context.Context) (*sandbox.Sandbox, Result, error) {
 		<-s.Gone()
 		r.stdout, r.stderr, r.done, r.protocol = capture{}, capture{}, nil, nil
 	}
-	s, err := sandbox.Start(ctx, recipe, false)
+	s, err := sandbox.Start(context.WithoutCancel(ctx), recipe, false) // in kills it; what is answered is not to be
 	if err != nil {
 		return nil, Result{Status: StatusError, Error: err.Error()}, err
 	}

@@ -1,5 +1,5 @@
 # --- calls: the library begins here ------------------------------------------------------------------------------------
-# calls.py, values.py and tools.py are compiled with the runner and loaded into its namespace when a script first asks
+# calls.py and what follows it are compiled with the runner and loaded into its namespace when a script first asks
 # for MCP. A script that does not pays nothing for them but the reading of some more bytes.
 #
 # Answers are read by who waits for one. An event loop watches the descriptor; a synchronous caller reads until its own
@@ -231,6 +231,8 @@ loops = None  # the event loops that watch the descriptor
 async def ask(server, tool, arguments):
     """Send a call and wait for the text of the answer; many calls can be open at once."""
     global loops
+    if lone:
+        return ask_sync(server, tool, arguments)
     import asyncio
 
     loop = asyncio.get_running_loop()

@@ -101,6 +101,9 @@ var resultsSource string
 //go:embed calls.py
 var callsSource string
 
+//go:embed alone.py
+var aloneSource string
+
 //go:embed values.py
 var valuesSource string
 
@@ -117,7 +120,7 @@ var warmSource string
 // those that use MCP. They are one namespace; that there are more files is for the reader of the code. Like RunnerID it waits
 // until it is asked for, because each start of a container pays for what packages do at theirs.
 var source = sync.OnceValue(func() string {
-	library := callsSource + "\n" + valuesSource + "\n" + toolsSource + "\n" + runtimeSource + "\n" + warmSource
+	library := callsSource + "\n" + aloneSource + "\n" + valuesSource + "\n" + toolsSource + "\n" + runtimeSource + "\n" + warmSource
 	return framesSource + "\n" + runnerSource + "\f\n" + resultsSource + "\f\n" + library
 })
 

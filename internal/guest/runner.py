@@ -238,9 +238,14 @@ def take_spare(runner):
         events.new_event_loop, spare = new, None
 
 
+lone = False  # this script awaits, and does so without a loop
+
+
 def run(codes, names):
+    global lone
     if any(c.co_flags & COROUTINE for c in codes):
-        return run_loop(run_async(codes, names))
+        lone = more[LIBRARY - 1] is None and alone(source)  # which is part of it
+        return (run_alone if lone else run_loop)(run_async(codes, names))
     for c in codes:
         value = eval(c, names)
     return value
