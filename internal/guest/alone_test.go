@@ -43,6 +43,23 @@ func TestAlone(t *testing.T) {
 	})
 }
 
+// TestAloneSignature: what a tool looks like is made up only where somebody can look.
+func TestAloneSignature(t *testing.T) {
+	servers := []Server{{Name: "s", Alias: "s", Loaded: true, Tools: []Tool{{Name: "echo", Alias: "echo", Returns: "Any", Params: []Param{{Name: "a", Alias: "a", Type: "int", Required: true}}}}}}
+	eachRunner(t, func(t *testing.T, start starter) {
+		for _, c := range []struct{ code, want string }{
+			{"import sys\nbefore = 'insp' + 'ect' in sys.modules\nr = await mcp_s.echo(a=1)\n[r.a, before == ('insp' + 'ect' in sys.modules)]", "[1,true]"},
+			{"await mcp_s.echo(a=1)\nstr(mcp_s.echo.__signature__)", `"(a: int) -> Any"`},
+			{"import inspect\nawait mcp_s.echo(a=1)\nstr(inspect.signature(mcp_s.echo.sync))", `"(a: int) -> Any"`},
+		} {
+			o := start(t, t.TempDir()).run(t, Run{Code: c.code, Servers: servers}, tools)
+			if o.done == nil || string(o.done.Result) != c.want {
+				t.Errorf("%q: %v, want %s", c.code, o, c.want)
+			}
+		}
+	})
+}
+
 // TestAloneModules: no part of the modules that a script without a loop may import would bring one.
 func TestAloneModules(t *testing.T) {
 	const look = `import importlib, pkgutil, sys, warnings

@@ -217,7 +217,25 @@ def make_function(server, tool):
         arguments = bind_now(server, tool, args, kwargs)
         return finish_call(ask_sync(*names, arguments), *names, signature)
 
-    import inspect
+    looks = looks_of(tool) if seen() else None
+    for f in (call, sync):
+        f.__name__ = tool["alias"]
+        f.__qualname__ = "mcp_%s.%s" % (info_of(server)["alias"], tool["alias"])
+        f.__module__ = "mcp.servers." + info_of(server)["alias"]
+        f.__doc__ = documentation(tool)
+        if looks:
+            f.__signature__ = looks
+    call.sync = sync
+    return call
+
+
+def seen():
+    """Whether the script may ask what a tool takes. One that imports inspect, or what would, is not alone."""
+    return not lone or "signature" in source or "help" in source
+
+
+def looks_of(tool):
+    import inspect  # as much as all else that a cold script needs for a call
 
     kind, params = inspect.Parameter, []
     for p in tool["params"]:
@@ -225,14 +243,7 @@ def make_function(server, tool):
         params.append(kind(p["alias"], kind.POSITIONAL_OR_KEYWORD, default=default, annotation=Hint(p["type"])))
     if tool.get("open"):
         params.append(kind(free("more", tool), kind.VAR_KEYWORD))
-    for f in (call, sync):
-        f.__name__ = tool["alias"]
-        f.__qualname__ = "mcp_%s.%s" % (info_of(server)["alias"], tool["alias"])
-        f.__module__ = "mcp.servers." + info_of(server)["alias"]
-        f.__doc__ = documentation(tool)
-        f.__signature__ = inspect.Signature(params, return_annotation=Hint(tool["returns"]))
-    call.sync = sync
-    return call
+    return inspect.Signature(params, return_annotation=Hint(tool["returns"]))
 
 
 def free(name, tool):
