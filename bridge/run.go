@@ -188,8 +188,8 @@ func (r *run) run(ctx context.Context) (*sandbox.Sandbox, Result, error) {
 func (r *run) in(asked context.Context, s *sandbox.Sandbox, kept bool) (Result, error) {
 	ctx, cancel := context.WithCancelCause(asked)
 	defer cancel(nil)
-	kill := context.AfterFunc(ctx, func() { s.Kill(context.Cause(ctx)) })
-	defer kill()
+	spare := context.AfterFunc(ctx, func() { s.Kill(context.Cause(ctx)) })
+	defer spare()
 
 	var readers sync.WaitGroup
 	stop := func(err error) { cancel(fmt.Errorf("%w: %w", errOutput, err)) }
@@ -243,7 +243,7 @@ func (r *run) in(asked context.Context, s *sandbox.Sandbox, kept bool) (Result, 
 	if cause == nil { // the sandbox may hear sooner that nobody asks any more
 		cause = context.Cause(asked)
 	}
-	kill() // what is left ends with it, or when it is closed
+	spare() // what is left ends with its command, or when it is closed
 	cancel(nil)
 	readers.Wait()
 	if errors.Is(r.protocol, sandbox.ErrStart) {

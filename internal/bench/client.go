@@ -161,23 +161,24 @@ type result struct {
 	Content []struct {
 		Text string `json:"text"`
 	} `json:"content"`
+	took time.Duration
 }
 
-// call calls a tool, and says how long that took.
-func (c *client) call(ctx context.Context, tool string, arguments json.RawMessage) (result, time.Duration, error) {
+// call calls a tool.
+func (c *client) call(ctx context.Context, tool string, arguments json.RawMessage) (result, error) {
 	params, err := json.Marshal(map[string]any{"name": tool, "arguments": arguments})
 	if err != nil {
-		return result{}, 0, err
+		return result{}, err
 	}
 	answer := c.ask(ctx, "tools/call", params)
 	if answer.err != nil {
-		return result{}, 0, answer.err
+		return result{}, answer.err
 	}
-	var r result
+	r := result{took: answer.took}
 	if err := json.Unmarshal(answer.result, &r); err != nil {
-		return result{}, 0, fmt.Errorf("cannot read the result of %s: %v", tool, err)
+		return result{}, fmt.Errorf("cannot read the result of %s: %v", tool, err)
 	}
-	return r, answer.took, nil
+	return r, nil
 }
 
 // arguments of run_python.
@@ -189,13 +190,13 @@ func arguments(code string, servers ...string) json.RawMessage {
 	return raw(a)
 }
 
-// runPython is call for a script that prints 1.
+// runPython is call for a script that prints 1. It says how long that took.
 func (c *client) runPython(ctx context.Context, arguments json.RawMessage) (time.Duration, error) {
-	r, took, err := c.call(ctx, "run_python", arguments)
+	r, err := c.call(ctx, "run_python", arguments)
 	if err == nil && (r.IsError || !slices.Equal(r.Structured.Stdout, []string{"1"})) {
 		err = fmt.Errorf("the script did not print 1: %.300q", r.Content)
 	}
-	return took, err
+	return r.took, err
 }
 
 // close ends the server and waits for it.

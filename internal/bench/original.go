@@ -48,7 +48,7 @@ func (o Original) Serve(ctx context.Context, in io.Reader, out io.Writer) (err e
 			}
 			upstream = c
 		}
-		r, _, err := upstream.call(ctx, name, arguments)
+		r, err := upstream.call(ctx, name, arguments)
 		switch {
 		case err != nil:
 			return "", err
@@ -60,7 +60,7 @@ func (o Original) Serve(ctx context.Context, in io.Reader, out io.Writer) (err e
 	err = serve(ctx, in, out, served{
 		"run_python", `{"type":"object","properties":{"code":{"type":"string"},"servers":{"type":"array"}},"required":["code"]}`,
 		func(ctx context.Context, arguments json.RawMessage) (any, error) { return o.run(ctx, arguments, tool) },
-		false,
+		false, // it takes as long as a podman run
 	})
 	if upstream != nil {
 		err = errors.Join(err, upstream.close())

@@ -55,17 +55,17 @@ func TestEcho(t *testing.T) {
 	for i := range 50 {
 		wg.Go(func() {
 			text := fmt.Sprintf("\"%d\"\n\u2028", i)
-			r, _, err := c.call(t.Context(), "echo", raw(map[string]any{"text": text}))
+			r, err := c.call(t.Context(), "echo", raw(map[string]any{"text": text}))
 			if err != nil || r.IsError || len(r.Content) != 1 || r.Content[0].Text != text {
 				t.Errorf("%d: %+v, %v", i, r, err)
 			}
 		})
 	}
 	wg.Wait()
-	if _, _, err := c.call(t.Context(), "shout", raw(map[string]any{})); err == nil {
+	if _, err := c.call(t.Context(), "shout", raw(map[string]any{})); err == nil {
 		t.Error("a tool that is not there was called")
 	}
-	if r, _, err := c.call(t.Context(), "echo", json.RawMessage(`"x"`)); err != nil || !r.IsError {
+	if r, err := c.call(t.Context(), "echo", json.RawMessage(`"x"`)); err != nil || !r.IsError {
 		t.Errorf("bad arguments: %+v, %v", r, err)
 	}
 	if tools := c.ask(t.Context(), "tools/list", json.RawMessage(`{}`)); tools.err != nil || !strings.Contains(string(tools.result), `"echo"`) {
@@ -77,7 +77,7 @@ func TestEcho(t *testing.T) {
 	if err := c.close(); err != nil {
 		t.Error(err)
 	}
-	if _, _, err := c.call(t.Context(), "echo", raw(map[string]any{"text": ""})); err == nil {
+	if _, err := c.call(t.Context(), "echo", raw(map[string]any{"text": ""})); err == nil {
 		t.Error("a server that has ended was called")
 	}
 }

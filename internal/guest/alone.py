@@ -1,6 +1,6 @@
 # --- awaiting without a loop -------------------------------------------------------------------------------------------
 
-# Modules of which no part imports asyncio, and that call nobody back from elsewhere.
+# Modules of which no part imports asyncio: see TestAloneModules.
 ALONE = frozenset(
     "abc argparse array ast base64 binascii bisect bz2 calendar cmath collections colorsys configparser contextlib copy csv "
     "dataclasses datetime decimal difflib enum errno fnmatch fractions functools glob gzip hashlib heapq hmac html io ipaddress "

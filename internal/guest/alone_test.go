@@ -27,6 +27,8 @@ func TestAlone(t *testing.T) {
 		"exec('import queue')\n":                                                               true,
 		"open('helper.py', 'w').write('x = 5')\nimport helper\n":                               true,
 		"# asyncio is not for me\n":                                                            true,
+		"import types\n@types.coroutine\ndef f(): yield\nawait f()\n":                          true,
+		"class G:\n    def __await__(self): yield\nawait G()\n":                                true,
 		"async def g():\n    yield 1\nasync for x in g(): pass\n":                              true,
 	}
 	eachPython(t, func(t *testing.T, python string) {
@@ -48,7 +50,7 @@ func TestAloneSignature(t *testing.T) {
 	servers := []Server{{Name: "s", Alias: "s", Loaded: true, Tools: []Tool{{Name: "echo", Alias: "echo", Returns: "Any", Params: []Param{{Name: "a", Alias: "a", Type: "int", Required: true}}}}}}
 	eachRunner(t, func(t *testing.T, start starter) {
 		for _, c := range []struct{ code, want string }{
-			{"import sys\nbefore = 'insp' + 'ect' in sys.modules\nr = await mcp_s.echo(a=1)\n[r.a, before == ('insp' + 'ect' in sys.modules)]", "[1,true]"},
+			{"import sys\nr = await mcp_s.echo(a=1)\n[r.a, ('insp' + 'ect' in sys.modules) == ('asyn' + 'cio' in sys.modules)]  # a warm one has both", "[1,true]"},
 			{"await mcp_s.echo(a=1)\nstr(mcp_s.echo.__signature__)", `"(a: int) -> Any"`},
 			{"import inspect\nawait mcp_s.echo(a=1)\nstr(inspect.signature(mcp_s.echo.sync))", `"(a: int) -> Any"`},
 		} {

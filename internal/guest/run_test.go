@@ -58,7 +58,7 @@ var sandboxed = []struct {
 		name: "value forgotten", code: "async def main():\n    print('never')\nmain()", result: `"<coroutine object main at…`,
 		stderr: "RuntimeWarning: coroutine 'main' was never awaited, nothing of it has run: await main(...)\n",
 	},
-	{name: "value awaitable", code: "class G:\n    def __await__(self): yield\nasync def main():\n    await G()\nm = main()\nm.send(None)\nm", result: `"<coroutine object main at…`},
+	{name: "value suspended", code: "class G:\n    def __await__(self): yield\nasync def main():\n    await G()\nm = main()\nm.send(None)\nm", result: `"<coroutine object main at…`},
 	{name: "value cycle", code: "x = [1]\nx.append(x)\nx", result: `[1,"..."]`},
 	{name: "value shared", code: "x = [1]\n[x, x]", result: `[[1],[1]]`},
 	{name: "value deep", code: "x = []\nfor _ in range(10000): x = [x]\nx", truncated: true, result: strings.Repeat("[", 50) + `"..."` + strings.Repeat("]", 50)},
