@@ -63,11 +63,12 @@ type Image struct {
 
 // A Bridge runs scripts. It is safe for concurrent use.
 type Bridge struct {
-	opts  Options
-	slots *semaphore.Weighted
-	runs  sync.WaitGroup
-	front *front
-	pool  *sandboxes
+	opts   Options
+	slots  *semaphore.Weighted
+	runs   sync.WaitGroup
+	front  *front
+	pool   *sandboxes
+	habits habits
 
 	waiting atomic.Int64 // runs that wait for their turn
 	wanted  atomic.Int64 // those, and runs that have no result yet

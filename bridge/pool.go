@@ -14,6 +14,7 @@ type sandboxes = pool.Pool[sandbox.Recipe, *sandbox.Sandbox]
 func (b *Bridge) poolOptions() pool.Options[sandbox.Recipe, *sandbox.Sandbox] {
 	return pool.Options[sandbox.Recipe, *sandbox.Sandbox]{
 		Start: func(ctx context.Context, r sandbox.Recipe) (*sandbox.Sandbox, error) {
+			r.Ahead = b.habits.ahead(b.opts.Servers != nil && len(b.opts.Servers.List()) > 0)
 			return sandbox.Start(ctx, r, true)
 		},
 		Same: sandbox.Recipe.Same,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -116,15 +117,16 @@ func TestPoolLosesNothing(t *testing.T) {
 	}
 }
 
-// TestPoolRun: a sandbox that was kept warm runs what a fresh one would, one script each.
+// TestPoolRun: a sandbox that was kept warm runs what a fresh one would, one script each, and has loaded what the script
+// before has.
 func TestPoolRun(t *testing.T) {
 	w := make(warmed, 1)
 	b := newBridge(t, pooled(w))
 	keep(t, b, w)
 	seen := make(map[string]bool)
 	for i := range 3 {
-		r := runCode(t, b, fmt.Sprintf("import os, sys\nprint(%d, 'asyncio' in sys.modules)\n[os.getpid(), hash('x'), id(object())]", i))
-		if want := fmt.Sprintf("%d True", i); len(r.Stdout) != 1 || r.Stdout[0] != want {
+		r := runCode(t, b, fmt.Sprintf("import sys\nprint(%d, 'asyn' + 'cio' in sys.modules)\nimport asyncio, os\n[os.getpid(), hash('x'), id(object())]", i))
+		if want := []string{"0 False", "1 True", "2 True"}[i]; len(r.Stdout) != 1 || r.Stdout[0] != want {
 			t.Errorf("%+v", r)
 		}
 		if seen[string(r.Result)] {
@@ -133,6 +135,29 @@ func TestPoolRun(t *testing.T) {
 		seen[string(r.Result)] = true
 		b.pool.Answered()
 		within(t, "a warm sandbox", w)
+	}
+}
+
+// TestHabits: what scripts use is loaded ahead for the ten that follow, and then no more.
+func TestHabits(t *testing.T) {
+	var h habits
+	if got := h.ahead(false); len(got) > 0 {
+		t.Errorf("at first %v", got)
+	}
+	if got := h.ahead(true); !slices.Equal(got, []string{"mcp"}) {
+		t.Errorf("at first, with servers, %v", got)
+	}
+	h.note("import re\nawait mcp_x.y()")
+	h.note("import json")
+	for range 8 {
+		h.note("print(1)")
+	}
+	if got := h.ahead(true); !slices.Equal(got, []string{"json", "mcp", "re"}) {
+		t.Errorf("after ten scripts %v", got)
+	}
+	h.note("import json")
+	if got := h.ahead(false); !slices.Equal(got, []string{"json"}) {
+		t.Errorf("after eleven %v", got)
 	}
 }
 

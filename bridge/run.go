@@ -164,6 +164,7 @@ type run struct {
 // be started.
 func (r *run) run(ctx context.Context) (*sandbox.Sandbox, Result, error) {
 	recipe := r.b.recipe(r.image)
+	r.b.habits.note(r.req.Code)
 	if s, ok := r.b.pool.Take(recipe); ok {
 		result, err := r.in(ctx, s, true)
 		if r.began || ctx.Err() != nil {

@@ -105,6 +105,7 @@ func TestBench(t *testing.T) {
 		"process":    {"mcp-bridge run, libcontainer", "mcp-bridge, libcontainer, to its answer to initialize", "mcp-bridge run, direct", "mcp-bridge, direct, to its answer to initialize"},
 		"call":       {"mcp-bridge, libcontainer", "mcp-bridge, libcontainer, no pool", "mcp-bridge, direct", "mcp-bridge, direct, no pool"},
 		"tool":       {"mcp-bridge, libcontainer", "mcp-bridge, libcontainer, no pool", "mcp-bridge, direct", "mcp-bridge, direct, no pool"},
+		"import":     {"mcp-bridge, libcontainer", "mcp-bridge, libcontainer, no pool", "mcp-bridge, direct", "mcp-bridge, direct, no pool"},
 		"throughput": {"python3 alone, no sandbox", "mcp-bridge, libcontainer", "mcp-bridge, direct"},
 		"burst":      {"mcp-bridge, libcontainer", "mcp-bridge, libcontainer, no pool", "mcp-bridge, direct", "mcp-bridge, direct, no pool"},
 		"idle":       {"mcp-bridge, libcontainer: RSS of the server", "mcp-bridge, libcontainer: CPU when idle, with its sandboxes", "mcp-bridge, direct: RSS of the server", "mcp-bridge, direct: CPU when idle, with its sandboxes"},
@@ -116,7 +117,7 @@ func TestBench(t *testing.T) {
 			for _, name := range names {
 				in := map[string]string{
 					"crun run": "cold process throughput", "crun run, unfiltered": "cold process throughput", "runc run": "cold throughput",
-					"bwrap": "cold throughput", "podman run --rootfs": "cold process throughput", "the original's way": "call tool",
+					"bwrap": "cold throughput", "podman run --rootfs": "cold process throughput", "the original's way": "call tool import",
 				}[name]
 				if !slices.Contains(strings.Fields(in), section) {
 					continue

@@ -18,6 +18,9 @@ import (
 // refillGap is between two calls to the MCP servers: long enough for a pool to make the next sandbox ready.
 const refillGap = 150 * time.Millisecond
 
+// imports is a script whose modules take longer to import than all else in it.
+const imports = "import csv, datetime, json, re, statistics; print(1)"
+
 // simultaneous is how many calls a burst has.
 const simultaneous = 100
 
@@ -101,6 +104,7 @@ func (b *bench) measureCalls(ctx context.Context) (done []Section, err error) {
 	}{
 		{call, "`print(1)`", one},
 		{callTool, "`print(await mcp_bench.echo(text='1'))`, the tool of an MCP server that answers at once", tool},
+		{callImport, "`" + imports + "`, of which a pool knows from the call before, and not at the first", arguments(imports)},
 	} {
 		if !b.wanted(m.section) {
 			continue

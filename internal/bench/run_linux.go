@@ -62,7 +62,7 @@ func Run(ctx context.Context, o Options) (_ Report, err error) {
 	}{
 		{[]section{cold}, b.measureCold},
 		{[]section{process}, b.measureProcess},
-		{[]section{call, callTool}, b.measureCalls},
+		{[]section{call, callTool, callImport}, b.measureCalls},
 		{[]section{throughput}, b.measureThroughput},
 		{[]section{burst}, b.measureBurst},
 		{[]section{idle}, b.measureIdle},

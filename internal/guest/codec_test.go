@@ -168,8 +168,8 @@ func testHostVector(t *testing.T, v vector) {
 			t.Fatal(err)
 		}
 		err = w.Run(r)
-	} else if v.Frame == `{"type":"warm"}` {
-		err = w.Warm()
+	} else if v.Frame == `{"type":"warm","modules":["json"]}` {
+		err = w.Warm([]string{"json"})
 	} else {
 		var r Return
 		if err := json.Unmarshal(all, &r); err != nil {

@@ -25,7 +25,7 @@
 //	direction      type    fields
 //	guest -> host  stale   -                                                     before ready, at most once
 //	guest -> host  ready   protocol: 1, python: "3.11.2", compiled?: n           first, exactly once; n bytes of code follow
-//	host -> guest  warm    -                                                     after ready and before run, at most once
+//	host -> guest  warm    modules: ["json"]                                     after ready and before run, at most once
 //	guest -> host  warm    -                                                     the answer
 //	host -> guest  run     code, filename, servers?: [Server]                    once, after ready
 //	guest -> host  running -                                                     the answer, before anything of it is done
@@ -35,8 +35,8 @@
 //	guest -> host  done    result?, error?: {type, message, line?}, truncated?   at most once, the last
 //	both           part    data: "<piece of JSON text>", last: bool
 //
-// On warm the runner imports what scripts need and makes an event loop, while nobody waits. A script whose running never
-// came has not begun, and may be given to another guest once this one is dead.
+// On warm the runner imports modules, of which "mcp" is what it has for that itself, and does once what a run does, while
+// nobody waits. A script whose running never came has not begun, and may be given to another guest once this one is dead.
 //
 // The host writes the fields of a frame in this order; the runner relies on it. The [Reader] relies on nothing.
 //
@@ -116,12 +116,12 @@ var runtimeSource string
 //go:embed warm.py
 var warmSource string
 
-// source is the whole runner: what every script needs, and behind a form feed each what those need that have a result, and
-// those that use MCP. They are one namespace; that there are more files is for the reader of the code. Like RunnerID it waits
+// source is the whole runner: what every script needs, and behind a form feed each what those need that have a result, those
+// that use MCP, and a runner that is warmed. They are one namespace; that there are more files is for the reader of the code. Like RunnerID it waits
 // until it is asked for, because each start of a container pays for what packages do at theirs.
 var source = sync.OnceValue(func() string {
-	library := callsSource + "\n" + aloneSource + "\n" + valuesSource + "\n" + toolsSource + "\n" + runtimeSource + "\n" + warmSource
-	return framesSource + "\n" + runnerSource + "\f\n" + resultsSource + "\f\n" + library
+	library := callsSource + "\n" + aloneSource + "\n" + valuesSource + "\n" + toolsSource + "\n" + runtimeSource
+	return framesSource + "\n" + runnerSource + "\f\n" + resultsSource + "\f\n" + library + "\f\n" + warmSource
 })
 
 // RunnerID names this version of the runner: two equal ids can share compiled code for the same image.

@@ -201,7 +201,7 @@ func compileRunner(t testing.TB, python string) (code []byte) {
 func (p *process) warm(t testing.TB) {
 	t.Helper()
 	p.reader.Warming()
-	if err := p.writer.Warm(); err != nil {
+	if err := p.writer.Warm([]string{"json", "asyncio", Library}); err != nil {
 		t.Fatal(err)
 	}
 	if m, err := p.reader.Read(); err != nil || m != (Warm{}) {

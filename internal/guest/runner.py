@@ -244,7 +244,7 @@ lone = False  # this script awaits, and does so without a loop
 def run(codes, names):
     global lone
     if any(c.co_flags & COROUTINE for c in codes):
-        lone = more[LIBRARY - 1] is None and alone(source)  # which is part of it
+        lone = more[LIBRARY] is None and alone(source)  # which is part of it
         return (run_alone if lone else run_loop)(run_async(codes, names))
     for c in codes:
         value = eval(c, names)
@@ -494,13 +494,13 @@ def start():
 
 
 loading = _thread.RLock()
-RESULTS, LIBRARY = 1, 2  # how many parts of more that takes
+RESULTS, LIBRARY, WARMING = 0, 1, 2  # where they are in more
 
 
-def load(count):
-    """Run so many parts of the runner in our own namespace, each once."""
+def load(*parts):
+    """Run parts of the runner in our own namespace, each once."""
     with loading:  # an import of mcp in a thread may be at it
-        for i in range(count):
+        for i in parts:
             code, more[i] = more[i], None
             if type(code) is str:
                 code = compile(code, "<runner>", "exec", 0, True, 1)
@@ -512,7 +512,7 @@ def load(count):
 
 def use_library():
     """From here on the script has MCP. What it is told of the servers must be known."""
-    load(LIBRARY)
+    load(RESULTS, LIBRARY)
     if not modules:
         make_modules()
     runtime = modules["mcp.runtime"]
@@ -537,9 +537,9 @@ def serve():
     if sys.version_info < (3, 13):
         watch_threads()
     message = next_message()
-    if message == '{"type":"warm"}':
-        load(LIBRARY)
-        warm()
+    if message.startswith('{"type":"warm",'):
+        load(WARMING)
+        warm(loads(message)["modules"])
         message = next_message()
     send('{"type":"running"}')
     source, script, servers_text = decode_run(message)

@@ -1,6 +1,6 @@
 # --- warming -----------------------------------------------------------------------------------------------------------
 # What a runner does ahead when the host asks for it. No script shall notice, but by what is in sys.modules
-# and by three descriptors just below the runner's own.
+# and, with asyncio, by three descriptors just below the runner's own.
 
 HEAVY = "ssl", "asyncio.sslproto"  # which asyncio imports, and no script without a network uses: 4 MB and 5 ms
 
@@ -54,37 +54,56 @@ def high(make):
             posix.close(fd)
 
 
-def warm():
-    """Import what scripts need, and do once what a run does.
-
-    asyncio.run would leave its traces in the policy, after which get_event_loop makes no loop any more.
-    """
-    global frozen, spare
+def warm(wanted):
+    """Import what the script is likely to, "mcp" being our own library, and do once what a run does."""
+    global frozen
     finders = sys.meta_path[:]
     # Without the last one, which a module that is missing here would make read .pth files.
     sys.meta_path[:] = [f for f in finders if type(f) is not SitePackages]
-    if spec_of(None, "_ssl"):
+    if "asyncio" in wanted and spec_of(None, "_ssl"):
         sys.meta_path.insert(0, HeavyLoader())
-    import asyncio
-    import json
-
+    for name in wanted:
+        try:
+            if name != "mcp":
+                __import__(name)
+        except ImportError:
+            pass  # there are Pythons without it
     sys.meta_path[:] = finders
     run(compile_script("def f(x):\n    return [x]\nf(1)", "<runner>"), {})
-    loop = asyncio.new_event_loop()
-    loop.run_until_complete(loop.create_task(nothing(), name="warm"))  # a name, so that the script's first is Task-1
-    loop.close()
-    if hasattr(asyncio, "Runner"):
-        spare = high(asyncio.new_event_loop)
-    make_modules()
-    param = {"name": "x", "alias": "x", "type": "str", "required": True}
-    tool = {"name": "x", "alias": "x", "params": [param], "returns": "Any", "description": ""}
-    function(Server({"name": "x", "alias": "x", "tools": [tool]}), "x")
-    encode_arguments("x", "x", bind(None, tool, ("x",), {}))
-    str(finish_call(RETURN + '1,"value":{"content":[{"type":"text","text":"x"}]}}', "x", "x"))
+    load(RESULTS)
     encode_result({"a": [1]})
+    if "asyncio" in sys.modules:
+        warm_loop()
+    if "mcp" in wanted:
+        warm_library()
     decode_run('{"type":"run","code":"\\n","filename":"x"}')
     sys.path_importer_cache.pop(sys.path[0], None)  # it is the script's, and may change within a tick of its clock
     frozen = len(sys.modules)
     gc.collect()
     gc.freeze()
     send('{"type":"warm"}')
+
+
+def warm_loop():
+    """asyncio.run would leave its traces in the policy, after which get_event_loop makes no loop any more."""
+    global spare
+    import asyncio
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(loop.create_task(nothing(), name="warm"))  # a name, so that the script's first is Task-1
+    loop.close()
+    if hasattr(asyncio, "Runner"):
+        spare = high(asyncio.new_event_loop)
+
+
+def warm_library():
+    global lone
+    load(LIBRARY)
+    make_modules()
+    lone = "inspect" not in sys.modules  # which it would import for the tool's signature
+    param = {"name": "x", "alias": "x", "type": "str", "required": True}
+    tool = {"name": "x", "alias": "x", "params": [param], "returns": "Any", "description": ""}
+    function(Server({"name": "x", "alias": "x", "tools": [tool]}), "x")
+    lone = False
+    encode_arguments("x", "x", bind(None, tool, ("x",), {}))
+    str(finish_call(RETURN + '1,"value":{"content":[{"type":"text","text":"x"}]}}', "x", "x"))

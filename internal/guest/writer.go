@@ -93,9 +93,13 @@ type Writer struct {
 // NewWriter returns a Writer to the pipe whose other end is the guest's descriptor 3, after [Boot] has used it.
 func NewWriter(w io.Writer) *Writer { return &Writer{w: w} }
 
-// Warm has the runner prepare for a script while nobody waits. Call [Reader.Warming] before.
-func (w *Writer) Warm() error {
-	return w.write([]byte(`{"type":"warm"}` + "\n"))
+// Warm has the runner prepare for a script while nobody waits, which takes time and memory for each of the modules, such
+// as [Ahead] returns. Call [Reader.Warming] before.
+func (w *Writer) Warm(modules []string) error {
+	return w.send(struct {
+		Type    string   `json:"type"`
+		Modules []string `json:"modules"`
+	}{"warm", append([]string{}, modules...)}) // an array, not null
 }
 
 // Run sends the script. Call [Reader.Running] before.

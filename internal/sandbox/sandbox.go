@@ -34,6 +34,9 @@ type Recipe struct {
 	// handed what a sandbox has compiled.
 	Runner     []byte
 	SaveRunner func([]byte)
+	// Ahead is what a sandbox that is warmed loads for its script, see [guest.Writer.Warm]; what has other things loaded is
+	// the same.
+	Ahead []string
 
 	root os.FileInfo // of Container.Rootfs, which may be made anew in its place
 }
@@ -213,7 +216,7 @@ func (s *Sandbox) boot(r Recipe) error {
 		return nil
 	}
 	s.Reader.Warming()
-	if s.Writer.Warm() != nil {
+	if s.Writer.Warm(r.Ahead) != nil {
 		return nil
 	}
 	m, err := s.Reader.Read()
