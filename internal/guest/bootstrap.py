@@ -11,7 +11,7 @@ def boot():
     return read(int.from_bytes(h[:4],"big")),read(int.from_bytes(h[4:],"big"))
 m,s=boot()
 g=sys.modules["_frozen_importlib_external"].MAGIC_NUMBER
-try:c,l=marshal.loads(m[4:])if m[:4]==g else(0,0)
+try:c,l=marshal.loads(memoryview(m)[4:])if m[:4]==g else(0,0)
 except Exception:c=l=0
 if type(c)!=type(read.__code__)or not(type(l)==tuple and{*map(type,l)}<={bytes,str}):
     if not s:

@@ -405,6 +405,21 @@ void hold(void)
 	_exit(read(STDIN_FILENO, &byte, 1) < 0);
 }
 
+// make_vectors makes room for as many arguments and variables as there are strings left.
+static void make_vectors(struct command *c)
+{
+	size_t room = 1;
+
+	if (c->argv)
+		return;
+	for (const char *p = plan; p < end; p++)
+		room += !*p;
+	c->argv = calloc(room, sizeof *c->argv);
+	c->env = calloc(room, sizeof *c->env);
+	if (!c->argv || !c->env)
+		fail();
+}
+
 void setup(int extra)
 {
 	int image = -1, drop_groups = 0;
@@ -421,11 +436,6 @@ void setup(int extra)
 	if (setsid() < 0)
 		fail();
 	umask(022);
-	// There are no more arguments and variables than bytes.
-	c.argv = calloc(end - plan, sizeof *c.argv);
-	c.env = calloc(end - plan, sizeof *c.env);
-	if (!c.argv || !c.env)
-		fail();
 	for (;;) {
 		char op = *operation(), *a, *b, *d;
 		unsigned long flags;
@@ -543,12 +553,15 @@ void setup(int extra)
 			plan += c.filter_size;
 			break;
 		case 'e':
+			make_vectors(&c);
 			c.env[variables++] = next();
 			break;
 		case 'a':
+			make_vectors(&c);
 			c.argv[args++] = next();
 			break;
 		case 'c':
+			make_vectors(&c);
 			nth = NO_OPERATION;
 			supervise(&c);
 		default:
