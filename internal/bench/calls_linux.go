@@ -104,7 +104,7 @@ func (b *bench) measureCalls(ctx context.Context) (done []Section, err error) {
 	}{
 		{call, "`print(1)`", one},
 		{callTool, "`print(await mcp_bench.echo(text='1'))`, the tool of an MCP server that answers at once", tool},
-		{callImport, "`" + imports + "`, of which a pool knows from the call before, and not at the first", arguments(imports)},
+		{callImport, "`" + imports + "`, whose modules a sandbox of the pool has loaded, because the calls before used them", arguments(imports)},
 	} {
 		if !b.wanted(m.section) {
 			continue
