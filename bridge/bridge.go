@@ -34,6 +34,8 @@ type Options struct {
 	// IdleTimeout without a run.
 	Pool        int
 	IdleTimeout time.Duration
+	// Preload are the modules of the image that those import ahead, beside what the last scripts used of Python's own library.
+	Preload []string
 	// CachedImage is Image without anything that takes time or leaves traces, so that a sandbox can be warm before the
 	// first run; it may be nil.
 	CachedImage func() (Image, bool)
@@ -69,6 +71,7 @@ type Bridge struct {
 	front  *front
 	pool   *sandboxes
 	habits habits
+	absent sync.Once // to say which of Preload cannot be imported
 
 	waiting atomic.Int64 // runs that wait for their turn
 	wanted  atomic.Int64 // those, and runs that have no result yet

@@ -49,10 +49,18 @@ func (b *Bridge) keepWarm(ctx context.Context, s *session) {
 	<-filled
 }
 
+// noModules says once that modules which are to be there cannot be imported. It is called before any script has run.
+func (b *Bridge) noModules(names []string) {
+	b.absent.Do(func() {
+		b.opts.Logger.Warn("modules of MCP_BRIDGE_PRELOAD cannot be imported in this image; mcp-bridge run -c 'import ...' shows why", "modules", names)
+	})
+}
+
 // recipe is what a sandbox of an image is made of.
 func (b *Bridge) recipe(image Image) sandbox.Recipe {
 	r := sandbox.Recipe{
 		Launcher: b.opts.Launcher, Python: image.Python, Runner: image.Runner, SaveRunner: image.SaveRunner,
+		Preload: b.opts.Preload, Absent: b.noModules,
 		Container: oci.Container{Rootfs: image.Root, Image: image.Ref, Env: environment(image.Env), User: b.opts.User, Limits: b.opts.Limits},
 	}
 	if b.opts.Pool > 0 {

@@ -138,6 +138,42 @@ func TestPoolRun(t *testing.T) {
 	}
 }
 
+// told is warmed, and counts what users are warned of.
+type told struct {
+	warmed
+	warnings *atomic.Int64
+}
+
+func (h told) WithAttrs([]slog.Attr) slog.Handler { return h }
+func (h told) WithGroup(string) slog.Handler      { return h }
+func (h told) Handle(ctx context.Context, r slog.Record) error {
+	if r.Level >= slog.LevelWarn {
+		h.warnings.Add(1)
+	}
+	return h.warmed.Handle(ctx, r)
+}
+
+// TestModulesAhead: a module that the user names is there before the script is, and one that the image lacks is told of once.
+func TestModulesAhead(t *testing.T) {
+	h := told{make(warmed, 1), new(atomic.Int64)}
+	b := newBridge(t, func(o *Options) {
+		pooled(h.warmed)(o)
+		o.Logger, o.Preload = slog.New(h), []string{"xml.dom.minidom", "no_such_module"}
+	})
+	keep(t, b, h.warmed)
+	for range 2 {
+		r := runCode(t, b, "import sys\nprint([m in sys.modules for m in ('xml.dom.minidom', 'no_such_module')])")
+		if len(r.Stdout) != 1 || r.Stdout[0] != "[True, False]" || len(r.Stderr) > 0 {
+			t.Errorf("%+v", r)
+		}
+		b.pool.Answered()
+		within(t, "a warm sandbox", h.warmed)
+	}
+	if n := h.warnings.Load(); n != 1 {
+		t.Errorf("%d warnings", n)
+	}
+}
+
 // TestHabits: what scripts use is loaded ahead for the ten that follow, and then no more.
 func TestHabits(t *testing.T) {
 	var h habits

@@ -80,7 +80,7 @@ func wire(cfg config.Config, log *slog.Logger, i *images, s *mcpServers) (b *bri
 		Limits:  oci.Limits{Memory: cfg.Memory, Pids: int64(cfg.Pids), CPUs: cfg.CPUs},
 		User:    oci.User{UID: cfg.User.UID, GID: cfg.User.GID},
 		Timeout: cfg.Timeout, MaxTimeout: cfg.MaxTimeout,
-		MaxConcurrency: cfg.MaxConcurrency, Pool: cfg.Pool, IdleTimeout: cfg.IdleTimeout,
+		MaxConcurrency: cfg.MaxConcurrency, Pool: cfg.Pool, Preload: cfg.Preload, IdleTimeout: cfg.IdleTimeout,
 		OutputMode: bridge.Mode(cfg.OutputMode),
 		Tools:      savedTools(cfg),
 		Logger:     log,

@@ -42,8 +42,9 @@ type Config struct {
 	OutputMode string // toon, compact or json
 	LogLevel   slog.Level
 
-	Pool            int // sandboxes kept warm
-	MaxConcurrency  int // runs at once
+	Pool            int      // sandboxes kept warm
+	Preload         []string // Python modules that those import ahead
+	MaxConcurrency  int      // runs at once
 	AllowWeakLimits bool
 
 	ServersConfig   []string // absolute

@@ -112,6 +112,7 @@ func TestLoadGood(t *testing.T) {
 
 		{EnvPool, "0", func(c *Config) { c.Pool = 0 }},
 		{EnvPool, "64", func(c *Config) { c.Pool = 64 }},
+		{EnvPreload, "numpy, scipy.stats,_x1", func(c *Config) { c.Preload = []string{"numpy", "scipy.stats", "_x1"} }},
 		{EnvMaxConcurrency, "1", func(c *Config) { c.MaxConcurrency = 1 }},
 		{EnvMaxConcurrency, "1024", func(c *Config) { c.MaxConcurrency = 1024 }},
 
@@ -156,6 +157,7 @@ func TestLoadBad(t *testing.T) {
 		EnvOutputMode:      {"xml", "toon,json"},
 		EnvLogLevel:        {"trace", "warning", "0"},
 		EnvPool:            {"-1", "65", "1.0", "yes"},
+		EnvPreload:         {",", "numpy,", "a b", "1a", "a..b", ".a", "a-b", "a;b", "é", "a\nb", strings.Repeat("a", 101), strings.Repeat("a,", 32) + "a"},
 		EnvMaxConcurrency:  {"0", "1025", "-1"},
 		EnvAllowWeakLimits: {"2", "maybe", "y"},
 		EnvServersConfig:   {"a\x00b", "a:b\x00"},
@@ -198,6 +200,7 @@ func TestLoadReportsAllErrors(t *testing.T) {
 		EnvOutputMode:      "xml",
 		EnvLogLevel:        "loud",
 		EnvPool:            strings.Repeat("7", 99) + "é and much more",
+		EnvPreload:         "import numpy",
 		EnvMaxConcurrency:  "0",
 		EnvAllowWeakLimits: "perhaps",
 	}
@@ -348,8 +351,8 @@ func TestVariables(t *testing.T) {
 		}
 		seen[v.Name] = true
 	}
-	if len(seen) != 20 {
-		t.Errorf("%d variables; the plan has 19, and %s", len(seen), EnvDisabledServers)
+	if len(seen) != 21 {
+		t.Errorf("%d variables; the plan has 19, beside %s and %s", len(seen), EnvDisabledServers, EnvPreload)
 	}
 }
 

@@ -42,6 +42,29 @@ func parseImage(s string) (string, error) {
 	return s, nil
 }
 
+// maxModules and maxModule bound what each sandbox is told.
+const maxModules, maxModule = 32, 100
+
+// parseModules takes names as Python's import statement has them, as far as they are ASCII.
+func parseModules(s string) ([]string, error) {
+	var names []string
+	for name := range strings.SplitSeq(s, ",") {
+		name = strings.TrimSpace(name)
+		for part := range strings.SplitSeq(name, ".") {
+			if part == "" || part[0] >= '0' && part[0] <= '9' || strings.ContainsFunc(part, func(c rune) bool {
+				return c != '_' && (c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z')
+			}) {
+				return nil, errNotAllowed
+			}
+		}
+		if len(name) > maxModule || len(names) == maxModules {
+			return nil, errNotAllowed
+		}
+		names = append(names, name)
+	}
+	return names, nil
+}
+
 func parseBool(s string) (bool, error) {
 	switch strings.ToLower(s) {
 	case "1", "true", "yes", "on":

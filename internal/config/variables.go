@@ -26,6 +26,7 @@ const (
 	EnvOutputMode      = "MCP_BRIDGE_OUTPUT_MODE"
 	EnvLogLevel        = "MCP_BRIDGE_LOG_LEVEL"
 	EnvPool            = "MCP_BRIDGE_POOL"
+	EnvPreload         = "MCP_BRIDGE_PRELOAD"
 	EnvMaxConcurrency  = "MCP_BRIDGE_MAX_CONCURRENCY"
 	EnvAllowWeakLimits = "MCP_BRIDGE_ALLOW_WEAK_LIMITS"
 	EnvServersConfig   = "MCP_SERVERS_CONFIG"
@@ -216,6 +217,14 @@ func table() []variable {
 				"sandboxes kept warm",
 			},
 			set: func(c *Config, _ Host, v string) (err error) { c.Pool, err = parseInt(v, 0, 64); return err },
+		},
+		{
+			Variable: Variable{
+				EnvPreload, "", "names of up to 32 Python modules with a , between them, such as numpy,pandas",
+				"modules of the image that are imported ahead in sandboxes kept warm, whose memory each then holds too",
+			},
+			set:   func(c *Config, _ Host, v string) (err error) { c.Preload, err = parseModules(v); return err },
+			unset: nothing,
 		},
 		{
 			Variable: Variable{

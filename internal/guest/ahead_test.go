@@ -3,6 +3,8 @@ package guest
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -42,6 +44,41 @@ func TestAhead(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestPreload: whatever a module does when it is imported ahead, the script has what could be imported, and its streams.
+func TestPreload(t *testing.T) {
+	modules := map[string]string{
+		"loud":   "import os, sys\nprint('x')\nprint('y', file=sys.stderr)\nos.system('echo z')\nvalue = 5\n",
+		"exits":  "raise SystemExit(3)\n",
+		"fails":  "1 / 0\n",
+		"broken": "def\n",
+		"pack":   "import missing_one\n",
+	}
+	eachPython(t, func(t *testing.T, python string) {
+		dir := t.TempDir()
+		for name, text := range modules {
+			if err := os.WriteFile(filepath.Join(dir, name+".py"), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		p := launch(t, python, dir, compileRunner(t, python))
+		p.ready(t)
+		p.reader.Warming()
+		if err := p.writer.Warm(Warming{Modules: []string{"no_such", "json"}, Preload: []string{"exits", "loud", "fails", "broken", "pack", "no.such", "xml.dom"}}); err != nil {
+			t.Fatal(err)
+		}
+		m, err := p.reader.Read()
+		if want := (Warm{Failed: []string{"exits", "fails", "broken", "pack", "no.such"}}); err != nil || !reflect.DeepEqual(m, want) {
+			t.Errorf("got %v, %v, want %v", m, err, want)
+		}
+		const code = "import os, sys\nprint([m in sys.modules for m in ('loud', 'fails', 'json', 'xml.dom')])\nos.system('echo out; echo err >&2')\nimport loud\nprint([f for f in os.listdir('/proc/self/fd') if len(f) == 1])\nloud.value"
+		o := p.run(t, Run{Code: code}, nil)
+		want := "[True, False, True, True]\nout\n['0', '1', '2', '3']\n"
+		if o.stdout != want || o.stderr != "err\n" || o.done == nil || string(o.done.Result) != "5" {
+			t.Errorf("%v, want %q", o, want)
+		}
+	})
 }
 
 // TestAheadModules: to import what is imported ahead does nothing else that a script could see.

@@ -25,8 +25,8 @@
 //	direction      type    fields
 //	guest -> host  stale   -                                                     before ready, at most once
 //	guest -> host  ready   protocol: 1, python: "3.11.2", compiled?: n           first, exactly once; n bytes of code follow
-//	host -> guest  warm    modules: ["json"]                                     after ready and before run, at most once
-//	guest -> host  warm    -                                                     the answer
+//	host -> guest  warm    modules: ["json"], preload: ["numpy"]                 after ready and before run, at most once
+//	guest -> host  warm    failed?: ["numpy"]                                    the answer
 //	host -> guest  run     code, filename, servers?: [Server]                    once, after ready
 //	guest -> host  running -                                                     the answer, before anything of it is done
 //	guest -> host  call    id, server, tool, arguments: {…}                      after running; ids are ints >= 1 and grow
@@ -36,7 +36,7 @@
 //	both           part    data: "<piece of JSON text>", last: bool
 //
 // On warm the runner imports modules, of which "mcp" is what it has for that itself, and does once what a run does, while
-// nobody waits. A script whose running never came has not begun, and may be given to another guest once this one is dead.
+// nobody waits; failed are those of preload that could not be imported. A script whose running never came has not begun, and may be given to another guest once this one is dead.
 //
 // The host writes the fields of a frame in this order; the runner relies on it. The [Reader] relies on nothing.
 //

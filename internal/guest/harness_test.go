@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -201,10 +202,10 @@ func compileRunner(t testing.TB, python string) (code []byte) {
 func (p *process) warm(t testing.TB) {
 	t.Helper()
 	p.reader.Warming()
-	if err := p.writer.Warm([]string{"json", "asyncio", Library}); err != nil {
+	if err := p.writer.Warm(Warming{Modules: []string{"json", "asyncio", Library}}); err != nil {
 		t.Fatal(err)
 	}
-	if m, err := p.reader.Read(); err != nil || m != (Warm{}) {
+	if m, err := p.reader.Read(); err != nil || !reflect.DeepEqual(m, Warm{}) {
 		p.cmd.Process.Kill()
 		p.cmd.Wait()
 		t.Fatalf("got %#v, %v instead of warm\n%s", m, err, p.stderr.String())

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"sync/atomic"
 )
@@ -24,7 +25,9 @@ type Ready struct {
 }
 
 // Warm answers [Writer.Warm].
-type Warm struct{}
+type Warm struct {
+	Failed []string // of [Warming.Preload]: they could not be imported
+}
 
 // Running says that the script has arrived, and begins.
 type Running struct{}
@@ -239,7 +242,10 @@ func (r *Reader) message(kind string, fields []field) (Message, error) {
 		if r.state != ready || !r.warming.Swap(false) {
 			return nil, violation("warm at the wrong time")
 		}
-		return Warm{}, decode("warm", fields, nil)
+		var m Warm
+		return m, decode("warm", fields, map[string]func([]byte) error{
+			"failed": func(b []byte) (err error) { m.Failed, err = asStrings("failed", b); return err },
+		})
 	case "running":
 		if r.state != ready || !r.running.Load() {
 			return nil, violation("running at the wrong time")
@@ -392,6 +398,13 @@ func asString(name string, raw []byte) (string, error) {
 		return "", violation("%s: %v", name, err)
 	}
 	return text, nil
+}
+
+func asStrings(name string, raw []byte) (list []string, err error) {
+	if raw[0] != '[' || json.Unmarshal(raw, &list) != nil || slices.ContainsFunc(list, func(s string) bool { return len(s) > 1000 }) {
+		return nil, violation("%s is not a list of short strings", name)
+	}
+	return list, nil
 }
 
 func asBool(name string, raw []byte) (bool, error) {

@@ -539,7 +539,8 @@ def serve():
     message = next_message()
     if message.startswith('{"type":"warm",'):
         load(WARMING)
-        warm(loads(message)["modules"])
+        wishes = loads(message)
+        warm(wishes["modules"], wishes["preload"])
         message = next_message()
     send('{"type":"running"}')
     source, script, servers_text = decode_run(message)

@@ -54,7 +54,7 @@ def high(make):
             posix.close(fd)
 
 
-def warm(wanted):
+def warm(wanted, chosen):
     """Import what the script is likely to, "mcp" being our own library, and do once what a run does."""
     global frozen
     finders = sys.meta_path[:]
@@ -69,6 +69,7 @@ def warm(wanted):
         except ImportError:
             pass  # there are Pythons without it
     sys.meta_path[:] = finders
+    failed = preload(chosen) if chosen else []
     run(compile_script("def f(x):\n    return [x]\nf(1)", "<runner>"), {})
     load(RESULTS)
     encode_result({"a": [1]})
@@ -81,7 +82,24 @@ def warm(wanted):
     frozen = len(sys.modules)
     gc.collect()
     gc.freeze()
-    send('{"type":"warm"}')
+    send('{"type":"warm"%s}' % (',"failed":[%s]' % ",".join(map(quote, failed)) if failed else ""))
+
+
+def preload(names):
+    """Import what the user has chosen, of which nothing is known: it may print, and fail in any way. Those that failed."""
+    null, kept, failed = posix.open("/dev/null", posix.O_WRONLY), (posix.dup(1), posix.dup(2)), []
+    for fd in 1, 2:
+        posix.dup2(null, fd)
+    for name in names:
+        try:
+            __import__(name)
+        except BaseException:
+            failed.append(name)
+    for fd in 1, 2:
+        posix.dup2(kept[fd - 1], fd)
+        posix.close(kept[fd - 1])
+    posix.close(null)
+    return failed
 
 
 def warm_loop():

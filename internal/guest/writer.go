@@ -93,13 +93,20 @@ type Writer struct {
 // NewWriter returns a Writer to the pipe whose other end is the guest's descriptor 3, after [Boot] has used it.
 func NewWriter(w io.Writer) *Writer { return &Writer{w: w} }
 
-// Warm has the runner prepare for a script while nobody waits, which takes time and memory for each of the modules, such
-// as [Ahead] returns. Call [Reader.Warming] before.
-func (w *Writer) Warm(modules []string) error {
+// A Warming is what a runner imports while nobody waits. Each takes time and memory.
+type Warming struct {
+	Modules []string `json:"modules"` // such as [Ahead] returns: of Python's own library, and [Library]
+	// Preload are any others. What they print is dropped, and what they raise too; [Warm] names them then.
+	Preload []string `json:"preload"`
+}
+
+// Warm has the runner prepare for a script. Call [Reader.Warming] before.
+func (w *Writer) Warm(m Warming) error {
+	m.Modules, m.Preload = append([]string{}, m.Modules...), append([]string{}, m.Preload...) // arrays, not null
 	return w.send(struct {
-		Type    string   `json:"type"`
-		Modules []string `json:"modules"`
-	}{"warm", append([]string{}, modules...)}) // an array, not null
+		Type string `json:"type"`
+		Warming
+	}{"warm", m})
 }
 
 // Run sends the script. Call [Reader.Running] before.

@@ -34,9 +34,10 @@ type Recipe struct {
 	// handed what a sandbox has compiled.
 	Runner     []byte
 	SaveRunner func([]byte)
-	// Ahead is what a sandbox that is warmed loads for its script, see [guest.Writer.Warm]; what has other things loaded is
-	// the same.
-	Ahead []string
+	// Ahead and Preload are what a sandbox that is warmed loads for its script, see [guest.Warming], and Absent, if not nil,
+	// is handed those of Preload that it could not. One that has other things loaded is the same.
+	Ahead, Preload []string
+	Absent         func([]string)
 
 	root os.FileInfo // of Container.Rootfs, which may be made anew in its place
 }
@@ -216,11 +217,14 @@ func (s *Sandbox) boot(r Recipe) error {
 		return nil
 	}
 	s.Reader.Warming()
-	if s.Writer.Warm(r.Ahead) != nil {
+	if s.Writer.Warm(guest.Warming{Modules: r.Ahead, Preload: r.Preload}) != nil {
 		return nil
 	}
 	m, err := s.Reader.Read()
-	if _, ok := m.(guest.Warm); ok {
+	if m, ok := m.(guest.Warm); ok {
+		if len(m.Failed) > 0 && r.Absent != nil {
+			r.Absent(m.Failed)
+		}
 		close(s.warm)
 	} else if err != nil && !IsEnd(err) {
 		s.Kill(err)

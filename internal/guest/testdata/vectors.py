@@ -11,7 +11,7 @@ exec(compile(source.rstrip()[: -len("serve()")], "<runner>", "exec"), runner)
 r, w = os.pipe()
 in_r, in_w = os.pipe()
 runner["FRAMES_OUT"], runner["FRAMES_IN"] = w, in_r
-runner["load"](len(more))
+runner["load"](*range(len(more)))
 checked = 0
 for line in open(sys.argv[2], encoding="utf-8"):
     vector = json.loads(line)
