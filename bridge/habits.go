@@ -11,6 +11,9 @@ import (
 // remembered is for how many runs a sandbox of the pool loads what one of them has used.
 const remembered = 10
 
+// ample is the limit of a sandbox's memory, in bytes, from which on habits do not matter: all that they can load takes 16 MB.
+const ample = 128 << 20
+
 // habits are what the last scripts have used, and so what the next one probably will: a sandbox that waits has that loaded,
 // and nothing that only costs memory and time. The zero value has seen no script.
 type habits struct {
@@ -33,12 +36,19 @@ func (h *habits) note(code string) {
 	maps.DeleteFunc(h.last, func(_ string, run int) bool { return run <= h.runs-remembered })
 }
 
-// ahead is what to load for the next script. Where there are MCP servers, that is the library to use them in any case.
-func (h *habits) ahead(servers bool) []string {
+func (h *habits) used() []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	names := slices.Sorted(maps.Keys(h.last))
-	if servers && !slices.Contains(names, guest.Library) {
+	return slices.Sorted(maps.Keys(h.last))
+}
+
+// ahead is what to load for the next script. Where there are MCP servers, that is the library to use them in any case, and
+// where there is little memory, nothing else: the script may need what the last ones used for itself.
+func (b *Bridge) ahead() (names []string) {
+	if limit := b.opts.Limits.Memory; limit == 0 || limit >= ample {
+		names = b.habits.used()
+	}
+	if b.opts.Servers != nil && len(b.opts.Servers.List()) > 0 && !slices.Contains(names, guest.Library) {
 		names = append(names, guest.Library)
 	}
 	return names

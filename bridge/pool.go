@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"slices"
 
 	"github.com/mcp-bridge/mcp-bridge/internal/pool"
 	"github.com/mcp-bridge/mcp-bridge/internal/sandbox"
@@ -14,7 +15,7 @@ type sandboxes = pool.Pool[sandbox.Recipe, *sandbox.Sandbox]
 func (b *Bridge) poolOptions() pool.Options[sandbox.Recipe, *sandbox.Sandbox] {
 	return pool.Options[sandbox.Recipe, *sandbox.Sandbox]{
 		Start: func(ctx context.Context, r sandbox.Recipe) (*sandbox.Sandbox, error) {
-			r.Ahead = b.habits.ahead(b.opts.Servers != nil && len(b.opts.Servers.List()) > 0)
+			r.Ahead = b.ahead()
 			return sandbox.Start(ctx, r, true)
 		},
 		Same: sandbox.Recipe.Same,
@@ -49,8 +50,10 @@ func (b *Bridge) keepWarm(ctx context.Context, s *session) {
 	<-filled
 }
 
-// noModules says once that modules which are to be there cannot be imported. It is called before any script has run.
+// noModules says once that modules which are to be there cannot be imported. It is told so by the image, of which it believes
+// nothing but names that it knows.
 func (b *Bridge) noModules(names []string) {
+	names = slices.DeleteFunc(names, func(name string) bool { return !slices.Contains(b.opts.Preload, name) })
 	b.absent.Do(func() {
 		b.opts.Logger.Warn("modules of MCP_BRIDGE_PRELOAD cannot be imported in this image; mcp-bridge run -c 'import ...' shows why", "modules", names)
 	})

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/mcp-bridge/mcp-bridge/internal/pool"
+	"github.com/mcp-bridge/mcp-bridge/internal/upstream"
 	"github.com/mcp-bridge/mcp-bridge/oci"
 )
 
@@ -117,8 +118,7 @@ func TestPoolLosesNothing(t *testing.T) {
 	}
 }
 
-// TestPoolRun: a sandbox that was kept warm runs what a fresh one would, one script each, and has loaded what the script
-// before has.
+// TestPoolRun: a sandbox that was kept warm runs what a fresh one would, one script each.
 func TestPoolRun(t *testing.T) {
 	w := make(warmed, 1)
 	b := newBridge(t, pooled(w))
@@ -126,7 +126,7 @@ func TestPoolRun(t *testing.T) {
 	seen := make(map[string]bool)
 	for i := range 3 {
 		r := runCode(t, b, fmt.Sprintf("import sys\nprint(%d, 'asyn' + 'cio' in sys.modules)\nimport asyncio, os\n[os.getpid(), hash('x'), id(object())]", i))
-		if want := []string{"0 False", "1 True", "2 True"}[i]; len(r.Stdout) != 1 || r.Stdout[0] != want {
+		if want := fmt.Sprintf("%d False", i); len(r.Stdout) != 1 || r.Stdout[0] != want {
 			t.Errorf("%+v", r)
 		}
 		if seen[string(r.Result)] {
@@ -174,28 +174,61 @@ func TestModulesAhead(t *testing.T) {
 	}
 }
 
-// TestHabits: what scripts use is loaded ahead for the ten that follow, and then no more.
-func TestHabits(t *testing.T) {
-	var h habits
-	if got := h.ahead(false); len(got) > 0 {
-		t.Errorf("at first %v", got)
-	}
-	if got := h.ahead(true); !slices.Equal(got, []string{"mcp"}) {
-		t.Errorf("at first, with servers, %v", got)
-	}
-	h.note("import re\nawait mcp_x.y()")
-	h.note("import json")
-	for range 8 {
-		h.note("print(1)")
-	}
-	if got := h.ahead(true); !slices.Equal(got, []string{"json", "mcp", "re"}) {
-		t.Errorf("after ten scripts %v", got)
-	}
-	h.note("import json")
-	if got := h.ahead(false); !slices.Equal(got, []string{"json"}) {
-		t.Errorf("after eleven %v", got)
+// TestPoolLearns: what a script uses is loaded in the sandbox after its own.
+func TestPoolLearns(t *testing.T) {
+	w := make(warmed, 1)
+	asked := make(chan string, 9)
+	b := newSynthetic(t, func(g *guestEnd) (oci.Exit, error) {
+		g.say(`{"type":"ready","protocol":1,"python":"3.12.1"}`)
+		m := g.next()
+		asked <- fmt.Sprint(m["modules"], m["preload"])
+		g.say(`{"type":"warm"}`)
+		if g.next() == nil { // of the pool, at the end
+			return killed(g)
+		}
+		g.say(`{"type":"running"}`)
+		g.say(`{"type":"done"}`)
+		return oci.Exit{}, nil
+	}, func(o *Options) { pooled(w)(o); o.Preload = []string{"numpy"} })
+	keep(t, b, w)
+	runCode(t, b, "import csv, json")
+	b.pool.Answered()
+	within(t, "a warm sandbox", w)
+	if got := []string{<-asked, <-asked}; !slices.Equal(got, []string{"[] [numpy]", "[csv json] [numpy]"}) {
+		t.Errorf("sandboxes were asked to load %q", got)
 	}
 }
+
+// TestHabits: what scripts use is loaded ahead for the ten that follow, and then no more; and not where memory is scarce.
+func TestHabits(t *testing.T) {
+	for name, c := range map[string]struct {
+		servers Servers
+		memory  int64
+		want    []string // at first, after ten scripts, and after eleven
+	}{
+		"no servers":    {nil, 0, []string{"", "json mcp re", "json"}},
+		"servers":       {catalog{}, 512 << 20, []string{"mcp", "json mcp re", "json mcp"}},
+		"little memory": {catalog{}, 64 << 20, []string{"mcp", "mcp", "mcp"}},
+	} {
+		b := New(Options{Servers: c.servers, Limits: oci.Limits{Memory: c.memory}})
+		got := []string{strings.Join(b.ahead(), " ")}
+		b.habits.note("import re\nawait mcp_x.y()")
+		b.habits.note("import json")
+		for range 8 {
+			b.habits.note("print(1)")
+		}
+		got = append(got, strings.Join(b.ahead(), " "))
+		b.habits.note("import json")
+		if got = append(got, strings.Join(b.ahead(), " ")); !slices.Equal(got, c.want) {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+	}
+}
+
+// catalog is one server, of which no more is asked.
+type catalog struct{ Servers }
+
+func (catalog) List() []upstream.Info { return make([]upstream.Info, 1) }
 
 // TestPoolAfterCancel: the pool makes way for a call that waits, and is filled when that is cancelled, though the run it
 // waited for goes on.

@@ -11,8 +11,8 @@ const Library = "mcp"
 // lookAhead is how many bytes of a script Ahead reads: imports stand at the top.
 const lookAhead = 64 << 10
 
-// ahead are the modules that a runner may import before its script does: none does anything else by that, and none looks
-// at what a script could have changed before.
+// ahead are the modules that a runner may import before its script does: none does anything else by that (TestAheadModules).
+// A few look at what a script may have changed by then; the runner has them look again, or it does not matter.
 var ahead = strings.Fields(`abc argparse array ast asyncio base64 binascii bisect bz2 calendar cmath collections collections.abc
 	colorsys concurrent.futures configparser contextlib contextvars copy csv dataclasses datetime decimal difflib enum errno fnmatch
 	fractions functools glob gzip hashlib heapq hmac html html.parser inspect io ipaddress itertools json keyword logging lzma math
@@ -30,11 +30,11 @@ func Ahead(code string) []string {
 			names = append(names, name)
 		}
 	}
-	awaits := strings.Contains(code, "await")
-	if strings.Contains(code, "asyncio") {
+	awaits, saved := strings.Contains(code, "await"), strings.Contains(code, "user_tools")
+	if strings.Contains(code, "asyncio") || awaits && saved {
 		add("asyncio")
 	}
-	if strings.Contains(code, "mcp") {
+	if strings.Contains(code, Library) || saved {
 		add(Library)
 	}
 	for line := range strings.SplitSeq(code, "\n") {

@@ -23,6 +23,8 @@ func TestAhead(t *testing.T) {
 		"import httpx\nawait mcp_x.y()":                    "mcp asyncio",
 		"from mcp.servers.x import *\nawait y()":           "mcp",
 		"import asyncio\nawait asyncio.sleep(0)":           "asyncio",
+		"from user_tools import f\nf()":                    "mcp",
+		"import user_tools\nawait user_tools.f()":          "asyncio mcp",
 		"x = 'asyncio'\nimport asyncio, queue":             "asyncio queue",
 		strings.Repeat("#", lookAhead) + "\nimport json":   "",
 		"import json" + strings.Repeat("\nimport \xff", 9): "json",
@@ -74,7 +76,7 @@ func TestPreload(t *testing.T) {
 		}
 		const code = "import os, sys\nprint([m in sys.modules for m in ('loud', 'fails', 'json', 'xml.dom')])\nos.system('echo out; echo err >&2')\nimport loud\nprint([f for f in os.listdir('/proc/self/fd') if len(f) == 1])\nloud.value"
 		o := p.run(t, Run{Code: code}, nil)
-		want := "[True, False, True, True]\nout\n['0', '1', '2', '3']\n"
+		want := "[True, False, False, True]\nout\n['0', '1', '2', '3']\n"
 		if o.stdout != want || o.stderr != "err\n" || o.done == nil || string(o.done.Result) != "5" {
 			t.Errorf("%v, want %q", o, want)
 		}
@@ -116,4 +118,59 @@ for name in sys.argv[1:]:
 			t.Errorf("%v\n%s", err, out)
 		}
 	})
+}
+
+// TestKept: what a script finds in a sandbox that has imported everything ahead is what it would find in one that has not.
+func TestKept(t *testing.T) {
+	const shown = "\nprint(*sorted(m for m in sys.modules if sys.modules[m] and m not in before))"
+	scripts := []string{
+		"pass",
+		"import json\nprint(json.loads('[1]'), sys.modules['json.decoder'].JSONDecoder.__module__)",
+		"import os.path, os\nprint(os.path is sys.modules['posixpath'])",
+		"import asyncio\nasync def f(): return 1\nprint(await asyncio.gather(f(), f()))",
+		"import urllib\nprint(hasattr(urllib, 'parse'))\nimport urllib.parse\nprint(urllib.parse.quote('a b'))",
+		"import concurrent, xml, importlib\nprint([hasattr(*x) for x in ((concurrent, 'futures'), (xml, 'etree'), (importlib, 'util'))])",
+		"from xml.etree import ElementTree as e\nprint(e.fromstring('<a/>').tag, e.__spec__.name, type(e.__spec__.loader).__name__, type(e.__loader__).__name__)",
+		"open('statistics.py', 'w').write('def mean(x): return 5')\nimport statistics\nprint(statistics.mean([1]))",
+		"import os\nos.mkdir('queue')\nopen('queue/__init__.py', 'w').write('x = 6')\nimport queue\nprint(queue.x)",
+		"open('token.py', 'w').write('class Token: pass')\nfrom token import Token\nprint(Token)",
+		"import importlib.util\ns = importlib.util.find_spec('csv')\nprint(s.name, s.origin, 'csv' in sys.modules)\nimport csv\nprint(csv.__spec__.origin, importlib.reload(csv) is csv)",
+		"import decimal\ndel sys.modules['decimal']\nimport decimal as d\nprint(d is decimal)",
+		"import logging\nlogging.basicConfig(stream=sys.stdout, format='%(message)s')\nlogging.warning('x')\nprint(logging.LogRecord('', 1, '', 1, '', (), None).relativeCreated < 1000)",
+		"import threading, atexit\natexit.register(lambda: print(threading.main_thread().is_alive()))",
+		"import ssl\nfrom concurrent.futures import ThreadPoolExecutor\nwith ThreadPoolExecutor(4) as p: print(list(p.map(lambda i: ssl.create_default_context() is not None, range(4))))",
+		"import os\nos.environ['PYTHONTZPATH'] = '/nowhere'\nimport zoneinfo\nprint(zoneinfo.TZPATH)\nbefore = set(sys.modules)",
+		"import pickle, collections, fractions\nprint(pickle.loads(pickle.dumps([collections.Counter('a'), fractions.Fraction(1, 2)])))",
+		"import threading, builtins\ndef f(): import sqlite3, statistics, dataclasses, argparse; got.append(statistics.mean)\ngot = []\nts = [threading.Thread(target=f) for i in range(8)]\nfor t in ts: t.start()\nfor t in ts: t.join()\nprint(len(got), len(set(got)), builtins.__import__)",
+		"import os\nos.mkdir('lib')\nopen('lib/csv.py', 'w').write('x = 7')\nsys.path.insert(0, 'lib')\nimport csv\nprint(csv.x)",
+		"import os\nos.mkdir('lib')\nopen('lib/csv.py', 'w').write('x = 7')\nos.chdir('lib')\nimport csv\nprint(hasattr(csv, 'reader'))",
+		"class No:\n    def find_spec(self, name, path=None, target=None):\n        if name == 'json': raise ImportError('no')\nsys.meta_path.insert(0, No())\ntry: import json\nexcept ImportError as e: print(e)",
+		"print(len(sys.meta_path), [m for m in sys.modules if hasattr(sys.modules[m], 'nothing')])",
+	}
+	eachPython(t, func(t *testing.T, python string) {
+		compiled := compileRunner(t, python)
+		for _, script := range scripts {
+			var outcomes []outcome
+			for _, warm := range []bool{false, true} {
+				p := launch(t, python, t.TempDir(), compiled)
+				p.ready(t)
+				if warm {
+					p.warmWith(t, Warming{Modules: append([]string{Library}, ahead...)})
+				}
+				outcomes = append(outcomes, p.run(t, Run{Code: "import sys\nbefore = set()\n" + script + shown}, nil))
+			}
+			cold, warm := outcomes[0], outcomes[1]
+			if strings.Contains(cold.stdout, " site ") {
+				// A module that it does not have has made it read .pth files, which no warming does.
+				cold.stdout, warm.stdout = withoutLast(cold.stdout), withoutLast(warm.stdout)
+			}
+			if cold.code != 0 || cold.stdout != warm.stdout || cold.stderr != warm.stderr || cold.code != warm.code {
+				t.Errorf("%s\ncold %v\nwarm %v", script, cold, warm)
+			}
+		}
+	})
+}
+
+func withoutLast(lines string) string {
+	return lines[:strings.LastIndexByte(strings.TrimSpace(lines), '\n')+1]
 }

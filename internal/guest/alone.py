@@ -43,8 +43,12 @@ def harmless(line):
 
 
 def run_alone(main):
+    if "collections.abc" in source:
+        import collections.abc  # as asyncio would, which a script can do without that has only imported collections
+    step, what = main.send, None
     try:
-        main.send(None)
+        while True:
+            step(what)
+            step, what = main.throw, RuntimeError("a script without an event loop waits for one")
     except StopIteration as e:
         return e.value
-    return main.throw(RuntimeError("a script without an event loop waits for one"))

@@ -14,6 +14,7 @@ func TestAlone(t *testing.T) {
 		"": false,
 		"import json, os.path as p  # and so on\nfrom collections import (\n    Counter,\n)\n": false,
 		"print('an important line')\nif not 'a':\n    from urllib.parse import quote\n":        false,
+		"import collections\nassert isinstance([], collections.abc.Sequence)\n":                false,
 		"async def f():\n    return " + call + "await f()\n":                                   false,
 		"if __name__ == '__main__':\n    " + call:                                              false,
 		"import json, concurrent.futures\n":                                                    true,

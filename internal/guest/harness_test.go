@@ -201,8 +201,13 @@ func compileRunner(t testing.TB, python string) (code []byte) {
 
 func (p *process) warm(t testing.TB) {
 	t.Helper()
+	p.warmWith(t, Warming{Modules: []string{"json", "asyncio", Library}})
+}
+
+func (p *process) warmWith(t testing.TB, w Warming) {
+	t.Helper()
 	p.reader.Warming()
-	if err := p.writer.Warm(Warming{Modules: []string{"json", "asyncio", Library}}); err != nil {
+	if err := p.writer.Warm(w); err != nil {
 		t.Fatal(err)
 	}
 	if m, err := p.reader.Read(); err != nil || !reflect.DeepEqual(m, Warm{}) {

@@ -243,9 +243,10 @@ func (r *Reader) message(kind string, fields []field) (Message, error) {
 			return nil, violation("warm at the wrong time")
 		}
 		var m Warm
-		return m, decode("warm", fields, map[string]func([]byte) error{
+		err := decode("warm", fields, map[string]func([]byte) error{
 			"failed": func(b []byte) (err error) { m.Failed, err = asStrings("failed", b); return err },
 		})
+		return m, err
 	case "running":
 		if r.state != ready || !r.running.Load() {
 			return nil, violation("running at the wrong time")

@@ -131,9 +131,10 @@ var sandboxed = []struct {
 	{name: "low descriptors", code: "import os\nprint([os.open('/dev/null', 0) for _ in range(4)], [os.get_inheritable(f) for f in (240, 241)])", stdout: "[3, 4, 5, 6] [False, False]\n"},
 	{name: "low descriptors closed", code: "import asyncio, os\nos.closerange(3, 240)\nasync def f(): return 5\nasyncio.run(f())", result: "5"},
 	{
-		name: "loop", code: "import asyncio, atexit\nloop = asyncio.get_running_loop()\natexit.register(lambda: print(loop.is_closed()))\nnew = asyncio.new_event_loop\n" +
+		name: "loop", code: "import asyncio, atexit\nloop = asyncio.get_running_loop()\natexit.register(lambda: print(loop.is_closed()))\nnew = asyncio.new_event_loop\n" + // closed, because who is collected first is chance
 			"async def f(): return asyncio.get_running_loop() is loop\n" +
-			"[await f(), loop.is_running(), loop.get_debug(), new is asyncio.events.new_event_loop, new.__module__, loop is not new()]",
+			"other = new()\nother.close()\n" +
+			"[await f(), loop.is_running(), loop.get_debug(), new is asyncio.events.new_event_loop, new.__module__, loop is not other]",
 		stdout: "True\n", result: `[true,true,false,true,"asyncio.events",true]`,
 	},
 	{name: "names of tasks", code: "import asyncio\nt = asyncio.create_task(asyncio.sleep(0))\nawait t\n[asyncio.current_task().get_name(), t.get_name()]", result: `["Task-1","Task-2"]`},

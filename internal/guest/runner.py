@@ -71,10 +71,13 @@ class Watch:
 
     def __init__(self, name, source):
         self.name, self.source = name, source
-        if "linecache" in sys.modules:
-            self.fill(sys.modules["linecache"])
+        for modules in sys.modules, kept:
+            if "linecache" in modules:
+                self.fill(modules["linecache"])
 
     def find_spec(self, name, path=None, target=None):
+        if name in kept and target is None:  # else it is loaded again
+            return find_kept(self, name, path)
         if name == "linecache":
             return self.linecache(name, path, target)
         if name.partition(".")[0] in ("mcp", "user_tools"):
@@ -244,7 +247,8 @@ lone = False  # this script awaits, and does so without a loop
 def run(codes, names):
     global lone
     if any(c.co_flags & COROUTINE for c in codes):
-        lone = more[LIBRARY] is None and alone(source)  # which is part of it
+        load(LONE)
+        lone = alone(source)
         return (run_alone if lone else run_loop)(run_async(codes, names))
     for c in codes:
         value = eval(c, names)
@@ -427,7 +431,7 @@ def decode_run(text):
 def finish(code, done):
     """Everything between the script's last line and the end of the process, in CPython's order."""
     threading = sys.modules.get("threading")
-    if threading and (not frozen or _thread._count() or getattr(threading, "_threading_atexits", True)):
+    if threading:
         try:
             threading._shutdown()
         except BaseException as e:
@@ -494,7 +498,7 @@ def start():
 
 
 loading = _thread.RLock()
-RESULTS, LIBRARY, WARMING = 0, 1, 2  # where they are in more
+RESULTS, LONE, LIBRARY, WARMING = range(4)  # where they are in more
 
 
 def load(*parts):
@@ -539,8 +543,7 @@ def serve():
     message = next_message()
     if message.startswith('{"type":"warm",'):
         load(WARMING)
-        wishes = loads(message)
-        warm(wishes["modules"], wishes["preload"])
+        warm(message)
         message = next_message()
     send('{"type":"running"}')
     source, script, servers_text = decode_run(message)
