@@ -135,6 +135,16 @@ func TestKept(t *testing.T) {
 		"import os\nos.mkdir('queue')\nopen('queue/__init__.py', 'w').write('x = 6')\nimport queue\nprint(queue.x)",
 		"open('token.py', 'w').write('class Token: pass')\nfrom token import Token\nprint(Token)",
 		"import importlib.util\ns = importlib.util.find_spec('csv')\nprint(s.name, s.origin, 'csv' in sys.modules)\nimport csv\nprint(csv.__spec__.origin, importlib.reload(csv) is csv)",
+		"import decimal, collections.abc, fractions, numbers\nprint(decimal.Decimal(1), collections.abc.Mapping, numbers.Number)",
+		"import collections.abc, pickle\nprint(pickle.loads(pickle.dumps(collections.abc.Sequence)), 'collections.abc' in sys.modules)",
+		"import array, collections\nprint(hasattr(collections, 'abc'))",
+		"open('signal.py', 'w').write('def buy(): return 5\\n' + open(__import__('os').__file__.replace('os.py', 'signal.py')).read())\nimport subprocess, signal\nprint(signal.buy())",
+		"import os\nos.mkdir('html')\nopen('html/__init__.py', 'w').close()\nopen('html/parser.py', 'w').write('class Mine: pass')\nfrom html.parser import Mine\nprint(Mine)",
+		"sys.modules['_json'] = None\nimport json\nprint(json.encoder.c_make_encoder)\ndel sys.modules['_json']",
+		"import importlib.util\ns = importlib.util.find_spec('csv')\nm = importlib.util.module_from_spec(s)\ns.loader.exec_module(m)\nprint('csv' in sys.modules, type(s.loader).__name__)\nimport csv\nprint(csv is m)",
+		"import atexit, sys\natexit.register(lambda: print('first'))\nimport logging\nclass H(logging.Handler):\n    def close(self): print('closed')\nh = H()",
+		"import linecache\nprint(linecache.getline(__file__, 3))\ndel sys.modules['linecache']\nimport linecache\nprint(linecache.getline(__file__, 4))",
+		"import _thread\nnames = 'json csv logging decimal tempfile typing random shutil datetime string threading heapq'.split()\nids, done = set(), []\ndef f(k):\n    for n in names[k:] + names[:k]: __import__(n); ids.add((n, id(sys.modules[n])))\n    done.append(k)\nfor k in range(12): _thread.start_new_thread(f, (k,))\nimport time\nwhile len(done) < 12: time.sleep(0.01)\nprint(len(ids), sys.modules['logging'].threading is sys.modules['threading'])\nbefore = set(sys.modules)",
 		"import decimal\ndel sys.modules['decimal']\nimport decimal as d\nprint(d is decimal)",
 		"import logging\nlogging.basicConfig(stream=sys.stdout, format='%(message)s')\nlogging.warning('x')\nprint(logging.LogRecord('', 1, '', 1, '', (), None).relativeCreated < 1000)",
 		"import threading, atexit\natexit.register(lambda: print(threading.main_thread().is_alive()))",
@@ -173,4 +183,25 @@ func TestKept(t *testing.T) {
 
 func withoutLast(lines string) string {
 	return lines[:strings.LastIndexByte(strings.TrimSpace(lines), '\n')+1]
+}
+
+// TestGiven: what was imported ahead is what an import gets, unless something says that it should not be.
+func TestGiven(t *testing.T) {
+	const kept = "kept = [f for f in sys.meta_path if type(f).__name__ == 'Watch'][0].find_spec.__globals__['kept']\n"
+	eachPython(t, func(t *testing.T, python string) {
+		compiled := compileRunner(t, python)
+		for code, want := range map[string]string{
+			"import csv, urllib.parse, asyncio\n[kept[m.__name__] is m for m in (csv, urllib.parse, asyncio, asyncio.events)]": "[true,true,true,true]",
+			"async def f(): return 1\nimport asyncio\nawait asyncio.gather(f())\nkept['asyncio'] is asyncio":                   "true",
+			"sys.path.append('/nowhere')\nimport csv\nkept['csv'] is csv":                                                      "false",
+			"open('csv.txt', 'w').close()\nimport csv\nkept['csv'] is csv":                                                     "false",
+		} {
+			p := launch(t, python, t.TempDir(), compiled)
+			p.ready(t)
+			p.warmWith(t, Warming{Modules: append([]string{Library}, ahead...)})
+			if o := p.run(t, Run{Code: "import sys\n" + kept + code}, nil); o.done == nil || string(o.done.Result) != want {
+				t.Errorf("%q: %v, want %s", code, o, want)
+			}
+		}
+	})
 }

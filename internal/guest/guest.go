@@ -36,7 +36,8 @@
 //	both           part    data: "<piece of JSON text>", last: bool
 //
 // On warm the runner imports modules, of which "mcp" is what it has for that itself, and does once what a run does, while
-// nobody waits; failed are those of preload that could not be imported. A script whose running never came has not begun, and may be given to another guest once this one is dead.
+// nobody waits; failed are those of preload that could not be imported. The script sees nothing of that but preload. A script
+// whose running never came has not begun, and may be given to another guest once this one is dead.
 //
 // The host writes the fields of a frame in this order; the runner relies on it. The [Reader] relies on nothing.
 //

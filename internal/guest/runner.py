@@ -76,8 +76,9 @@ class Watch:
                 self.fill(modules["linecache"])
 
     def find_spec(self, name, path=None, target=None):
-        if name in kept and target is None:  # else it is loaded again
-            return find_kept(self, name, path)
+        spec = name in kept and find_kept(self, name)
+        if spec:
+            return spec
         if name == "linecache":
             return self.linecache(name, path, target)
         if name.partition(".")[0] in ("mcp", "user_tools"):

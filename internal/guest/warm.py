@@ -3,9 +3,11 @@
 # sys.modules until it is imported, and then brings along what it imports itself. What can be seen are three descriptors, with
 # asyncio, just below the runner's own.
 
-# From a module's name to those of what its import imported, but for what one puts into sys.modules itself.
+# From a module's name to those of what its import imported, but for what is not imported by an import statement.
 needs = {"importlib": {"importlib._bootstrap", "importlib._bootstrap_external"}}
-brings = {}  # from a module's name to what comes with it
+if sys.version_info >= (3, 10):
+    needs["array"] = {"collections.abc"}  # in C
+brings = {}  # from a module's name to what comes with it, likewise
 imports = vars(sys.modules["builtins"])["__import__"]
 
 
@@ -27,9 +29,9 @@ def record(name, globals=None, locals=None, fromlist=(), level=0):
     return module
 
 
-def closure(names):
-    """These modules, what contains them, and what all those import."""
-    todo, found = list(names), set()
+def closure(name):
+    """The module, what contains it, and what those import; what contains others comes before them."""
+    todo, found = [name], set()
     while todo:
         name = todo.pop()
         if name not in found:
@@ -37,38 +39,45 @@ def closure(names):
             todo += needs.get(name, ())
             if "." in name:
                 todo.append(name.rpartition(".")[0])
-    return found
+    return sorted(found)
 
 
-def ordered(name):
-    return sorted(closure([name]))  # what contains others comes before them
-
-
-def keep(before, visible):
-    """Take what was imported since out of sys.modules, but for what shall be visible."""
-    for name, module in sys.modules.items():
+def keep(before):
+    """Take what was imported since out of sys.modules."""
+    for name in set(sys.modules) - before:
+        kept[name] = module = sys.modules.pop(name)
         if not getattr(module, "__spec__", None):
             needs.setdefault(name.rpartition(".")[0], set()).add(name)  # such as pyexpat.errors, which pyexpat makes
-    for name in set(sys.modules) - before - closure(visible):
-        kept[name] = sys.modules.pop(name)
     for name, module in kept.items():
         package, _, child = name.rpartition(".")
-        if package in kept and vars(kept[package]).get(child) is module and name not in closure([package]):
+        if package in kept and vars(kept[package]).get(child) is module and name not in closure(package):
             delattr(kept[package], child)  # which it has by an import of the child
 
 
-def find_kept(besides, name, path):
-    """The spec of a module that was imported ahead, if that is what an import would still find."""
-    module = sys.modules.get(name) if name in given else kept[name]  # another thread may just have been given it
-    own = getattr(module, "__spec__", None)
-    if own and ways(besides) == usual and (path or not shadowed(name)):
-        spec = type(own)(name, None)
-        vars(spec).update(vars(own))
-    else:
-        spec = spec_of(besides, name, path)
-        if not spec or not own or spec.origin != own.origin:
-            return spec
-    spec.loader = Giver(module, spec.loader)
+def find_kept(besides, name):
+    """The spec of a module that was imported ahead, if importing it now would come to the same. If in doubt, it is imported.
+
+    It would not if the script had a module of that name, or of one of those that come with it, in its directory or in
+    sys.modules, or had changed where modules come from. Nor is anything given while another thread may import it.
+    """
+    if sys._getframe(3).f_code.co_name != "_find_and_load_unlocked":  # who asks does not import it
+        return None
+    own, package = getattr(kept[name], "__spec__", None), name.rpartition(".")[0]
+    if name in given or not own or own.name != name or _thread._count() or ways(besides) != usual:
+        return None
+    if package and sys.modules.get(package) is not kept.get(package):
+        return None
+    try:
+        files = {n.partition(".")[0] for n in posix.listdir(sys.path[0])}
+    except OSError:
+        files = ()
+    comes = brings.get(name) or closure(name)
+    for n in comes:
+        if n in kept and n not in given and n in sys.modules or n.partition(".")[0] in files:
+            return None
+    spec = type(own)(name, None)
+    vars(spec).update(vars(own))
+    spec.loader = Giver(kept[name], comes)
     return spec
 
 
@@ -77,33 +86,22 @@ def ways(besides):
     return [f for f in sys.meta_path if f is not besides], sys.path[:], sys.path_hooks[:]
 
 
-def shadowed(name):
-    """Whether the script's directory may have a module of that name. To ask the finders takes ten times as long."""
-    try:
-        return any(n.partition(".")[0] == name for n in posix.listdir(sys.path[0]))
-    except OSError:
-        return False
-
-
 class Giver:
     """Loads a module that was imported ahead."""
 
-    def __init__(self, module, loader):
-        self.module, self.spec, self.loader = module, module.__spec__, loader
-
-    def __getattr__(self, name):
-        return getattr(self.loader, name)
+    def __init__(self, module, comes):
+        self.module, self.spec, self.comes = module, module.__spec__, comes
 
     def create_module(self, spec):
         return self.module
 
     def exec_module(self, module):
-        name, module.__spec__ = module.__spec__.name, self.spec
-        for n in brings.get(name) or ordered(name):
+        module.__spec__ = self.spec
+        for n in self.comes:
             if n in kept and n not in given:
                 given.add(n)
-                if sys.modules.setdefault(n, kept[n]) is kept[n]:
-                    give(n, kept[n])
+                sys.modules[n] = kept[n]
+                give(n, kept[n])
 
 
 def give(name, module):
@@ -111,9 +109,12 @@ def give(name, module):
     if package in sys.modules:
         setattr(sys.modules[package], child, module)
     if name == "logging":
+        import atexit
         import time
 
         module._startTime = time.time_ns() if type(module._startTime) is int else time.time()
+        atexit.unregister(module.shutdown)
+        atexit.register(module.shutdown)
     elif name == "zoneinfo":
         module.reset_tzpath()  # an environment variable may say another one now
 
@@ -137,24 +138,11 @@ def high(make):
 def warm(message):
     """Import what the script is likely to, "mcp" being our own library, and do once what a run does."""
     global frozen, usual
-    before, builtins = set(sys.modules), vars(sys.modules["builtins"])
+    before = set(sys.modules)
     wishes = loads(message)
-    wanted, chosen = wishes["modules"], wishes["preload"]
-    builtins["__import__"] = record
-    finders = sys.meta_path[:]
-    # Without the last one, which a module that is missing here would make read .pth files.
-    sys.meta_path[:] = [f for f in finders if type(f) is not SitePackages]
-    for name in wanted:
-        try:
-            if name != "mcp":
-                record(name)
-        except Exception:
-            pass  # there are Pythons without it, or without what it needs
-    sys.meta_path[:] = finders
-    ahead = set(sys.modules)
-    failed = preload(chosen) if chosen else []
-    builtins["__import__"] = imports
-    visible = set(sys.modules) - ahead | set(chosen)
+    failed, wanted = preload(wishes["preload"]) if wishes["preload"] else [], wishes["modules"]
+    before.update(set(sys.modules) - {"_json"})  # which loads has imported
+    import_ahead(wanted)
     run(compile_script("def f(x):\n    return [x]\nf(1)", "<runner>"), {})
     load(RESULTS, LONE)
     encode_result({"a": [1]})
@@ -163,14 +151,29 @@ def warm(message):
     if "mcp" in wanted:
         warm_library()
     decode_run('{"type":"run","code":"\\n","filename":"x"}')
-    keep(before, visible)
+    keep(before)
     usual = ways(None)
-    brings.update((name, ordered(name)) for name in wanted if name in kept)
+    brings.update((name, closure(name)) for name in wanted if name in kept)
     sys.path_importer_cache.pop(sys.path[0], None)  # it is the script's, and may change within a tick of its clock
     frozen = len(sys.modules)
     gc.collect()
     gc.freeze()
     send('{"type":"warm"%s}' % (',"failed":[%s]' % ",".join(map(quote, failed)) if failed else ""))
+
+
+def import_ahead(names):
+    builtins, finders = vars(sys.modules["builtins"]), sys.meta_path[:]
+    was, builtins["__import__"] = builtins["__import__"], record
+    # Without the last one, which a module that is missing here would make read .pth files.
+    sys.meta_path[:] = [f for f in finders if type(f) is not SitePackages]
+    for name in names:
+        try:
+            if name != "mcp":
+                record(name)
+        except Exception:
+            pass  # there are Pythons without it, or without what it needs
+    sys.meta_path[:] = finders
+    builtins["__import__"] = was
 
 
 def preload(names):
@@ -180,7 +183,7 @@ def preload(names):
         posix.dup2(null, fd)
     for name in names:
         try:
-            record(name)
+            __import__(name)
         except BaseException:
             failed.append(name)
     for fd in 1, 2:
