@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 
+	"github.com/mcp-bridge/mcp-bridge/internal/guest"
 	"github.com/mcp-bridge/mcp-bridge/internal/pool"
 	"github.com/mcp-bridge/mcp-bridge/internal/sandbox"
 	"github.com/mcp-bridge/mcp-bridge/oci"
@@ -15,7 +16,7 @@ type sandboxes = pool.Pool[sandbox.Recipe, *sandbox.Sandbox]
 func (b *Bridge) poolOptions() pool.Options[sandbox.Recipe, *sandbox.Sandbox] {
 	return pool.Options[sandbox.Recipe, *sandbox.Sandbox]{
 		Start: func(ctx context.Context, r sandbox.Recipe) (*sandbox.Sandbox, error) {
-			r.Ahead = b.ahead()
+			r.Warming = guest.Warming{Modules: b.ahead(), Preload: b.opts.Preload}
 			return sandbox.Start(ctx, r, true)
 		},
 		Same: sandbox.Recipe.Same,
@@ -54,6 +55,9 @@ func (b *Bridge) keepWarm(ctx context.Context, s *session) {
 // nothing but names that it knows.
 func (b *Bridge) noModules(names []string) {
 	names = slices.DeleteFunc(names, func(name string) bool { return !slices.Contains(b.opts.Preload, name) })
+	if len(names) == 0 {
+		return
+	}
 	b.absent.Do(func() {
 		b.opts.Logger.Warn("modules of MCP_BRIDGE_PRELOAD cannot be imported in this image; mcp-bridge run -c 'import ...' shows why", "modules", names)
 	})
@@ -63,7 +67,7 @@ func (b *Bridge) noModules(names []string) {
 func (b *Bridge) recipe(image Image) sandbox.Recipe {
 	r := sandbox.Recipe{
 		Launcher: b.opts.Launcher, Python: image.Python, Runner: image.Runner, SaveRunner: image.SaveRunner,
-		Preload: b.opts.Preload, Absent: b.noModules,
+		Absent:    b.noModules,
 		Container: oci.Container{Rootfs: image.Root, Image: image.Ref, Env: environment(image.Env), User: b.opts.User, Limits: b.opts.Limits},
 	}
 	if b.opts.Pool > 0 {

@@ -111,7 +111,7 @@ for name in sys.argv[1:]:
 		t.Skip("no /proc")
 	}
 	eachPython(t, func(t *testing.T, python string) {
-		cmd := exec.CommandContext(t.Context(), python, append([]string{"-I", "-S", "-B", "-X", "utf8", "-c", look}, ahead...)...)
+		cmd := exec.CommandContext(t.Context(), python, append([]string{"-I", "-S", "-B", "-X", "utf8", "-c", look}, ahead()...)...)
 		cmd.Dir = t.TempDir()
 		cmd.Env = []string{"TMPDIR=" + cmd.Dir}
 		if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
@@ -165,7 +165,7 @@ func TestKept(t *testing.T) {
 				p := launch(t, python, t.TempDir(), compiled)
 				p.ready(t)
 				if warm {
-					p.warmWith(t, Warming{Modules: append([]string{Library}, ahead...)})
+					p.warmWith(t, Warming{Modules: append([]string{Library}, ahead()...)})
 				}
 				outcomes = append(outcomes, p.run(t, Run{Code: "import sys\nbefore = set()\n" + script + shown}, nil))
 			}
@@ -198,7 +198,7 @@ func TestGiven(t *testing.T) {
 		} {
 			p := launch(t, python, t.TempDir(), compiled)
 			p.ready(t)
-			p.warmWith(t, Warming{Modules: append([]string{Library}, ahead...)})
+			p.warmWith(t, Warming{Modules: append([]string{Library}, ahead()...)})
 			if o := p.run(t, Run{Code: "import sys\n" + kept + code}, nil); o.done == nil || string(o.done.Result) != want {
 				t.Errorf("%q: %v, want %s", code, o, want)
 			}

@@ -118,8 +118,9 @@ var runtimeSource string
 var warmSource string
 
 // source is the whole runner: what every script needs, and behind a form feed each what those need that have a result, those
-// that await, those that use MCP, and a runner that is warmed. They are one namespace; that there are more files is for the reader of the code. Like RunnerID it waits
-// until it is asked for, because each start of a container pays for what packages do at theirs.
+// that await, those that use MCP, and a runner that is warmed. They are one namespace; that there are more files is for the
+// reader of the code. Like RunnerID it waits until it is asked for, because each start of a container pays for what packages do
+// at theirs.
 var source = sync.OnceValue(func() string {
 	library := callsSource + "\n" + valuesSource + "\n" + toolsSource + "\n" + runtimeSource
 	return framesSource + "\n" + runnerSource + "\f\n" + resultsSource + "\f\n" + aloneSource + "\f\n" + library + "\f\n" + warmSource

@@ -8,12 +8,11 @@ needs = {"importlib": {"importlib._bootstrap", "importlib._bootstrap_external"}}
 if sys.version_info >= (3, 10):
     needs["array"] = {"collections.abc"}  # in C
 brings = {}  # from a module's name to what comes with it, likewise
-imports = vars(sys.modules["builtins"])["__import__"]
 
 
 def record(name, globals=None, locals=None, fromlist=(), level=0):
     """__import__ while modules are imported ahead. What it imports belongs to the module that is being imported."""
-    module = imports(name, globals, locals, fromlist, level)
+    module = __import__(name, globals, locals, fromlist, level)  # ours, which stays what it was
     if level:
         package = globals.get("__package__") or globals["__spec__"].parent
         for _ in range(level - 1):
@@ -169,7 +168,7 @@ def import_ahead(names):
     for name in names:
         try:
             if name != "mcp":
-                record(name)
+                __import__(name)
         except Exception:
             pass  # there are Pythons without it, or without what it needs
     sys.meta_path[:] = finders

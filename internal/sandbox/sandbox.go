@@ -34,10 +34,10 @@ type Recipe struct {
 	// handed what a sandbox has compiled.
 	Runner     []byte
 	SaveRunner func([]byte)
-	// Ahead and Preload are what a sandbox that is warmed loads for its script, see [guest.Warming], and Absent, if not nil,
-	// is handed those of Preload that it could not. One that has other things loaded is the same.
-	Ahead, Preload []string
-	Absent         func([]string)
+	// Warming is what a sandbox that is warmed loads for its script; one that has loaded other things is the same. Absent, if not
+	// nil, is handed those of its Preload that could not be.
+	Warming guest.Warming
+	Absent  func([]string)
 
 	root os.FileInfo // of Container.Rootfs, which may be made anew in its place
 }
@@ -217,7 +217,7 @@ func (s *Sandbox) boot(r Recipe) error {
 		return nil
 	}
 	s.Reader.Warming()
-	if s.Writer.Warm(guest.Warming{Modules: r.Ahead, Preload: r.Preload}) != nil {
+	if s.Writer.Warm(r.Warming) != nil {
 		return nil
 	}
 	m, err := s.Reader.Read()
