@@ -42,7 +42,7 @@ func Ahead(code string) []string {
 		add(Library)
 	}
 	for line := range strings.SplitSeq(code, "\n") {
-		line = strings.TrimSpace(line)
+		line = strings.TrimPrefix(strings.TrimSpace(line), "lazy ") // since Python 3.15
 		rest, ok := strings.CutPrefix(line, "import ")
 		if from, is := strings.CutPrefix(line, "from "); is {
 			rest, _, ok = strings.Cut(from, " import")

@@ -18,6 +18,7 @@ func TestAhead(t *testing.T) {
 		"import json, re as r, os.path # and so on\nfrom datetime import datetime":   "json re os.path datetime",
 		"import json\nimport json\r\nif 1:\n\timport csv;":                           "json csv",
 		"import this\nfrom . import json\nimport\nfrom\nfrom json\nimport json.tool": "",
+		"lazy import json\nlazy from csv import reader":                              "json csv",
 		"print(await mcp_x.y())":                           "mcp",
 		"import json\nawait mcp_x.y()":                     "mcp json",
 		"import httpx\nawait mcp_x.y()":                    "mcp asyncio",
@@ -138,6 +139,9 @@ func TestKept(t *testing.T) {
 		"import decimal, collections.abc, fractions, numbers\nprint(decimal.Decimal(1), collections.abc.Mapping, numbers.Number)",
 		"import collections.abc, pickle\nprint(pickle.loads(pickle.dumps(collections.abc.Sequence)), 'collections.abc' in sys.modules)",
 		"import array, collections\nprint(hasattr(collections, 'abc'))",
+		"import array\nprint(array.array('i', [1]), '_collections_abc' in sys.modules)",
+		"import math\nprint(math.sqrt(4), [m for m in sys.modules if 'integer' in m])",
+		"if sys.version_info >= (3, 15):\n    exec('lazy import csv, json.decoder\\nlazy from urllib.parse import quote\\nlazy import missing')\n    print('csv' in sys.modules, csv.reader, json.decoder.JSONDecoder, quote('a b'), 'urllib.parse' in sys.modules)\n    try: missing.x\n    except ImportError as e: print(e)",
 		"open('signal.py', 'w').write('def buy(): return 5\\n' + open(__import__('os').__file__.replace('os.py', 'signal.py')).read())\nimport subprocess, signal\nprint(signal.buy())",
 		"import os\nos.mkdir('html')\nopen('html/__init__.py', 'w').close()\nopen('html/parser.py', 'w').write('class Mine: pass')\nfrom html.parser import Mine\nprint(Mine)",
 		"sys.modules['_json'] = None\nimport json\nprint(json.encoder.c_make_encoder)\ndel sys.modules['_json']",
@@ -183,6 +187,27 @@ func TestKept(t *testing.T) {
 
 func withoutLast(lines string) string {
 	return lines[:strings.LastIndexByte(strings.TrimSpace(lines), '\n')+1]
+}
+
+// TestUntested: a Python newer than those that the tests have run with imports nothing ahead.
+func TestUntested(t *testing.T) {
+	const look = `import sys
+source, *more = sys.stdin.read().split("\f\n")
+for version, want in ((sys.version_info, True), ((3, 16, 0, "alpha", 1), False)):
+    sys.modules.pop("csv", None)
+    sys.version_info = version
+    runner = {"__name__": "<runner>", "__builtins__": dict(vars(__builtins__)), "compiled": False, "more": list(more)}
+    exec(compile(source.rstrip()[: -len("serve()")], "<runner>", "exec"), runner)
+    runner["load"](*range(len(more)))
+    runner["import_ahead"](["csv"])
+    assert ("csv" in sys.modules) == want, version`
+	eachPython(t, func(t *testing.T, python string) {
+		cmd := exec.CommandContext(t.Context(), python, "-I", "-S", "-X", "utf8", "-c", look)
+		cmd.Stdin = strings.NewReader(source())
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+	})
 }
 
 // TestGiven: what was imported ahead is what an import gets, unless something says that it should not be.

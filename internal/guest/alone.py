@@ -24,6 +24,8 @@ def alone(text):
 
 def harmless(line):
     kind, _, rest = line.partition(" ")
+    if kind == "lazy":  # since 3.15
+        kind, _, rest = rest.lstrip().partition(" ")
     rest = rest.partition("#")[0]
     if kind == "from":
         words = rest.split()

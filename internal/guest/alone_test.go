@@ -3,6 +3,7 @@ package guest
 import (
 	"encoding/json"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -17,6 +18,8 @@ func TestAlone(t *testing.T) {
 		"import collections\nassert isinstance([], collections.abc.Sequence)\n":                false,
 		"async def f():\n    return " + call + "await f()\n":                                   false,
 		"if __name__ == '__main__':\n    " + call:                                              false,
+		"lazy import json\nlazy from csv import reader\n":                                      false,
+		"lazy import json, queue\n":                                                            true,
 		"import json, concurrent.futures\n":                                                    true,
 		"import json; import concurrent.futures\n":                                             true,
 		"import json, \\\n    queue\n":                                                         true,
@@ -35,6 +38,9 @@ func TestAlone(t *testing.T) {
 	eachPython(t, func(t *testing.T, python string) {
 		compiled := compileRunner(t, python)
 		for script, loop := range scripts {
+			if strings.HasPrefix(script, "lazy ") && minor(filepath.Base(t.Name())) < 15 {
+				continue
+			}
 			p := launch(t, python, t.TempDir(), compiled)
 			p.ready(t)
 			code := "from mcp import runtime\nimport sys\n" + script + "assert (" + strings.TrimSpace(call) + ").a == 1\n'asyn' + 'cio' in sys.modules"

@@ -201,9 +201,12 @@ func TestVectorsInPython(t *testing.T) {
 		t.Fatal(err)
 	}
 	eachPython(t, func(t *testing.T, python string) {
-		out, err := exec.Command(python, "-I", "-B", "-X", "utf8", "testdata/vectors.py", file, "testdata/frames.jsonl").CombinedOutput()
-		if err != nil || strings.TrimSpace(string(out)) == "0" {
-			t.Errorf("%v\n%s", err, out)
+		for _, missing := range [][]string{nil, {"_json"}} {
+			args := append([]string{"-I", "-B", "-X", "utf8", "testdata/vectors.py", file, "testdata/frames.jsonl"}, missing...)
+			out, err := exec.Command(python, args...).CombinedOutput()
+			if err != nil || strings.TrimSpace(string(out)) == "0" {
+				t.Errorf("without %q: %v\n%s", missing, err, out)
+			}
 		}
 	})
 }

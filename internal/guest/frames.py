@@ -144,13 +144,20 @@ def scanner(hook):
     """What json.loads does, without importing json, and with it re, which would take longer than most scripts."""
     scan = scanners.get(hook)
     if not scan:
-        from _json import make_scanner
 
         class Context:
-            strict, object_hook, object_pairs_hook = False, hook, None
+            strict, object_hook, object_pairs_hook, array_hook = False, hook, None, None  # the last since 3.15
             parse_float, parse_int, parse_constant = float, integer, float
 
-        scan = scanners[hook] = make_scanner(Context)
+        try:
+            from _json import make_scanner
+
+            scan = make_scanner(Context)
+        except (ImportError, AttributeError, TypeError):  # there is none, or one of a Python that asks for more
+            from json import JSONDecoder
+
+            scan = JSONDecoder(object_hook=hook, parse_int=integer, parse_constant=float, strict=False).scan_once
+        scanners[hook] = scan
     return scan
 
 

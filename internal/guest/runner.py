@@ -49,7 +49,7 @@ class SitePackages:
         import site
 
         for d in dirs:
-            site.addsitedir(d, set(sys.path))
+            site.addsitedir(d)
         return spec_of(self, name, path, target)
 
 
@@ -153,10 +153,12 @@ def extend_path():
             except OSError:
                 continue
             sys.path.append(d)
-            if any(n.endswith(".pth") for n in names):
+            if any(n.endswith((".pth", ".start")) for n in names):  # the latter since 3.15
                 late.append(d)
     if late:
         sys.meta_path.append(SitePackages(late))
+    if sys.version_info >= (3, 15):  # it would tell who misses a module that it is for want of these directories
+        sys.flags = sys.flags.__replace__(no_site=0)
 
 
 def exists(path):

@@ -45,12 +45,20 @@ def keep(before):
     """Take what was imported since out of sys.modules."""
     for name in set(sys.modules) - before:
         kept[name] = module = sys.modules.pop(name)
-        if not getattr(module, "__spec__", None):
-            needs.setdefault(name.rpartition(".")[0], set()).add(name)  # such as pyexpat.errors, which pyexpat makes
+        own = getattr(getattr(module, "__spec__", None), "name", None)
+        if own != name and not has_file(name):
+            # Its package makes it: pyexpat.errors, and since 3.14 collections.abc, which is _collections_abc.
+            needs.setdefault(name.rpartition(".")[0], set()).update((name, own or name))
     for name, module in kept.items():
         package, _, child = name.rpartition(".")
         if package in kept and vars(kept[package]).get(child) is module and name not in closure(package):
             delattr(kept[package], child)  # which it has by an import of the child
+
+
+def has_file(name):
+    package = name.rpartition(".")[0]
+    path = getattr(kept.get(package) or sys.modules.get(package), "__path__", None)
+    return path and sys.modules["_frozen_importlib_external"].PathFinder.find_spec(name, path)
 
 
 def find_kept(besides, name):
@@ -161,6 +169,8 @@ def warm(message):
 
 
 def import_ahead(names):
+    if sys.version_info >= (3, 16):  # which no test has seen; it may keep its modules in other ways than are known here
+        return
     builtins, finders = vars(sys.modules["builtins"]), sys.meta_path[:]
     was, builtins["__import__"] = builtins["__import__"], record
     # Without the last one, which a module that is missing here would make read .pth files.
