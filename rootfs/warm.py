@@ -9,9 +9,8 @@ os.nice(19)  # runs go first
 out = os.fdopen(os.dup(1), "wb")
 os.dup2(2, 1)  # what an odd package prints is no part of the format
 
-import _imp
-import importlib._bootstrap_external as external
 import importlib.util
+import marshal
 
 SKIP = {"__pycache__", "test", "tests", "idlelib", "turtledemo", "ensurepip", "lib2to3", "node_modules"}
 
@@ -24,7 +23,7 @@ def send(data):
 def pyc(path, data):
     code = compile(data, path, "exec", dont_inherit=True, optimize=0)
     # By hash, and not looked at again (PEP 552): the tree does not change, and a time would be one more thing to keep.
-    return external._code_to_hash_pyc(code, _imp.source_hash(external._RAW_MAGIC_NUMBER, data), False)
+    return importlib.util.MAGIC_NUMBER + b"\1\0\0\0" + importlib.util.source_hash(data) + marshal.dumps(code)
 
 
 def sources():

@@ -19,6 +19,14 @@ import (
 // TestWarm: an image without .pyc files, as official ones are, gets the same ones each time, and runs use them.
 func TestWarm(t *testing.T) {
 	needSandbox(t)
+	images := newerPythons(t)
+	images["usual"] = testImage()
+	for name, image := range images {
+		t.Run(name, func(t *testing.T) { testWarm(t, image) })
+	}
+}
+
+func testWarm(t *testing.T, image string) {
 	dir, err := os.MkdirTemp("/var/tmp", "mcp-bridge-warm-")
 	if err != nil {
 		t.Fatal(err)
@@ -28,7 +36,7 @@ func TestWarm(t *testing.T) {
 		t.Fatal(err)
 	}
 	store := &rootfs.Store{Dir: filepath.Join(dir, "cache")}
-	tree, err := store.Ensure(t.Context(), testImage())
+	tree, err := store.Ensure(t.Context(), image)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +100,7 @@ func TestWarm(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer out.Close()
-	script := "import json\nd = open(json.__cached__, 'rb').read()\nprint(d[4:8].hex())"
+	script := "import json\nd = open(json.__spec__.cached, 'rb').read()\nprint(d[4:8].hex())"
 	exit, err := l.Run(t.Context(), oci.Container{
 		ID: "warm-test", Rootfs: tree.Path, User: user, Args: []string{tree.Python, "-I", "-c", script},
 		Limits: oci.Limits{Memory: 256 << 20, Pids: 32},

@@ -20,7 +20,7 @@ import (
 )
 
 // pythons finds the interpreters to test with: those of GUEST_TEST_PYTHONS (separated by colons), else python3 of the
-// PATH, of the system and of pyenv. The key is the version, without what only mends it.
+// PATH, of the system, of pyenv and of hack/pythons. The key is the version, without what only mends it.
 var pythons = sync.OnceValue(func() map[string]string {
 	found := map[string]string{}
 	candidates := filepath.SplitList(os.Getenv("GUEST_TEST_PYTHONS"))
@@ -31,7 +31,8 @@ var pythons = sync.OnceValue(func() map[string]string {
 		candidates = append(candidates, "/usr/bin/python3")
 		home, _ := os.UserHomeDir()
 		more, _ := filepath.Glob(filepath.Join(home, ".pyenv/versions/*/bin/python3"))
-		candidates = append(candidates, more...)
+		newer, _ := filepath.Glob("../../.cache/pythons/*/tree/usr/bin/python3")
+		candidates = slices.Concat(candidates, more, newer)
 	}
 	for _, p := range candidates {
 		out, err := exec.Command(p, "-I", "-S", "-c",
@@ -44,6 +45,9 @@ var pythons = sync.OnceValue(func() map[string]string {
 	return found
 })
 
+// newest is the minor version of the newest Python that the runner is made for, which CI has from hack/pythons.
+const newest = 15
+
 // eachPython runs a test under every interpreter of the machine; with -short, under the oldest and the newest.
 func eachPython(t *testing.T, test func(t *testing.T, python string)) {
 	if len(pythons()) == 0 {
@@ -51,6 +55,9 @@ func eachPython(t *testing.T, test func(t *testing.T, python string)) {
 			t.Fatal("no Python 3.9 or later found")
 		}
 		t.Skip("no Python 3.9 or later found")
+	}
+	if os.Getenv("CI") == "true" && os.Getuid() == 0 && minor(versions()[len(pythons())-1]) < newest {
+		t.Fatalf("no Python 3.%d found (hack/setup test)", newest)
 	}
 	for _, version := range versions() {
 		python := pythons()[version]
