@@ -18,13 +18,15 @@ import (
 //go:embed testdata/api.py
 var apiScript string
 
-// everyPython runs a test under each Python that pyenv has, or else under the host's; with -short under that alone.
+// everyPython runs a test under each Python that pyenv and hack/pythons have, or else under the host's; with -short under that alone.
 func everyPython(t *testing.T, test func(t *testing.T, python string)) {
 	if python3() == "" {
 		skipTest(t, "no Python 3.9 or later found")
 	}
 	home, _ := os.UserHomeDir()
 	found, _ := filepath.Glob(filepath.Join(home, ".pyenv/versions/3.*/bin/python3"))
+	newer, _ := filepath.Glob("../.cache/pythons/*/tree/usr/bin/python3")
+	found = append(found, newer...)
 	if testing.Short() || len(found) == 0 {
 		found = []string{python3()}
 	}
