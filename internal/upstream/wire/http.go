@@ -15,6 +15,7 @@ import (
 	"path"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -85,6 +86,11 @@ func newWeb(e Endpoint, opts Options, base context.Context) (*web, error) {
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConnsPerHost = 16
+	// A connection may lead nowhere since a laptop slept or changed its network. The kernel would try for a quarter of an
+	// hour, and with HTTP/2 every call would wait on that one connection.
+	transport.DialContext = (&net.Dialer{Timeout: 30 * time.Second, Control: func(_, _ string, c syscall.RawConn) error {
+		return c.Control(func(fd uintptr) { _ = setSilence(int(fd), opts.Silence) })
+	}}).DialContext
 	w := &web{endpoint: e, origin: origin, opts: opts, client: &http.Client{Transport: transport}}
 	w.client.CheckRedirect = func(r *http.Request, via []*http.Request) error {
 		if r.URL.Scheme != origin.Scheme || !strings.EqualFold(r.URL.Host, origin.Host) {

@@ -39,12 +39,18 @@ type Options struct {
 	ParamHeaders func(params json.RawMessage) map[string]string
 
 	StopGrace time.Duration // for each step of ending a process; 0: 1.5 s
-	Logger    *slog.Logger  // nil discards
+	// Silence is how long the machine of a server may acknowledge nothing of what it is sent over HTTP; 0: 20 s. Its
+	// connections are then given up.
+	Silence time.Duration
+	Logger  *slog.Logger // nil discards
 }
 
 func (o *Options) fill() {
 	if o.StopGrace == 0 {
 		o.StopGrace = 1500 * time.Millisecond
+	}
+	if o.Silence == 0 {
+		o.Silence = 20 * time.Second
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
