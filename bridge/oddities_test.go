@@ -25,7 +25,8 @@ func everyPython(t *testing.T, test func(t *testing.T, python string)) {
 	}
 	home, _ := os.UserHomeDir()
 	found, _ := filepath.Glob(filepath.Join(home, ".pyenv/versions/3.*/bin/python3"))
-	newer, _ := filepath.Glob("../.cache/pythons/*/tree/usr/bin/python3")
+	here, _ := os.Getwd()
+	newer, _ := filepath.Glob(filepath.Join(here, "../.cache/pythons/*/tree/usr/bin/python3"))
 	found = append(found, newer...)
 	if testing.Short() || len(found) == 0 {
 		found = []string{python3()}

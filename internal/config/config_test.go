@@ -157,7 +157,7 @@ func TestLoadBad(t *testing.T) {
 		EnvOutputMode:      {"xml", "toon,json"},
 		EnvLogLevel:        {"trace", "warning", "0"},
 		EnvPool:            {"-1", "65", "1.0", "yes"},
-		EnvPreload:         {",", "numpy,", "a b", "1a", "a..b", ".a", "a-b", "a;b", "é", "a\nb", strings.Repeat("a", 101), strings.Repeat("a,", 32) + "a"},
+		EnvPreload:         {",", "numpy,", "a b", "1a", "a..b", ".a", "a-b", "a;b", "é", "a\nb", strings.Repeat("a", 101), strings.Repeat("a,", 32) + "a", "mcp", "numpy, user_tools", "mcp.types"},
 		EnvMaxConcurrency:  {"0", "1025", "-1"},
 		EnvAllowWeakLimits: {"2", "maybe", "y"},
 		EnvServersConfig:   {"a\x00b", "a:b\x00"},

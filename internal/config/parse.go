@@ -57,6 +57,9 @@ func parseModules(s string) ([]string, error) {
 				return nil, errNotAllowed
 			}
 		}
+		if root, _, _ := strings.Cut(name, "."); root == "mcp" || root == "user_tools" { // which in scripts are ours
+			return nil, errNotAllowed
+		}
 		if len(name) > maxModule || len(names) == maxModules {
 			return nil, errNotAllowed
 		}

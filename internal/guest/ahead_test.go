@@ -84,6 +84,54 @@ func TestPreload(t *testing.T) {
 	})
 }
 
+// TestPreloadAndScript: a module of the user's choice that changes how modules are found, or leaves threads, costs a script
+// nothing of what it would have without it.
+func TestPreloadAndScript(t *testing.T) {
+	modules := map[string]string{
+		"threads":      "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n",
+		"hooks":        "import sys\nwanted = {}\nclass F:\n    def find_spec(self, name, path=None, target=None):\n        if name in wanted: wanted.pop(name)()\nsys.meta_path.insert(0, F())\n",
+		"vendor":       "import os, sys\nsys.path.insert(0, os.path.dirname(__file__) + '/vendored')\n",
+		"mcp":          "REAL = 1\n",
+		"uses_mcp":     "import mcp, sys\nsys.modules['mcp.servers'] = mcp\n",
+		"user_tools":   "REAL = 1\n",
+		"uses_tools":   "import user_tools\n",
+		"raises_later": "import sys\nclass F:\n    def find_spec(self, name, path=None, target=None): pass\nsys.meta_path.append(F())\n",
+	}
+	const given = "kept = [f for f in sys.meta_path if type(f).__name__ == 'Watch'][0].find_spec.__globals__['kept']\n"
+	for _, c := range []struct{ preload, code, want string }{
+		{"threads", "import asyncio\nawait asyncio.sleep(0, 5)", "5"},
+		{"threads", "import asyncio\nasync def f(): return 5\nasyncio.run(f())", "5"},
+		{"hooks", "import hooks\nseen = []\nhooks.wanted['csv'] = lambda: seen.append(1)\nimport csv\nseen", "[1]"},
+		{"hooks", "import hooks\nseen = []\nhooks.wanted['_csv'] = lambda: seen.append(1)\nimport csv\nseen", "[1]"},
+		{"raises_later", given + "import csv\nkept['csv'] is csv", "true"},
+		{"vendor", "open('csv.py', 'w').write('x = 7')\nimport csv\ncsv.x", "7"},
+		{"uses_mcp", "import mcp\n[mcp.runtime.__name__, mcp.servers.__name__, hasattr(mcp, 'REAL')]", `["mcp.runtime","mcp.servers",false]`},
+		{"uses_tools", "import user_tools\n'REAL' in vars(user_tools)", "false"},
+		{"multiprocessing.popen_spawn_posix", "import multiprocessing as m\ngot = 0\ndef f(x): return x + 1\nif __name__ == '__main__':\n    with m.get_context('spawn').Pool(1) as p: got = p.map(f, [1])\ngot", "[2]"},
+		{"xml.dom", given + "import xml.etree.ElementTree as e, xml\nkept['xml.etree.ElementTree'] is e and xml.etree.ElementTree is e", "true"},
+		{"xml.dom", "import xml\nhasattr(xml, 'etree')", "false"},
+		{"json", "'_json' in sys.modules", "true"},
+		{"threading", "sys.modules.pop('threading')\nimport logging, threading\nlogging.threading is threading", "true"},
+	} {
+		t.Run(c.preload, func(t *testing.T) {
+			eachPython(t, func(t *testing.T, python string) {
+				dir := t.TempDir()
+				for name, text := range modules {
+					if err := os.WriteFile(filepath.Join(dir, name+".py"), []byte(text), 0o600); err != nil {
+						t.Fatal(err)
+					}
+				}
+				p := launch(t, python, dir, compileRunner(t, python))
+				p.ready(t)
+				p.warmWith(t, Warming{Modules: append([]string{Library}, ahead()...), Preload: []string{c.preload}})
+				if o := p.run(t, Run{Code: "import sys\n" + c.code}, tools); o.done == nil || string(o.done.Result) != c.want {
+					t.Errorf("%q: %v, want %s", c.code, o, c.want)
+				}
+			})
+		})
+	}
+}
+
 // TestAheadModules: to import what is imported ahead does nothing else that a script could see.
 func TestAheadModules(t *testing.T) {
 	const look = `import builtins, gc, importlib, locale, os, signal, sys, threading, warnings
@@ -150,6 +198,13 @@ func TestKept(t *testing.T) {
 		"import linecache\nprint(linecache.getline(__file__, 3))\ndel sys.modules['linecache']\nimport linecache\nprint(linecache.getline(__file__, 4))",
 		"import _thread\nnames = 'json csv logging decimal tempfile typing random shutil datetime string threading heapq'.split()\nids, done = set(), []\ndef f(k):\n    for n in names[k:] + names[:k]: __import__(n); ids.add((n, id(sys.modules[n])))\n    done.append(k)\nfor k in range(12): _thread.start_new_thread(f, (k,))\nimport time\nwhile len(done) < 12: time.sleep(0.01)\nprint(len(ids), sys.modules['logging'].threading is sys.modules['threading'])\nbefore = set(sys.modules)",
 		"import decimal\ndel sys.modules['decimal']\nimport decimal as d\nprint(d is decimal)",
+		"import numbers\ndel sys.modules['numbers']\nimport fractions, numbers\nprint(isinstance(fractions.Fraction(1), numbers.Rational))\nbefore = set(sys.modules)  # before 3.13, _decimal is made once and imports nothing again",
+		"import random\nclass Random:\n    def __init__(self, *a): pass\n    def choice(self, s): return 'z'\n    def choices(self, s, k): return 'z' * k\nsys.modules['random'] = type(sys)('random')\nsys.modules['random'].Random = Random\nimport tempfile\nprint(next(tempfile._get_candidate_names()))",
+		"import re\nsys.modules['re'] = type(sys)('re')\ntry: import textwrap\nexcept AttributeError as e: print(e)",
+		"import builtins\nreal = builtins.__import__\ndef refuse(name, *a):\n    if name == '_csv': raise ImportError('no ' + name)\n    return real(name, *a)\nbuiltins.__import__ = refuse\ntry: import csv\nexcept ImportError as e: print(e)",
+		"import _decimal, _pickle\nprint(_decimal.Decimal(1))",
+		"if hasattr(sys, 'set_lazy_imports'): sys.set_lazy_imports('all')\nimport tempfile\nprint(tempfile.mkdtemp.__name__, sorted(getattr(sys, 'lazy_modules', ()))[:0])",
+		"print(sorted(getattr(sys, 'lazy_modules', ())))",
 		"import logging\nlogging.basicConfig(stream=sys.stdout, format='%(message)s')\nlogging.warning('x')\nprint(logging.LogRecord('', 1, '', 1, '', (), None).relativeCreated < 1000)",
 		"import threading, atexit\natexit.register(lambda: print(threading.main_thread().is_alive()))",
 		"import ssl\nfrom concurrent.futures import ThreadPoolExecutor\nwith ThreadPoolExecutor(4) as p: print(list(p.map(lambda i: ssl.create_default_context() is not None, range(4))))",

@@ -153,7 +153,7 @@ func launch(t testing.TB, python, dir string, compiled []byte) *process {
 	args := Args(python)
 	p.cmd = exec.CommandContext(ctx, args[0], args[1:]...)
 	p.cmd.Dir = dir
-	p.cmd.Env = []string{"PATH=/usr/bin:/bin", "HOME=" + dir}
+	p.cmd.Env = []string{"PATH=/usr/bin:/bin", "HOME=" + dir, "TMPDIR=" + t.TempDir()}
 	p.cmd.ExtraFiles = []*os.File{inR, outW}
 	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
 	p.cmd.WaitDelay = 5 * time.Second

@@ -17,6 +17,7 @@ FORMS = {
     "pathlib.PurePath": str,
     "uuid.UUID": str,
     "enum.Enum": lambda v: v.value,
+    "builtins.frozendict": dict,
     "collections.deque": list,
     "collections.UserDict": lambda v: v.data,
     "collections.UserList": lambda v: v.data,

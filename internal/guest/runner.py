@@ -48,7 +48,7 @@ class SitePackages:
             return None
         import site
 
-        for d in dirs:
+        for d in dirs if sys.flags.no_site else ():  # else the import has done it
             site.addsitedir(d)
         return spec_of(self, name, path, target)
 
@@ -62,12 +62,15 @@ def spec_of(besides, name, path=None, target=None):
             return spec
 
 
+OURS = "mcp", "user_tools"  # modules that are ours, whatever is installed
+AGAIN = "multiprocessing.popen_spawn_posix", "multiprocessing.popen_forkserver", "concurrent.interpreters"  # run the main file
+
 # A script with await at its top level, as a file that Python can run.
 AWAITS = "(lambda s: __import__('asyncio').run(eval(compile(s, __file__, 'exec', %d, True), globals())))(%r)\n"
 
 
 class Watch:
-    """First of the finders: knows our modules, and notices two imports that have to do with the script's source."""
+    """First of the finders: knows our modules, and notices imports that have to do with the script's source."""
 
     def __init__(self, name, source):
         self.name, self.source = name, source
@@ -81,11 +84,18 @@ class Watch:
             return spec
         if name == "linecache":
             return self.linecache(name, path, target)
-        if name.partition(".")[0] in ("mcp", "user_tools"):
+        if name.partition(".")[0] in OURS:
             use_library()
             return find_module(name)
-        if name in ("multiprocessing.popen_spawn_posix", "multiprocessing.popen_forkserver"):
-            self.write_file()
+        if name in AGAIN:
+            self.prepare(name)
+
+    def prepare(self, name):
+        if name == "concurrent.interpreters":
+            self.write_file(".")
+            share_path()
+        else:
+            self.write_file(sys.modules["multiprocessing.process"].ORIGINAL_DIR)
 
     def fill(self, linecache):
         """Give the source to those too that ask by file name alone, such as warnings."""
@@ -107,10 +117,8 @@ class Watch:
                 pass
             return spec
 
-    def write_file(self):
-        """multiprocessing's spawn and forkserver run the main file again, so it must exist."""
+    def write_file(self, where):
         try:
-            where = sys.modules["multiprocessing.process"].ORIGINAL_DIR
             fd = posix.open("%s/%s" % (where, self.name), posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL, 0o644)
             text = self.source
             if compile(text, self.name, "exec", AWAIT, True).co_flags & COROUTINE:
@@ -119,16 +127,35 @@ class Watch:
                 f.write(text)
             if "mcp" in text or "user_tools" in text:  # then the library is here too
                 leave_library()
-        except (OSError, KeyError, TypeError):
+        except (OSError, TypeError):
             pass
+
+
+def share_path():
+    """Let interpreters that the script makes find what it finds; they inherit our -S."""
+    import _interpreters
+
+    create = _interpreters.create
+
+    def create_with_path(*args, **kwargs):
+        interpreter = create(*args, **kwargs)
+        text = "import sys\nsys.path[:] = %r\n" % sys.path
+        if not sys.flags.no_site:
+            text += "sys.flags = sys.flags.__replace__(no_site=0)\n"
+        _interpreters.exec(interpreter, text)
+        return interpreter
+
+    _interpreters.create = create_with_path
 
 
 def extend_path():
     """Put the working directory first and, since -S leaves it to us, the directories of installed packages last."""
+    global directory
     try:
-        sys.path.insert(0, posix.getcwd())
+        directory = posix.getcwd()
+        sys.path.insert(0, directory)
     except OSError:
-        pass
+        directory = ""
     home = sys.executable.rpartition("/")[0]
     if sys.prefix == sys.base_prefix and any(exists(d + "/pyvenv.cfg") for d in (home, home.rpartition("/")[0])):
         import site  # a virtual environment, of which -S has kept Python (before 3.14) ignorant
@@ -217,7 +244,7 @@ def run_loop(main):
     if not hasattr(asyncio, "Runner"):  # before 3.11
         return asyncio.run(main)
     runner, nothing = asyncio.Runner(), False
-    if spare:
+    if isinstance(spare, asyncio.AbstractEventLoop):  # of this asyncio, and not of one that was not given
         take_spare(runner)
     try:
         value = runner.run(main)
@@ -468,6 +495,12 @@ def finish(code, done):
         except BaseException as e:
             complain("Exception ignored in: %s\n%s: %s\n" % (safe_repr(s, 200), type_of(e), message_of(e)))
             code = 120
+    interpreters = sys.modules.get("_interpreters")
+    for interpreter, *_ in interpreters.list_all() if hasattr(interpreters, "list_all") else ():
+        try:
+            interpreters.destroy(interpreter)  # which flushes its files
+        except BaseException:
+            pass  # it runs, as ours does
     if posix.getpid() == PID:  # and no forked child that has fallen off the end of the script
         try:
             if lock.acquire(True, 5):  # a daemon thread may be in the middle of a frame
@@ -557,11 +590,15 @@ def serve():
     names["__file__"] = script
     names["__loader__"] = Loader(source)
     sys.argv = [script]
-    sys.meta_path.insert(0, Watch(script, source))
+    watch = Watch(script, source)
+    sys.meta_path.insert(0, watch)
     code, done, value = 0, [], None
     if "mcp" in source or "MCP" in source or "user_tools" in source:
         use_library()
         names.update(names_for_scripts())
+    for name in AGAIN:
+        if name in sys.modules:  # by the user's wish
+            watch.prepare(name)
     try:
         undo = show_source(script, source)  # for warnings of the compiler
         codes = compile_script(source, script)

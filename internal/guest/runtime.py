@@ -388,7 +388,7 @@ def find_module(name):
         # "from package import name" comes here too, when the package has no such name. Python would pass over an error
         # that bears the module's own name, and say "unknown location" instead of what there is.
         try:
-            server = getattr(modules[package], last)
+            server = attribute(modules[package], last)
         except MissingError as e:
             raise ModuleNotFoundError(str(e), name=package) from None
         except AttributeError:
@@ -400,6 +400,12 @@ def find_module(name):
     if name not in modules:
         return None
     return type(sys.__spec__)(name, Ours(), is_package=hasattr(modules[name], "__path__"))
+
+
+def attribute(module, name):
+    """getattr that resolves no lazy import (PEP 810), because that may be what asks."""
+    own = vars(module)
+    return own[name] if name in own else own.get("__getattr__", absent)(name)
 
 
 def module_getattr(server, name):
@@ -446,7 +452,7 @@ import sys
 
 class Away:
     def find_spec(self, name, path=None, target=None):
-        if name[:4] == "mcp.":
+        if name in ("mcp.runtime", "mcp.servers", "mcp.user_tools") or name.rpartition(".")[0] == "mcp.servers":
             return type(__spec__)(name, self, is_package=True)
 
     def create_module(self, spec):

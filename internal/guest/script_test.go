@@ -126,6 +126,8 @@ var sameAsPython = map[string]string{
 		"with ProcessPoolExecutor(2, mp_context=m.get_context('fork')) as p:\n    print(list(p.map(f, range(5))))",
 	"spawn": "import multiprocessing as m\ndef f(x):\n    return x * x\nif __name__ == '__main__':\n" +
 		"    with m.get_context('spawn').Pool(1) as p:\n        print(p.map(f, range(5)))",
+	"interpreters": "from concurrent.futures import InterpreterPoolExecutor\nimport math\nclass C:\n    x = 2\ndef f(x): return math.sqrt(x) + C.x\n" +
+		"if __name__ == '__main__':\n    with InterpreterPoolExecutor(2) as e: print(list(e.map(f, [1, 4])))",
 	"forkserver": "import multiprocessing as m\ndef f(q):\n    q.put(5)\nif __name__ == '__main__':\n    c = m.get_context('forkserver')\n" +
 		"    q = c.Queue()\n    p = c.Process(target=f, args=(q,))\n    p.start()\n    print(q.get())\n    p.join()",
 	"process error": "import multiprocessing as m\ndef f():\n    1 / 0\np = m.get_context('fork').Process(target=f, name='P')\np.start()\np.join()\nprint(p.exitcode)",

@@ -5,9 +5,8 @@
 
 # From a module's name to those of what its import imported, but for what is not imported by an import statement.
 needs = {"importlib": {"importlib._bootstrap", "importlib._bootstrap_external"}}
-if sys.version_info >= (3, 10):
-    needs["array"] = {"collections.abc"}  # in C
 brings = {}  # from a module's name to what comes with it, likewise
+builtins = sys.modules["builtins"]
 
 
 def record(name, globals=None, locals=None, fromlist=(), level=0):
@@ -19,10 +18,10 @@ def record(name, globals=None, locals=None, fromlist=(), level=0):
             package = package.rpartition(".")[0]
         name = "%s.%s" % (package, name) if name else package
     frame = sys._getframe(1)
-    while frame and not getattr(frame.f_globals.get("__spec__"), "_initializing", False):
+    while frame and frame.f_code.co_name != "_load_unlocked":  # importlib's; modules in C have no frame of their own
         frame = frame.f_back
     if frame:
-        found = needs.setdefault(frame.f_globals["__name__"], set())
+        found = needs.setdefault(frame.f_locals["spec"].name, set())
         found.add(name)
         found.update(part for part in ("%s.%s" % (name, f) for f in fromlist or ()) if part in sys.modules)
     return module
@@ -51,8 +50,9 @@ def keep(before):
             needs.setdefault(name.rpartition(".")[0], set()).update((name, own or name))
     for name, module in kept.items():
         package, _, child = name.rpartition(".")
-        if package in kept and vars(kept[package]).get(child) is module and name not in closure(package):
-            delattr(kept[package], child)  # which it has by an import of the child
+        holder = kept.get(package) or sys.modules.get(package)
+        if holder and vars(holder).get(child) is module and name not in closure(package):
+            delattr(holder, child)  # which it has by an import of the child
 
 
 def has_file(name):
@@ -72,15 +72,20 @@ def find_kept(besides, name):
     own, package = getattr(kept[name], "__spec__", None), name.rpartition(".")[0]
     if name in given or not own or own.name != name or _thread._count() or ways(besides) != usual:
         return None
-    if package and sys.modules.get(package) is not kept.get(package):
+    if package and sys.modules.get(package) is not (kept.get(package) or there.get(package)):
         return None
     try:
-        files = {n.partition(".")[0] for n in posix.listdir(sys.path[0])}
+        files = {n.partition(".")[0] for n in posix.listdir(directory)}
     except OSError:
         files = ()
     comes = brings.get(name) or closure(name)
     for n in comes:
-        if n in kept and n not in given and n in sys.modules or n.partition(".")[0] in files:
+        new = n in kept and n not in given
+        if new and n in sys.modules or n.partition(".")[0] in files:
+            return None
+        if not new and sys.modules.get(n, there) is not (kept.get(n) or there.get(n, there)):
+            return None
+        if new and any(find(n, getattr(kept.get(n.rpartition(".")[0]), "__path__", None)) for find in asked):
             return None
     spec = type(own)(name, None)
     vars(spec).update(vars(own))
@@ -90,7 +95,8 @@ def find_kept(besides, name):
 
 def ways(besides):
     """What decides what an import finds, but for the files."""
-    return [f for f in sys.meta_path if f is not besides], sys.path[:], sys.path_hooks[:]
+    lazy = [getattr(sys, n)() for n in ("get_lazy_imports", "get_lazy_imports_filter") if hasattr(sys, n)]
+    return [f for f in sys.meta_path if f is not besides], sys.path[:], sys.path_hooks[:], builtins.__import__, lazy
 
 
 class Giver:
@@ -144,11 +150,13 @@ def high(make):
 
 def warm(message):
     """Import what the script is likely to, "mcp" being our own library, and do once what a run does."""
-    global frozen, usual
-    before = set(sys.modules)
+    global frozen, usual, there, asked
+    before, finders, lazy = set(sys.modules), sys.meta_path[:], set(getattr(sys, "lazy_modules", ()))
     wishes = loads(message)
     failed, wanted = preload(wishes["preload"]) if wishes["preload"] else [], wishes["modules"]
-    before.update(set(sys.modules) - {"_json"})  # which loads has imported
+    before.update(n for n in sys.modules if n != "_json" or "json" in sys.modules)  # it was loads that imported _json
+    # What the user has chosen may have brought finders that wait for one of our modules.
+    asked = [f.find_spec for f in sys.meta_path if f not in finders and hasattr(f, "find_spec")]
     import_ahead(wanted)
     run(compile_script("def f(x):\n    return [x]\nf(1)", "<runner>"), {})
     load(RESULTS, LONE)
@@ -159,9 +167,11 @@ def warm(message):
         warm_library()
     decode_run('{"type":"run","code":"\\n","filename":"x"}')
     keep(before)
-    usual = ways(None)
+    if hasattr(sys, "lazy_modules"):
+        sys.lazy_modules.intersection_update(lazy)
+    usual, there = ways(None), dict(sys.modules)
     brings.update((name, closure(name)) for name in wanted if name in kept)
-    sys.path_importer_cache.pop(sys.path[0], None)  # it is the script's, and may change within a tick of its clock
+    sys.path_importer_cache.pop(directory, None)  # it is the script's, and may change within a tick of its clock
     frozen = len(sys.modules)
     gc.collect()
     gc.freeze()
@@ -171,8 +181,8 @@ def warm(message):
 def import_ahead(names):
     if sys.version_info >= (3, 16):  # which no test has seen; it may keep its modules in other ways than are known here
         return
-    builtins, finders = vars(sys.modules["builtins"]), sys.meta_path[:]
-    was, builtins["__import__"] = builtins["__import__"], record
+    finders, was = sys.meta_path[:], builtins.__import__
+    builtins.__import__ = record
     # Without the last one, which a module that is missing here would make read .pth files.
     sys.meta_path[:] = [f for f in finders if type(f) is not SitePackages]
     for name in names:
@@ -182,7 +192,7 @@ def import_ahead(names):
         except Exception:
             pass  # there are Pythons without it, or without what it needs
     sys.meta_path[:] = finders
-    builtins["__import__"] = was
+    builtins.__import__ = was
 
 
 def preload(names):
@@ -199,6 +209,8 @@ def preload(names):
         posix.dup2(kept[fd - 1], fd)
         posix.close(kept[fd - 1])
     posix.close(null)
+    for name in [n for n in sys.modules if n.partition(".")[0] in OURS]:
+        del sys.modules[name]
     return failed
 
 

@@ -14,9 +14,10 @@ import (
 type Sandbox interface {
 	comparable
 	Warm() <-chan struct{} // closed when it is ready for use
-	Take()                 // it is handed over, warm or not
+	Take() bool            // it is handed over, warm or not, unless it says that now it cannot
 	Kill(cause error)      // ends it, without waiting
 	Gone() <-chan struct{} // closed when nothing is left of it
+	Err() error            // why it has ended, once it is gone
 	Close()                // frees what one that nobody took still holds
 }
 
@@ -140,7 +141,7 @@ func (p *Pool[R, S]) Fill(r R) {
 }
 
 // Take hands over the one that has been ready longest, or else the one that will be ready first. It is false if there is
-// none that r would make.
+// none that r would make, or that lets itself be taken now.
 func (p *Pool[R, S]) Take(r R) (s S, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -163,16 +164,15 @@ func (p *Pool[R, S]) Take(r R) (s S, ok bool) {
 		if filled && !now.Before(p.held) && p.opts.Size+p.grown < min(p.opts.Max, p.opts.Wanted()) {
 			p.grown++
 		}
-		if i = 0; len(p.items) == 0 {
+		if i = slices.IndexFunc(p.items, func(i *item[S]) bool { return i.sandbox.Take() }); i < 0 {
 			return s, false
 		}
-	}
-	if p.items[i].warm {
+	} else {
+		p.items[i].sandbox.Take()
 		p.fails = 0
 	}
 	p.items[i].taken = true
 	s = p.items[i].sandbox
-	s.Take()
 	p.items = slices.Delete(p.items, i, i+1)
 	p.spare = min(p.spare, p.ready())
 	return s, true
@@ -317,7 +317,7 @@ func (p *Pool[R, S]) watch(ctx context.Context, i *item[S]) {
 	if at := slices.Index(p.items, i); at >= 0 { // nobody took it, and nobody ended it
 		p.items = slices.Delete(p.items, at, at+1)
 		if age := time.Since(i.born); ctx.Err() == nil && (age < young || !i.warm) {
-			p.failed("age", age)
+			p.failed("age", age, "error", i.sandbox.Err())
 		} else {
 			p.fails = 0
 		}

@@ -68,6 +68,7 @@ type Sandbox struct {
 
 	mu     sync.Mutex
 	taken  bool
+	loads  []string      // modules that it imports now, of which nobody knows how long that takes
 	booted chan struct{} // closed when the boot has ended, with err
 	warm   chan struct{} // closed when it is warm
 	err    error
@@ -213,7 +214,7 @@ func (s *Sandbox) boot(r Recipe) error {
 		}
 		runner = nil // it was stale: the only other message before ready
 	}
-	if s.isTaken() {
+	if !s.begins(r.Warming.Preload) {
 		return nil
 	}
 	s.Reader.Warming()
@@ -225,6 +226,7 @@ func (s *Sandbox) boot(r Recipe) error {
 		if len(m.Failed) > 0 && r.Absent != nil {
 			r.Absent(m.Failed)
 		}
+		s.begins(nil)
 		close(s.warm)
 	} else if err != nil && !IsEnd(err) {
 		s.Kill(err)
@@ -238,17 +240,21 @@ func IsEnd(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, os.ErrClosed)
 }
 
-func (s *Sandbox) isTaken() bool {
+// begins notes what the sandbox is about to import, and is false if it is taken.
+func (s *Sandbox) begins(modules []string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.taken
+	s.loads = modules
+	return !s.taken
 }
 
-// Take hands the sandbox to a run: one that is not ready yet is not warmed then.
-func (s *Sandbox) Take() {
+// Take hands the sandbox to a run: one that is not ready yet is not warmed then. It is false while modules of the user's choice
+// are imported, because a start takes less time than some of them.
+func (s *Sandbox) Take() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.taken = true
+	s.taken = s.taken || len(s.loads) == 0
+	return s.taken
 }
 
 // Ready waits until a script can be sent, or the sandbox has ended. An error says what is wrong with it.
@@ -275,6 +281,25 @@ func (s *Sandbox) Exit() (oci.Exit, error) {
 	<-s.booted
 	s.saving.Wait()
 	return s.exit, s.failed
+}
+
+// Err waits for the end of one that has had no script, and says why it came.
+func (s *Sandbox) Err() error {
+	exit, err := s.Exit()
+	switch {
+	case s.err != nil:
+		err = s.err
+	case err == nil && exit.OOM:
+		err = errors.New("it ran out of memory")
+	case err == nil:
+		err = fmt.Errorf("its Python ended with exit code %d", exit.Code)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.loads) > 0 {
+		err = fmt.Errorf("while it imported %s, as it was told to: %w", strings.Join(s.loads, ", "), err)
+	}
+	return err
 }
 
 // Gone is closed when nothing is left of the container.

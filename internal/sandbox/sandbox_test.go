@@ -1,11 +1,13 @@
 package sandbox
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -87,6 +89,53 @@ func TestNonsense(t *testing.T) {
 	if exit, _ := s.Exit(); exit.Signal != syscall.SIGKILL {
 		t.Errorf("%+v", exit)
 	}
+}
+
+// TestPreloading: while modules of the user's choice are imported, nobody has to wait for that, and if that is the end of it
+// the error names them.
+func TestPreloading(t *testing.T) {
+	asked, answer := make(chan struct{}), make(chan string)
+	l := launcher(func(ctx context.Context, s oci.Streams) (oci.Exit, error) {
+		_, _ = io.WriteString(s.Extra[1], `{"type":"ready","protocol":1,"python":"3.13.0"}`+"\n")
+		go func() { // ends with the pipe
+			lines := bufio.NewScanner(s.Extra[0])
+			lines.Buffer(nil, 1<<20)
+			for lines.Scan() {
+				if strings.Contains(lines.Text(), `"preload":["numpy","pandas"]`) {
+					asked <- struct{}{}
+				}
+			}
+		}()
+		_, _ = io.WriteString(s.Extra[1], <-answer)
+		<-ctx.Done()
+		return oci.Exit{Code: 3}, nil
+	})
+	preloading := func() *Sandbox {
+		s, err := Start(t.Context(), Recipe{Launcher: l, Python: "/python", Warming: guest.Warming{Preload: []string{"numpy", "pandas"}}}, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-asked
+		if s.Take() {
+			t.Error("taken while it imports what may take long")
+		}
+		return s
+	}
+	s := preloading()
+	answer <- `{"type":"warm"}` + "\n"
+	<-s.Warm()
+	if !s.Take() {
+		t.Error("not taken when it is warm")
+	}
+	s.Close()
+	s = preloading()
+	s.Kill(nil)
+	answer <- ""
+	<-s.Gone()
+	if err := s.Err(); err == nil || err.Error() != "while it imported numpy, pandas, as it was told to: its Python ended with exit code 3" {
+		t.Errorf("%v", err)
+	}
+	s.Close()
 }
 
 func TestSame(t *testing.T) {
