@@ -220,7 +220,7 @@ func table() []variable {
 		},
 		{
 			Variable: Variable{
-				EnvPreload, "", "names of up to 32 Python modules with a , between them, such as numpy,pandas",
+				EnvPreload, "", "names of up to 32 Python modules with a , between them, such as numpy,pandas; not mcp nor user_tools",
 				"modules of the image that are imported ahead in sandboxes kept warm, whose memory each then holds too",
 			},
 			set:   func(c *Config, _ Host, v string) (err error) { c.Preload, err = parseModules(v); return err },

@@ -48,7 +48,7 @@ class SitePackages:
             return None
         import site
 
-        for d in dirs if sys.flags.no_site else ():  # else the import has done it
+        for d in dirs:
             site.addsitedir(d)
         return spec_of(self, name, path, target)
 
@@ -63,7 +63,8 @@ def spec_of(besides, name, path=None, target=None):
 
 
 OURS = "mcp", "user_tools"  # modules that are ours, whatever is installed
-AGAIN = "multiprocessing.popen_spawn_posix", "multiprocessing.popen_forkserver", "concurrent.interpreters"  # run the main file
+# Modules that run the main file again, so it must exist. The last is there since 3.14.
+AGAIN = "multiprocessing.popen_spawn_posix", "multiprocessing.popen_forkserver", "concurrent.interpreters"
 
 # A script with await at its top level, as a file that Python can run.
 AWAITS = "(lambda s: __import__('asyncio').run(eval(compile(s, __file__, 'exec', %d, True), globals())))(%r)\n"
@@ -83,7 +84,9 @@ class Watch:
         if spec:
             return spec
         if name == "linecache":
-            return self.linecache(name, path, target)
+            return self.wrapped(name, path, target, lambda module, run: (run(module), self.fill(module)))
+        if name == "site" and not sys.flags.no_site:
+            return self.wrapped(name, path, target, without_main)
         if name.partition(".")[0] in OURS:
             use_library()
             return find_module(name)
@@ -91,44 +94,50 @@ class Watch:
             self.prepare(name)
 
     def prepare(self, name):
-        if name == "concurrent.interpreters":
+        if name != "concurrent.interpreters":
+            self.write_file(getattr(sys.modules.get("multiprocessing.process"), "ORIGINAL_DIR", None))
+        elif sys.version_info >= (3, 14):
             self.write_file(".")
             share_path()
-        else:
-            self.write_file(sys.modules["multiprocessing.process"].ORIGINAL_DIR)
 
     def fill(self, linecache):
         """Give the source to those too that ask by file name alone, such as warnings."""
         lines = [line + "\n" for line in self.source.split("\n")]
         linecache.cache[self.name] = len(self.source), None, lines, self.name
 
-    def linecache(self, name, path, target):
+    def wrapped(self, name, path, target, execute):
+        """The spec of a module that execute runs, with what would have run it."""
         spec = spec_of(self, name, path, target)
         if spec:
-            execute = spec.loader.exec_module
-
-            def exec_module(module):
-                execute(module)
-                self.fill(module)
-
+            run = spec.loader.exec_module
             try:
-                spec.loader.exec_module = exec_module
+                spec.loader.exec_module = lambda module: execute(module, run)
             except (AttributeError, TypeError):
                 pass
             return spec
 
     def write_file(self, where):
+        text = self.source
         try:
-            fd = posix.open("%s/%s" % (where, self.name), posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL, 0o644)
-            text = self.source
             if compile(text, self.name, "exec", AWAIT, True).co_flags & COROUTINE:
                 text = AWAITS % (AWAIT, text)
+            fd = posix.open("%s/%s" % (where, self.name), posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL, 0o644)
             with io.open(fd, "w", encoding="utf-8", errors="backslashreplace") as f:
                 f.write(text)
             if "mcp" in text or "user_tools" in text:  # then the library is here too
                 leave_library()
-        except (OSError, TypeError):
+        except (OSError, TypeError, RecursionError):
             pass
+
+
+def without_main(module, run):
+    """Import site without what it would do unless there is -S, which we have done, or do when it is needed."""
+    flags = sys.flags
+    sys.flags = flags.__replace__(no_site=1)
+    try:
+        run(module)
+    finally:
+        sys.flags = flags
 
 
 def share_path():
@@ -136,10 +145,12 @@ def share_path():
     import _interpreters
 
     create = _interpreters.create
+    if type(create) is type(share_path):  # ours
+        return
 
     def create_with_path(*args, **kwargs):
         interpreter = create(*args, **kwargs)
-        text = "import sys\nsys.path[:] = %r\n" % sys.path
+        text = "import sys\nsys.path[:] = %r\n" % [p for p in sys.path if type(p) is str]
         if not sys.flags.no_site:
             text += "sys.flags = sys.flags.__replace__(no_site=0)\n"
         _interpreters.exec(interpreter, text)
@@ -184,8 +195,6 @@ def extend_path():
                 late.append(d)
     if late:
         sys.meta_path.append(SitePackages(late))
-    if sys.version_info >= (3, 15):  # it would tell who misses a module that it is for want of these directories
-        sys.flags = sys.flags.__replace__(no_site=0)
 
 
 def exists(path):
@@ -495,12 +504,8 @@ def finish(code, done):
         except BaseException as e:
             complain("Exception ignored in: %s\n%s: %s\n" % (safe_repr(s, 200), type_of(e), message_of(e)))
             code = 120
-    interpreters = sys.modules.get("_interpreters")
-    for interpreter, *_ in interpreters.list_all() if hasattr(interpreters, "list_all") else ():
-        try:
-            interpreters.destroy(interpreter)  # which flushes its files
-        except BaseException:
-            pass  # it runs, as ours does
+    if "_interpreters" in sys.modules:
+        end_interpreters()
     if posix.getpid() == PID:  # and no forked child that has fallen off the end of the script
         try:
             if lock.acquire(True, 5):  # a daemon thread may be in the middle of a frame
@@ -508,6 +513,24 @@ def finish(code, done):
         except BaseException:
             pass
     posix._exit(code)
+
+
+def end_interpreters():
+    """So that their files are flushed. Python warns of those that the script has left."""
+    left = False
+    try:
+        import _interpreters
+
+        for interpreter, *_ in _interpreters.list_all():
+            try:
+                _interpreters.destroy(interpreter)
+                left = True
+            except _interpreters.InterpreterError:
+                pass  # it runs, as ours does
+    except BaseException:
+        pass  # it is the script's own
+    if left and sys.version_info >= (3, 14):
+        complain("<sys>:0: RuntimeWarning: remaining subinterpreters; close them with Interpreter.close()\n")
 
 
 def start():
@@ -596,13 +619,15 @@ def serve():
     if "mcp" in source or "MCP" in source or "user_tools" in source:
         use_library()
         names.update(names_for_scripts())
-    for name in AGAIN:
-        if name in sys.modules:  # by the user's wish
-            watch.prepare(name)
+    if sys.version_info >= (3, 15):  # it would tell who misses a module that it is for want of what we have done
+        sys.flags = sys.flags.__replace__(no_site=0)
     try:
         undo = show_source(script, source)  # for warnings of the compiler
         codes = compile_script(source, script)
         undo()
+        for name in AGAIN:
+            if name in sys.modules:  # by the user's wish
+                watch.prepare(name)
         value = run(codes, names)
         if value is not None:
             try:

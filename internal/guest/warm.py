@@ -65,7 +65,8 @@ def find_kept(besides, name):
     """The spec of a module that was imported ahead, if importing it now would come to the same. If in doubt, it is imported.
 
     It would not if the script had a module of that name, or of one of those that come with it, in its directory or in
-    sys.modules, or had changed where modules come from. Nor is anything given while another thread may import it.
+    sys.modules, or had changed where modules come from, or if one of the finders that the user's modules have brought knows
+    it. Nor is anything given while another thread may import it.
     """
     if sys._getframe(3).f_code.co_name != "_find_and_load_unlocked":  # who asks does not import it
         return None
@@ -85,12 +86,20 @@ def find_kept(besides, name):
             return None
         if not new and sys.modules.get(n, there) is not (kept.get(n) or there.get(n, there)):
             return None
-        if new and any(find(n, getattr(kept.get(n.rpartition(".")[0]), "__path__", None)) for find in asked):
+        if new and any(knows(find, n) for find in asked):
             return None
     spec = type(own)(name, None)
     vars(spec).update(vars(own))
     spec.loader = Giver(kept[name], comes)
     return spec
+
+
+def knows(find, name):
+    package = name.rpartition(".")[0]
+    try:
+        return find(name, getattr(kept.get(package) or there.get(package), "__path__", None), None)
+    except BaseException:
+        return True  # it will say so again when it is asked by the import
 
 
 def ways(besides):
@@ -155,8 +164,9 @@ def warm(message):
     wishes = loads(message)
     failed, wanted = preload(wishes["preload"]) if wishes["preload"] else [], wishes["modules"]
     before.update(n for n in sys.modules if n != "_json" or "json" in sys.modules)  # it was loads that imported _json
-    # What the user has chosen may have brought finders that wait for one of our modules.
-    asked = [f.find_spec for f in sys.meta_path if f not in finders and hasattr(f, "find_spec")]
+    # What the user has chosen may have brought finders that wait for one of our modules, before those that know it.
+    usual = next((i for i, f in enumerate(sys.meta_path) if f in finders), 0)
+    asked = [f.find_spec for f in sys.meta_path[:usual] if hasattr(f, "find_spec")]
     import_ahead(wanted)
     run(compile_script("def f(x):\n    return [x]\nf(1)", "<runner>"), {})
     load(RESULTS, LONE)

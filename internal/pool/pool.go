@@ -159,12 +159,16 @@ func (p *Pool[R, S]) Take(r R) (s S, ok bool) {
 	i := slices.IndexFunc(p.items, func(i *item[S]) bool { return i.warm })
 	if i < 0 {
 		p.spare = 0
+		i = slices.IndexFunc(p.items, func(i *item[S]) bool { return i.sandbox.Take() })
+		if i < 0 && len(p.items) > 0 { // what it wants there is, and is on its way
+			return s, false
+		}
 		// A client that asks for one after the other, sooner than a start takes, misses each time. So a miss counts as a
 		// wish for one more only up to what is wanted now.
 		if filled && !now.Before(p.held) && p.opts.Size+p.grown < min(p.opts.Max, p.opts.Wanted()) {
 			p.grown++
 		}
-		if i = slices.IndexFunc(p.items, func(i *item[S]) bool { return i.sandbox.Take() }); i < 0 {
+		if i < 0 {
 			return s, false
 		}
 	} else {
@@ -312,12 +316,13 @@ func (p *Pool[R, S]) watch(ctx context.Context, i *item[S]) {
 		<-i.sandbox.Gone()
 	case <-i.sandbox.Gone():
 	}
+	why := i.sandbox.Err()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if at := slices.Index(p.items, i); at >= 0 { // nobody took it, and nobody ended it
 		p.items = slices.Delete(p.items, at, at+1)
 		if age := time.Since(i.born); ctx.Err() == nil && (age < young || !i.warm) {
-			p.failed("age", age, "error", i.sandbox.Err())
+			p.failed("age", age, "error", why)
 		} else {
 			p.fails = 0
 		}

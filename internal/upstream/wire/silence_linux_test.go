@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -40,7 +41,9 @@ func TestSilence(t *testing.T) {
 		}
 		return
 	}
-	loopback(t, true)
+	if err := loopback(true); errors.Is(err, unix.EPERM) && os.Getenv("CI") != "true" {
+		t.Skip("no rights over a network namespace of its own: ", err)
+	}
 	for name, modern := range map[string]bool{"HTTP/1.1": false, "HTTP/2": true} {
 		t.Run(name, func(t *testing.T) {
 			server := httptest.NewUnstartedServer(http.HandlerFunc(answer))
@@ -62,13 +65,12 @@ func TestSilence(t *testing.T) {
 				if answer, err := c.Request(ctx, "tools/call", json.RawMessage(`{"name":"x"}`), nil); err != nil || string(answer) != "{}" {
 					t.Fatal(string(answer), err)
 				}
-				loopback(t, false)
+				change(t, false)
 				_, err = c.Request(ctx, "tools/call", json.RawMessage(`{"name":"x"}`), nil)
 				if err == nil || ctx.Err() != nil {
 					t.Fatal("without a network: ", err)
 				}
-				t.Log(err)
-				loopback(t, true)
+				change(t, true)
 			}
 		})
 	}
@@ -97,23 +99,27 @@ func answer(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// loopback makes or unmakes the only network there is.
-func loopback(t *testing.T, up bool) {
+func change(t *testing.T, up bool) {
 	t.Helper()
+	if err := loopback(up); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// loopback makes or unmakes the only network there is.
+func loopback(up bool) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	defer unix.Close(fd)
 	flags, err := unix.NewIfreq("lo")
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	flags.SetUint16(0)
 	if up {
 		flags.SetUint16(unix.IFF_UP)
 	}
-	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, flags); err != nil {
-		t.Fatal(err)
-	}
+	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, flags)
 }

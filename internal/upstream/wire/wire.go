@@ -39,8 +39,8 @@ type Options struct {
 	ParamHeaders func(params json.RawMessage) map[string]string
 
 	StopGrace time.Duration // for each step of ending a process; 0: 1.5 s
-	// Silence is how long the machine of a server may acknowledge nothing of what it is sent over HTTP; 0: 20 s. Its
-	// connections are then given up.
+	// Silence is how long the machine of a server may not take what it is sent over HTTP, be it that it acknowledges nothing or
+	// that the server reads nothing; 0: 60 s. The connection is then given up.
 	Silence time.Duration
 	Logger  *slog.Logger // nil discards
 }
@@ -50,7 +50,7 @@ func (o *Options) fill() {
 		o.StopGrace = 1500 * time.Millisecond
 	}
 	if o.Silence == 0 {
-		o.Silence = 20 * time.Second
+		o.Silence = time.Minute
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
