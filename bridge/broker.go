@@ -37,6 +37,7 @@ type broker struct {
 	mu       sync.Mutex
 	tools    map[string][]guest.Tool
 	failed   map[string]error // why a server that was to be loaded cannot be used
+	late     map[string]bool  // it still starts
 	open     map[int64]opened
 	display  display
 	saved    []string // names of functions that the script has saved
@@ -68,7 +69,7 @@ func serverAliases(names []string) []string { return aliases(names, "servers") }
 func (b *Bridge) newBroker(say *progress) *broker {
 	k := &broker{
 		servers: b.opts.Servers, kept: b.opts.Tools, say: say, front: b.front,
-		tools: make(map[string][]guest.Tool), failed: make(map[string]error), open: make(map[int64]opened),
+		tools: make(map[string][]guest.Tool), failed: make(map[string]error), late: make(map[string]bool), open: make(map[int64]opened),
 	}
 	k.infos, k.names = b.servers()
 	k.aliases = serverAliases(k.names)
@@ -90,10 +91,11 @@ func (k *broker) load(ctx context.Context, names []string) {
 			continue
 		}
 		asked.Go(func() {
-			if _, err := k.ask(ctx, info.Name, k.servers.Running); err != nil && ctx.Err() == nil {
-				k.mu.Lock()
+			_, err := k.ask(ctx, info.Name, k.servers.Running)
+			k.mu.Lock()
+			defer k.mu.Unlock()
+			if k.late[info.Name] = err != nil && ctx.Err() != nil; err != nil && !k.late[info.Name] {
 				k.failed[info.Name] = err
-				k.mu.Unlock()
 			}
 		})
 	}
@@ -105,18 +107,24 @@ func (k *broker) load(ctx context.Context, names []string) {
 func (k *broker) loaded(names []string) (loaded []string, note string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	var not []string
+	var not, late, notes []string
 	for _, name := range names {
-		if i := slices.Index(k.names, name); k.infos[i].Unavailable != "" || k.failed[name] != nil {
+		switch i := slices.Index(k.names, name); {
+		case k.infos[i].Unavailable != "" || k.failed[name] != nil:
 			not = append(not, quote(name))
-		} else {
+		case k.late[name]:
+			late = append(late, quote(name))
+		default:
 			loaded = append(loaded, name)
 		}
 	}
 	if len(not) > 0 {
-		note = "Not loaded: " + strings.Join(not, ", ") + "; a call of a tool there says why."
+		notes = append(notes, "Not loaded: "+strings.Join(not, ", ")+"; a call of a tool there says why.")
 	}
-	return loaded, note
+	if len(late) > 0 {
+		notes = append(notes, "Still starting: "+strings.Join(late, ", ")+"; a call of a tool there waits for it.")
+	}
+	return loaded, strings.Join(notes, " ")
 }
 
 // run is what the run frame says of the servers. One that could not be loaded is listed with the reason.
@@ -128,7 +136,7 @@ func (k *broker) run(load []string) []guest.Server {
 		s := &out[i]
 		*s = guest.Server{
 			Name: info.Name, Alias: k.aliases[i], Source: clip(info.Source, maxReason), Description: clip(info.Description, maxReason),
-			Unavailable: clip(info.Unavailable, maxReason), ToolCount: info.Tools, Loaded: slices.Contains(load, info.Name),
+			Unavailable: clip(info.Unavailable, maxReason), ToolCount: info.Tools, Loaded: slices.Contains(load, info.Name) && !k.late[info.Name],
 		}
 		if err := k.failed[info.Name]; err != nil {
 			s.Unavailable = clip(err.Error(), maxReason)

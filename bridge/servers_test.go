@@ -16,6 +16,7 @@ type fakeServers struct {
 	infos []upstream.Info
 	tools map[string][]upstream.Tool
 	fails map[string]error           // of Tools
+	waits string                     // a server that still starts
 	now   map[string][]upstream.Tool // what Again finds
 	// call answers tools/call, request all else.
 	call    func(ctx context.Context, server, tool string, arguments json.RawMessage) (json.RawMessage, error)
@@ -47,7 +48,11 @@ func (f *fakeServers) add(server string, tools ...upstream.Tool) *fakeServers {
 
 func (f *fakeServers) List() []upstream.Info { return f.infos }
 
-func (f *fakeServers) Tools(_ context.Context, server string) ([]upstream.Tool, error) {
+func (f *fakeServers) Tools(ctx context.Context, server string) ([]upstream.Tool, error) {
+	if server == f.waits {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.listed = append(f.listed, server)

@@ -160,6 +160,25 @@ func TestUnsearched(t *testing.T) {
 	}
 }
 
+// TestLateServer: a server that has not started in time is not said to be loaded, and can be used all the same.
+func TestLateServer(t *testing.T) {
+	f := newFake().add("late", upstream.Tool{Name: "t"}).add("say", upstream.Tool{Name: "t"})
+	f.waits = "late"
+	k := newBridge(t, func(o *Options) { o.Servers = f }).newBroker(nil)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	k.load(ctx, []string{"late", "say"})
+	loaded, note := k.loaded([]string{"late", "say"})
+	if want := `Still starting: "late"; a call of a tool there waits for it.`; !slices.Equal(loaded, []string{"say"}) || note != want {
+		t.Errorf("loaded %q, note %s", loaded, note)
+	}
+	for _, s := range k.run([]string{"late", "say"}) {
+		if s.Loaded != (s.Name == "say") || s.Unavailable != "" {
+			t.Errorf("%+v", s)
+		}
+	}
+}
+
 // TestPreload: servers that a run names are asked at once, and one that fails is the script's business.
 func TestPreload(t *testing.T) {
 	f := oddities()

@@ -156,6 +156,12 @@ async def data():
     assert s.a.b == 1 and s.text == "for people" and s.structured == s == {"a": {"b": 1}, "c": None} and s["content"][0]["text"] == "for people"
     l = text('[{"id": 1}, {"id": 2}]')
     assert [x.id for x in l] == [1, 2] and l[0].id == 1 and l[-1:] == [{"id": 2}] and isinstance(l, list) and len(l) == 2 and l["content"][0].type == "text"
+    def blocks(*texts):
+        return answer({"content": [{"type": "text", "text": t} for t in texts]})
+
+    each = blocks('{"id": 1}', ' {"id": 2}\n', "[3]")  # as older SDKs send a list
+    assert each == [{"id": 1}, {"id": 2}, [3]] and each[1].id == 2 and isinstance(each, list) and len(each.content) == 3
+    assert blocks('{"id": 1}', "and so on") == '{"id": 1}\nand so on' and blocks("1", "2") == "1\n2" and blocks('{"a":', "1}") == {"a": 1}
     assert json.dumps(l) == '[{"id": 1}, {"id": 2}]' and l == [{"id": 1}, {"id": 2}] and sorted(l, key=lambda x: -x.id)[0].id == 2
 
 
@@ -180,6 +186,10 @@ async def errors():
     e = await raises_async(MCPError, "(it is mcp_odd.invalid(a: int) -> Any)", mcp_odd.invalid(a=5))
     assert e.code == -32602 and e.data == {"why": [1]} and e.signature == "mcp_odd.invalid(a: int) -> Any", (e.code, e.data, e.signature)
     raises(MCPError, "said nothing", answer, {"isError": True, "content": []})
+    e = raises(MCPError, "no network", answer, {"toolResult": {"content": [{"type": "text", "text": "no network"}], "isError": True}})
+    assert e.content[0].text == "no network"
+    assert answer({"toolResult": {"content": [{"type": "text", "text": '{"a": 1}'}]}}).a == 1  # MCP 2024-10-07
+    assert answer({"toolResult": [1]}) == [1] and answer({"toolResult": 1, "x": 2}) == {"toolResult": 1, "x": 2}
     e = raises(MCPError, "{'a': 1}", answer, {"isError": True, "content": [], "structuredContent": {"a": 1}})
     assert pickle.loads(pickle.dumps(e)).message == e.message
     assert issubclass(MCPError, Exception) and runtime.MCPError is MCPError

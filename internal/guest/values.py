@@ -346,7 +346,10 @@ def wrap(value, message):
 
 
 def data_of(message):
-    """The data of a CallToolResult: its structured content, or its text, parsed if that is an object or array."""
+    """The data of a CallToolResult: its structured content, or its text, parsed if that is an object or array.
+
+    A list of those that came as a text each, which is how older SDKs send a list, is a list again.
+    """
     blocks = dict.get(message, "content") or ()
     structured = dict.get(message, "structuredContent")
     text = text_of(message)
@@ -363,7 +366,19 @@ def data_of(message):
     media = [b for b in blocks if isinstance(b, Media)]
     if media and not text:
         return media[0] if len(media) == 1 else media
-    if not media and (text[:1] in "{[" or text[:1].isspace() and text.lstrip()[:1] in "{["):
+    if media:
+        return text
+    data = json_of(text)
+    if data is MISSING and len(blocks) > 1:
+        data = [json_of(dict.get(b, "text")) if dict.get(b, "type") == "text" else MISSING for b in blocks]
+        if any(d is MISSING for d in data):
+            data = MISSING
+    return text if data is MISSING else data
+
+
+def json_of(text):
+    """The object or array that a text is, or MISSING."""
+    if isinstance(text, str) and (text[:1] in "{[" or text[:1].isspace() and text.lstrip()[:1] in "{["):
         trimmed = text.strip()
         try:
             parsed, end = scanner(Record)(trimmed, 0)
@@ -371,11 +386,13 @@ def data_of(message):
                 return parsed
         except (StopIteration, ValueError, RecursionError):
             pass
-    return text
+    return MISSING
 
 
 def result(value, server, tool, signature=None):
     """What a tool has returned, from what its server has answered; an error that it says is raised."""
+    if type(value) is Record and list(value) == ["toolResult"]:
+        value = dict.get(value, "toolResult")  # CompatibilityCallToolResult of MCP 2024-10-07
     failed = type(value) is Record and dict.get(value, "isError") is True
     if type(value) is not Record or not (failed or "content" in value or "structuredContent" in value):
         return value  # no CallToolResult: it is what it is

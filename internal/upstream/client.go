@@ -109,7 +109,7 @@ func (c *client) start(ctx context.Context) *starting {
 	if limit <= 0 {
 		limit = defaultStartTimeout
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	start := &starting{done: make(chan struct{}), cancel: cancel}
 	c.starting = start
 	begin := func() {
@@ -170,13 +170,23 @@ func (c *client) stop() {
 
 // dial connects to the server in the way that its configuration says.
 func (c *client) dial(ctx context.Context, limit time.Duration) (*session, error) {
-	s := &session{changed: make(chan struct{}, 1), listed: make(chan struct{}), started: time.Now(), used: time.Now()}
+	s := &session{changed: make(chan struct{}, 1), listed: make(chan struct{}), used: time.Now()}
 	opts := wire.Options{
 		Name: "mcp-bridge", Version: c.pool.opts.Version, Capabilities: c.capabilities(), Modern: c.modern(),
 		Notify: func(method string, params json.RawMessage) { c.notified(s, method, params) }, Request: c.asked,
 		ParamHeaders: c.paramHeaders,
 		StopGrace:    c.pool.opts.StopGrace, Logger: c.log,
 	}
+	if c.server.Transport == config.Stdio {
+		end, err := c.pool.starts.begin(ctx)
+		if err != nil {
+			return nil, c.explain(ctx, err, limit)
+		}
+		defer end()
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	s.started = time.Now() // and not when it had to wait for its turn
 	var err error
 	switch c.server.Transport {
 	case config.Stdio:

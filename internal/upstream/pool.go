@@ -54,6 +54,7 @@ type Pool struct {
 	clients []*client
 	byName  map[string]*client
 	catalog catalogDir
+	starts  *starts
 
 	work   sync.WaitGroup
 	mu     sync.Mutex
@@ -79,7 +80,7 @@ func New(opts Options) *Pool {
 	if opts.Environ == nil {
 		opts.Environ = os.Environ()
 	}
-	p := &Pool{ending: make(chan struct{}), opts: opts, byName: make(map[string]*client), catalog: catalogDir{dir: opts.CatalogDir, log: opts.Logger}}
+	p := &Pool{ending: make(chan struct{}), opts: opts, starts: newStarts(), byName: make(map[string]*client), catalog: catalogDir{dir: opts.CatalogDir, log: opts.Logger}}
 	for _, s := range opts.Servers {
 		if p.byName[s.Name] != nil {
 			continue

@@ -1,0 +1,56 @@
+package upstream
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// TestStartsInTurns: of many servers that are asked for at once a few start, then the next. What a start may take is counted
+// from its turn.
+func TestStartsInTurns(t *testing.T) {
+	o := Options{}
+	for i := range 6 {
+		s := hostile(t, "silent")
+		s.Name, s.StartTimeout = fmt.Sprint("silent", i), 300*time.Millisecond
+		o.Servers = append(o.Servers, s)
+	}
+	last := hostile(t, "")
+	last.Name, last.StartTimeout = "last", 3*time.Second
+	p := pool(t, o, last)
+	p.starts = &starts{places: make(chan struct{}, 2), patience: time.Hour}
+	begun := time.Now()
+	var asked sync.WaitGroup
+	for i := range 6 {
+		asked.Go(func() {
+			if _, err := p.Tools(t.Context(), fmt.Sprint("silent", i)); err == nil || !strings.Contains(err.Error(), "it had 300ms") {
+				t.Errorf("%d: %v", i, err)
+			}
+		})
+	}
+	asked.Wait()
+	if took := time.Since(begun); took < 900*time.Millisecond {
+		t.Errorf("six starts of 300 ms, two at once, took %v", took)
+	}
+	if _, err := p.Tools(t.Context(), "last"); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestSlowStart: one that takes long, most likely waits for something, and does not hold up the others.
+func TestSlowStart(t *testing.T) {
+	slow, quick := hostile(t, "silent"), hostile(t, "")
+	slow.Name, slow.StartTimeout, quick.Name = "slow", time.Hour, "quick"
+	p := pool(t, Options{}, slow, quick)
+	p.starts = &starts{places: make(chan struct{}, 1), patience: 100 * time.Millisecond}
+	var asked sync.WaitGroup
+	defer asked.Wait()
+	defer p.Close() // which ends the slow one
+	asked.Go(func() { _, _ = p.Tools(t.Context(), "slow") })
+	wait(t, "the slow one has its place", func() bool { return len(p.starts.places) == 1 })
+	if _, err := p.Tools(t.Context(), "quick"); err != nil {
+		t.Error(err)
+	}
+}
