@@ -111,10 +111,11 @@ func leavesOut(python string, turn int, warm bool) bool {
 	return between(python) && warm != (turn%2 == 0)
 }
 
-// passesOver says that an interpreter between the oldest and the newest leaves out the script with number i of a long list, of
-// which each of them has a third.
+// passesOver says that an interpreter leaves out the script with number i of a long list: the oldest and the newest have all of
+// them, and those between share them.
 func passesOver(python string, i int) bool {
-	return between(python) && (i+slices.IndexFunc(versions(), func(v string) bool { return pythons()[v] == python }))%3 != 0
+	turn := slices.IndexFunc(versions(), func(v string) bool { return pythons()[v] == python })
+	return between(python) && (i+turn)%(len(pythons())-2) != 0
 }
 
 // A starter starts a runner in a directory.

@@ -165,8 +165,8 @@ def warm(message):
     failed, wanted = preload(wishes["preload"]) if wishes["preload"] else [], wishes["modules"]
     before.update(n for n in sys.modules if n != "_json" or "json" in sys.modules)  # it was loads that imported _json
     # What the user has chosen may have brought finders that wait for one of our modules, before those that know it.
-    usual = next((i for i, f in enumerate(sys.meta_path) if f in finders), 0)
-    asked = [f.find_spec for f in sys.meta_path[:usual] if hasattr(f, "find_spec")]
+    first = next((i for i, f in enumerate(sys.meta_path) if f in finders), 0)
+    asked = [f.find_spec for f in sys.meta_path[:first] if hasattr(f, "find_spec")]
     import_ahead(wanted)
     run(compile_script("def f(x):\n    return [x]\nf(1)", "<runner>"), {})
     load(RESULTS, LONE)
