@@ -122,7 +122,7 @@ func (k *broker) loaded(names []string) (loaded []string, note string) {
 		notes = append(notes, "Not loaded: "+strings.Join(not, ", ")+"; a call of a tool there says why.")
 	}
 	if len(late) > 0 {
-		notes = append(notes, "Still starting: "+strings.Join(late, ", ")+"; a call of a tool there waits for it.")
+		notes = append(notes, "Not ready yet: "+strings.Join(late, ", ")+"; a call of a tool there waits for it.")
 	}
 	return loaded, strings.Join(notes, " ")
 }

@@ -169,7 +169,7 @@ func TestLateServer(t *testing.T) {
 	defer cancel()
 	k.load(ctx, []string{"late", "say"})
 	loaded, note := k.loaded([]string{"late", "say"})
-	if want := `Still starting: "late"; a call of a tool there waits for it.`; !slices.Equal(loaded, []string{"say"}) || note != want {
+	if want := `Not ready yet: "late"; a call of a tool there waits for it.`; !slices.Equal(loaded, []string{"say"}) || note != want {
 		t.Errorf("loaded %q, note %s", loaded, note)
 	}
 	for _, s := range k.run([]string{"late", "say"}) {

@@ -161,6 +161,7 @@ async def data():
 
     each = blocks('{"id": 1}', ' {"id": 2}\n', "[3]")  # as older SDKs send a list
     assert each == [{"id": 1}, {"id": 2}, [3]] and each[1].id == 2 and isinstance(each, list) and len(each.content) == 3
+    assert blocks('{"id": 1}', "", "[2]") == [{"id": 1}, [2]]
     assert blocks('{"id": 1}', "and so on") == '{"id": 1}\nand so on' and blocks("1", "2") == "1\n2" and blocks('{"a":', "1}") == {"a": 1}
     assert json.dumps(l) == '[{"id": 1}, {"id": 2}]' and l == [{"id": 1}, {"id": 2}] and sorted(l, key=lambda x: -x.id)[0].id == 2
 
@@ -186,7 +187,7 @@ async def errors():
     e = await raises_async(MCPError, "(it is mcp_odd.invalid(a: int) -> Any)", mcp_odd.invalid(a=5))
     assert e.code == -32602 and e.data == {"why": [1]} and e.signature == "mcp_odd.invalid(a: int) -> Any", (e.code, e.data, e.signature)
     raises(MCPError, "said nothing", answer, {"isError": True, "content": []})
-    e = raises(MCPError, "no network", answer, {"toolResult": {"content": [{"type": "text", "text": "no network"}], "isError": True}})
+    e = raises(MCPError, "no network", answer, {"toolResult": {"content": [{"type": "text", "text": "no network"}], "isError": True}, "_meta": {}})
     assert e.content[0].text == "no network"
     assert answer({"toolResult": {"content": [{"type": "text", "text": '{"a": 1}'}]}}).a == 1  # MCP 2024-10-07
     assert answer({"toolResult": [1]}) == [1] and answer({"toolResult": 1, "x": 2}) == {"toolResult": 1, "x": 2}

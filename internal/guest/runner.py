@@ -65,6 +65,7 @@ def spec_of(besides, name, path=None, target=None):
 OURS = "mcp", "user_tools"  # modules that are ours, whatever is installed
 # Modules that run the main file again, so it must exist. The last is there since 3.14.
 AGAIN = "multiprocessing.popen_spawn_posix", "multiprocessing.popen_forkserver", "concurrent.interpreters"
+NOTED = "linecache", "site", *AGAIN
 
 # A script with await at its top level, as a file that Python can run.
 AWAITS = "(lambda s: __import__('asyncio').run(eval(compile(s, __file__, 'exec', %d, True), globals())))(%r)\n"
@@ -74,7 +75,7 @@ class Watch:
     """First of the finders: knows our modules, and notices imports that have to do with the script's source."""
 
     def __init__(self, name, source):
-        self.name, self.source = name, source
+        self.name, self.source, self.awaits = name, source, False
         for modules in sys.modules, kept:
             if "linecache" in modules:
                 self.fill(modules["linecache"])
@@ -83,15 +84,16 @@ class Watch:
         spec = name in kept and find_kept(self, name)
         if spec:
             return spec
-        if name == "linecache":
-            return self.wrapped(name, path, target, lambda module, run: (run(module), self.fill(module)))
-        if name == "site" and not sys.flags.no_site:
-            return self.wrapped(name, path, target, without_main)
         if name.partition(".")[0] in OURS:
             use_library()
             return find_module(name)
-        if name in AGAIN:
-            self.prepare(name)
+        if name in NOTED and sys._getframe(2).f_code.co_name == "_find_and_load_unlocked":  # else it is only asked for
+            if name == "linecache":
+                return self.around(name, path, target, lambda module, run: (run(module), self.fill(module)))
+            if name != "site":
+                self.prepare(name)
+            elif not sys.flags.no_site:
+                return self.around(name, path, target, without_main)
 
     def prepare(self, name):
         if name != "concurrent.interpreters":
@@ -105,29 +107,37 @@ class Watch:
         lines = [line + "\n" for line in self.source.split("\n")]
         linecache.cache[self.name] = len(self.source), None, lines, self.name
 
-    def wrapped(self, name, path, target, execute):
+    def around(self, name, path, target, execute):
         """The spec of a module that execute runs, with what would have run it."""
         spec = spec_of(self, name, path, target)
-        if spec:
-            run = spec.loader.exec_module
-            try:
-                spec.loader.exec_module = lambda module: execute(module, run)
-            except (AttributeError, TypeError):
-                pass
-            return spec
+        if hasattr(getattr(spec, "loader", None), "exec_module"):
+            spec.loader = Around(spec.loader, execute)
+        return spec
 
     def write_file(self, where):
-        text = self.source
+        text = AWAITS % (AWAIT, self.source) if self.awaits else self.source
         try:
-            if compile(text, self.name, "exec", AWAIT, True).co_flags & COROUTINE:
-                text = AWAITS % (AWAIT, text)
             fd = posix.open("%s/%s" % (where, self.name), posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL, 0o644)
             with io.open(fd, "w", encoding="utf-8", errors="backslashreplace") as f:
                 f.write(text)
             if "mcp" in text or "user_tools" in text:  # then the library is here too
                 leave_library()
-        except (OSError, TypeError, RecursionError):
+        except (OSError, TypeError):
             pass
+
+
+class Around:
+    """A loader for one import, after which nothing is left of it."""
+
+    def __init__(self, loader, execute):
+        self.loader, self.execute = loader, execute
+
+    def create_module(self, spec):
+        return self.loader.create_module(spec)
+
+    def exec_module(self, module):
+        module.__spec__.loader = module.__loader__ = self.loader
+        self.execute(module, self.loader.exec_module)
 
 
 def without_main(module, run):
@@ -142,9 +152,12 @@ def without_main(module, run):
 
 def share_path():
     """Let interpreters that the script makes find what it finds; they inherit our -S."""
-    import _interpreters
+    try:
+        import _interpreters
 
-    create = _interpreters.create
+        create = _interpreters.create
+    except (ImportError, AttributeError):
+        return
     if type(create) is type(share_path):  # ours
         return
 
@@ -530,7 +543,13 @@ def end_interpreters():
     except BaseException:
         pass  # it is the script's own
     if left and sys.version_info >= (3, 14):
-        complain("<sys>:0: RuntimeWarning: remaining subinterpreters; close them with Interpreter.close()\n")
+        try:
+            import warnings
+
+            warnings.warn_explicit("remaining subinterpreters; close them with Interpreter.close()", RuntimeWarning, "<sys>", 0)
+            sys.stderr.flush()
+        except BaseException:
+            pass  # a filter made an error of it
 
 
 def start():
@@ -625,6 +644,7 @@ def serve():
         undo = show_source(script, source)  # for warnings of the compiler
         codes = compile_script(source, script)
         undo()
+        watch.awaits = any(c.co_flags & COROUTINE for c in codes)
         for name in AGAIN:
             if name in sys.modules:  # by the user's wish
                 watch.prepare(name)

@@ -126,11 +126,16 @@ var sameAsPython = map[string]string{
 		"with ProcessPoolExecutor(2, mp_context=m.get_context('fork')) as p:\n    print(list(p.map(f, range(5))))",
 	"spawn": "import multiprocessing as m\ndef f(x):\n    return x * x\nif __name__ == '__main__':\n" +
 		"    with m.get_context('spawn').Pool(1) as p:\n        print(p.map(f, range(5)))",
-	"find interpreters": "import importlib.util, os\nprint(importlib.util.find_spec('concurrent.interpreters') is not None)",
-	"stub interpreters": "import sys\nsys.modules['_interpreters'] = s = type(sys)('s')\ns.list_all = lambda: [1]\nprint(5)",
-	"left interpreters": "from concurrent import interpreters\nimport builtins\nbuiltins.left = interpreters.create()\nprint(4)\nleft.exec('print(5)')",
-	"path object":       "import pathlib, sys\nsys.path.append(pathlib.Path('x'))\nfrom concurrent import interpreters\ninterpreters.create().exec('import json; print(json)')",
-	"import site":       "import builtins\nbuiltins.exit = 5\nimport site\nprint(exit)",
+	"find interpreters":  "import importlib.util, os\nprint(importlib.util.find_spec('concurrent.interpreters') is not None)",
+	"stub interpreters":  "import sys\nsys.modules['_interpreters'] = s = type(sys)('s')\ns.list_all = lambda: [1]\nprint(5)",
+	"left interpreters":  "from concurrent import interpreters\nimport builtins\nbuiltins.left = interpreters.create()\nprint(4)\nleft.exec('print(5)')",
+	"path object":        "import pathlib, sys\nsys.path.append(pathlib.Path('x'))\nfrom concurrent import interpreters\ninterpreters.create().exec('import json; print(json)')",
+	"asked interpreters": "import importlib.util, os\nfor n in ('concurrent.interpreters', 'multiprocessing.popen_fork', 'linecache'):\n    try: s = importlib.util.find_spec(n)\n    except ImportError: continue\n    print(n, s and type(s.loader).__name__)\nprint(os.listdir() in ([], ['script.py']))",
+	"no interpreters":    "import sys\nsys.modules['_interpreters'] = None\ntry: import concurrent.interpreters\nexcept ImportError as e: print(e)",
+	"quiet interpreters": "import warnings\nwarnings.simplefilter('ignore')\nfrom concurrent import interpreters\nimport builtins\nbuiltins.left = interpreters.create()",
+	"site and frozen":    "import site, importlib.machinery as m, sys\nprint(site.__loader__, m.FrozenImporter.exec_module.__name__, sys.flags.isolated in (0, 1))",
+	"warning and spawn":  "import multiprocessing as m\ndef f(x): return x + 1\nif __name__ == '__main__':\n    print(1 is 1)\n    with m.get_context('fork').Pool(1) as p: print(p.map(f, [1]))",
+	"import site":        "import builtins\nbuiltins.exit = 5\nimport site\nprint(exit)",
 	"interpreters": "from concurrent.futures import InterpreterPoolExecutor\nimport math\nclass C:\n    x = 2\ndef f(x): return math.sqrt(x) + C.x\n" +
 		"if __name__ == '__main__':\n    with InterpreterPoolExecutor(2) as e: print(list(e.map(f, [1, 4])))",
 	"forkserver": "import multiprocessing as m\ndef f(q):\n    q.put(5)\nif __name__ == '__main__':\n    c = m.get_context('forkserver')\n" +

@@ -370,7 +370,8 @@ def data_of(message):
         return text
     data = json_of(text)
     if data is MISSING and len(blocks) > 1:
-        data = [json_of(dict.get(b, "text")) if dict.get(b, "type") == "text" else MISSING for b in blocks]
+        texts = [dict.get(b, "text") if dict.get(b, "type") == "text" else None for b in blocks]
+        data = [json_of(t) for t in texts if t != ""]
         if any(d is MISSING for d in data):
             data = MISSING
     return text if data is MISSING else data
@@ -391,7 +392,7 @@ def json_of(text):
 
 def result(value, server, tool, signature=None):
     """What a tool has returned, from what its server has answered; an error that it says is raised."""
-    if type(value) is Record and list(value) == ["toolResult"]:
+    if type(value) is Record and set(value) - {"_meta"} == {"toolResult"}:
         value = dict.get(value, "toolResult")  # CompatibilityCallToolResult of MCP 2024-10-07
     failed = type(value) is Record and dict.get(value, "isError") is True
     if type(value) is not Record or not (failed or "content" in value or "structuredContent" in value):

@@ -165,8 +165,10 @@ def warm(message):
     failed, wanted = preload(wishes["preload"]) if wishes["preload"] else [], wishes["modules"]
     before.update(n for n in sys.modules if n != "_json" or "json" in sys.modules)  # it was loads that imported _json
     # What the user has chosen may have brought finders that wait for one of our modules, before those that know it.
-    first = next((i for i, f in enumerate(sys.meta_path) if f in finders), 0)
-    asked = [f.find_spec for f in sys.meta_path[:first] if hasattr(f, "find_spec")]
+    files = sys.modules["_frozen_importlib_external"].PathFinder
+    last = sys.meta_path.index(files) if files in sys.meta_path else 0
+    asked = [f.find_spec for f in sys.meta_path[:last] if f not in finders and hasattr(f, "find_spec")]
+    changed = [f for f in sys.meta_path if f in finders] != finders
     import_ahead(wanted)
     run(compile_script("def f(x):\n    return [x]\nf(1)", "<runner>"), {})
     load(RESULTS, LONE)
@@ -179,7 +181,7 @@ def warm(message):
     keep(before)
     if hasattr(sys, "lazy_modules"):
         sys.lazy_modules.intersection_update(lazy)
-    usual, there = ways(None), dict(sys.modules)
+    usual, there = None if changed else ways(None), dict(sys.modules)
     brings.update((name, closure(name)) for name in wanted if name in kept)
     sys.path_importer_cache.pop(directory, None)  # it is the script's, and may change within a tick of its clock
     frozen = len(sys.modules)

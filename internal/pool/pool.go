@@ -160,7 +160,7 @@ func (p *Pool[R, S]) Take(r R) (s S, ok bool) {
 	if i < 0 {
 		p.spare = 0
 		i = slices.IndexFunc(p.items, func(i *item[S]) bool { return i.sandbox.Take() })
-		if i < 0 && len(p.items) > 0 { // what it wants there is, and is on its way
+		if i < 0 && len(p.items) >= p.opts.Wanted() { // what it wants there is, and is on its way
 			return s, false
 		}
 		// A client that asks for one after the other, sooner than a start takes, misses each time. So a miss counts as a

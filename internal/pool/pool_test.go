@@ -147,6 +147,24 @@ func TestRefused(t *testing.T) {
 	})
 }
 
+// TestGrowCold: of those that cannot be taken yet there are as many as are wanted, too, and not more.
+func TestGrowCold(t *testing.T) {
+	run(t, nil, func(t *testing.T, w *world, p *Pool[string, *fake]) {
+		w.cold, w.wanted = true, 3
+		p.Fill("a")
+		for range 5 {
+			wait(warmUp / 10)
+			if id := use(t, p, "a"); id != -1 {
+				t.Errorf("got %d", id)
+			}
+		}
+		wait(time.Second)
+		if n := w.living(); n != 3 {
+			t.Errorf("%d for 3 that are wanted", n)
+		}
+	})
+}
+
 // TestGrow: as many as were wanted at once are kept, and then no more than are needed.
 func TestGrow(t *testing.T) {
 	run(t, nil, func(t *testing.T, w *world, p *Pool[string, *fake]) {

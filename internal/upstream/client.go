@@ -45,11 +45,14 @@ type client struct {
 	catalog   *catalog // all of it
 }
 
-// A starting is a start that goes on; several requests may wait for it, and none of them ends it by giving up.
+// A starting is a start that goes on; several requests may wait for it, and none of them ends it by giving up. One that still
+// waits for its turn ends with the last of them.
 type starting struct {
 	done   chan struct{}
 	cancel context.CancelFunc
 	err    error
+	asked  int  // requests that wait
+	begun  bool // it has its turn
 }
 
 // acquire gives a session that lives, and starts the server if need be. The session is kept from idling until release.
@@ -80,6 +83,7 @@ func (c *client) acquire(ctx context.Context) (*session, error) {
 			}
 			start = c.start(ctx)
 		}
+		start.asked++
 		c.mu.Unlock()
 		select {
 		case <-start.done:
@@ -87,6 +91,12 @@ func (c *client) acquire(ctx context.Context) (*session, error) {
 				return nil, c.errorf("%v", start.err)
 			}
 		case <-ctx.Done():
+			c.mu.Lock()
+			if start.asked--; start.asked == 0 && !start.begun && c.starting == start {
+				c.starting = nil
+				start.cancel()
+			}
+			c.mu.Unlock()
 			return nil, ctx.Err()
 		}
 	}
@@ -114,14 +124,19 @@ func (c *client) start(ctx context.Context) *starting {
 	c.starting = start
 	begin := func() {
 		defer cancel()
+		defer close(start.done)
+		defer c.turn(ctx, start)()
+		if start.err != nil {
+			return
+		}
 		s, err := c.dial(ctx, limit)
 		c.mu.Lock()
 		c.starting, start.err = nil, err
 		switch {
-		case err != nil:
-			c.fail(err)
 		case c.stopped:
 			start.err = errClosed
+		case err != nil:
+			c.fail(err)
 		default:
 			c.session = s
 		}
@@ -132,7 +147,6 @@ func (c *client) start(ctx context.Context) *starting {
 				s.conn.Close()
 			}
 		}
-		close(start.done)
 	}
 	if !c.pool.spawn(begin) {
 		cancel()
@@ -140,6 +154,25 @@ func (c *client) start(ctx context.Context) *starting {
 		close(start.done)
 	}
 	return start
+}
+
+// turn waits until the start may begin, or sets its err: nobody waits any more, or the pool is closed. The function gives the
+// place to the next.
+func (c *client) turn(ctx context.Context, start *starting) func() {
+	end, err := func() {}, error(nil)
+	if c.server.Transport == config.Stdio {
+		end, err = c.pool.starts.begin(ctx)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.starting != start || err != nil {
+		start.err = errClosed
+		if c.starting == start {
+			c.starting = nil
+		}
+	}
+	start.begun = start.err == nil
+	return end
 }
 
 // fail counts a failure; c.mu is held.
@@ -176,13 +209,6 @@ func (c *client) dial(ctx context.Context, limit time.Duration) (*session, error
 		Notify: func(method string, params json.RawMessage) { c.notified(s, method, params) }, Request: c.asked,
 		ParamHeaders: c.paramHeaders,
 		StopGrace:    c.pool.opts.StopGrace, Logger: c.log,
-	}
-	if c.server.Transport == config.Stdio {
-		end, err := c.pool.starts.begin(ctx)
-		if err != nil {
-			return nil, c.explain(ctx, err, limit)
-		}
-		defer end()
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()

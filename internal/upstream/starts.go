@@ -15,15 +15,15 @@ type starts struct {
 }
 
 func newStarts() *starts {
-	return &starts{places: make(chan struct{}, max(4, 2*runtime.NumCPU())), patience: 10 * time.Second}
+	return &starts{places: make(chan struct{}, max(4, 2*runtime.NumCPU())), patience: 5 * time.Second}
 }
 
-// begin waits for a place, in the order of those that ask. end gives it back.
+// begin waits for a place, in the order of those that ask. end, which is never nil, gives it back.
 func (s *starts) begin(ctx context.Context) (end func(), err error) {
 	select {
 	case s.places <- struct{}{}:
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return func() {}, ctx.Err()
 	}
 	leave := sync.OnceFunc(func() { <-s.places })
 	late := time.AfterFunc(s.patience, leave)

@@ -1,11 +1,17 @@
 package upstream
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/mcp-bridge/mcp-bridge/internal/config"
 )
 
 // TestStartsInTurns: of many servers that are asked for at once a few start, then the next. What a start may take is counted
@@ -37,6 +43,47 @@ func TestStartsInTurns(t *testing.T) {
 	if _, err := p.Tools(t.Context(), "last"); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestQueuedStarts: what waits for its turn ends with those that want it, or with the pool, and holds up nobody.
+func TestQueuedStarts(t *testing.T) {
+	web := httptest.NewServer(http.NotFoundHandler())
+	defer web.Close()
+	queued, remote := hostile(t, ""), config.Server{Name: "remote", Host: "Test", File: "/etc/test.json", Transport: config.HTTP, URL: web.URL}
+	p := pool(t, Options{}, queued, remote)
+	p.starts = &starts{places: make(chan struct{}, 1), patience: time.Hour}
+	end, err := p.starts.begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := p.Tools(ctx, "hostile"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+	c := p.byName["hostile"]
+	c.mu.Lock()
+	if c.starting != nil || c.failures != 0 {
+		t.Errorf("a start that nobody waits for keeps its place in the queue, or counts as failed %d times", c.failures)
+	}
+	c.mu.Unlock()
+	if _, err := p.Tools(t.Context(), "remote"); err == nil || !strings.Contains(err.Error(), "404") {
+		t.Errorf("a server that is no program has to wait for its turn: %v", err)
+	}
+	var asked sync.WaitGroup
+	asked.Go(func() {
+		if _, err := p.Tools(t.Context(), "hostile"); err == nil || !strings.Contains(err.Error(), errClosed.Error()) {
+			t.Error(err)
+		}
+	})
+	wait(t, "it is asked for", func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.starting != nil
+	})
+	p.Close()
+	asked.Wait()
+	end()
 }
 
 // TestSlowStart: one that takes long, most likely waits for something, and does not hold up the others.

@@ -283,7 +283,7 @@ def _():
         seen.append("%d=%s" % (n, t))
         if t.startswith("/proc/") or t.startswith("pipe:[") and n not in ok and n > 2 and not HOST.get("strict_fds"):
             continue  # listing dir; the pipe used by this runner
-        if re.fullmatch(r"/usr/lib/[^/]+/libffi\.so[.0-9]*", t) and os.path.exists(t) and os.path.samestat(os.stat(t), os.fstat(n)) and not os.access("/proc/self/fd/%d" % n, os.W_OK):
+        if re.fullmatch(r"/usr/lib(64)?/([^/]+/)?libffi\.so[.0-9]*", t) and os.path.exists(t) and os.path.samestat(os.stat(t), os.fstat(n)) and not os.access("/proc/self/fd/%d" % n, os.W_OK):
             continue  # libffi 3.5, of ctypes, keeps its own file
         if n not in ok or stat.S_ISDIR(m) or stat.S_ISBLK(m) or stat.S_ISREG(m) and os.access("/proc/self/fd/%d" % n, os.W_OK):
             bad.append("%d=%s" % (n, t))

@@ -43,6 +43,8 @@ func TestSilence(t *testing.T) {
 	}
 	if err := loopback(true); errors.Is(err, unix.EPERM) && os.Getenv("CI") != "true" {
 		t.Skip("no rights over a network namespace of its own: ", err)
+	} else if err != nil {
+		t.Fatal(err)
 	}
 	for name, modern := range map[string]bool{"HTTP/1.1": false, "HTTP/2": true} {
 		t.Run(name, func(t *testing.T) {
