@@ -37,7 +37,6 @@ type broker struct {
 	mu       sync.Mutex
 	tools    map[string][]guest.Tool
 	failed   map[string]error // why a server that was to be loaded cannot be used
-	late     map[string]bool  // it still starts
 	open     map[int64]opened
 	display  display
 	saved    []string // names of functions that the script has saved
@@ -69,7 +68,7 @@ func serverAliases(names []string) []string { return aliases(names, "servers") }
 func (b *Bridge) newBroker(say *progress) *broker {
 	k := &broker{
 		servers: b.opts.Servers, kept: b.opts.Tools, say: say, front: b.front,
-		tools: make(map[string][]guest.Tool), failed: make(map[string]error), late: make(map[string]bool), open: make(map[int64]opened),
+		tools: make(map[string][]guest.Tool), failed: make(map[string]error), open: make(map[int64]opened),
 	}
 	k.infos, k.names = b.servers()
 	k.aliases = serverAliases(k.names)
@@ -91,11 +90,10 @@ func (k *broker) load(ctx context.Context, names []string) {
 			continue
 		}
 		asked.Go(func() {
-			_, err := k.ask(ctx, info.Name, k.servers.Running)
-			k.mu.Lock()
-			defer k.mu.Unlock()
-			if k.late[info.Name] = err != nil && ctx.Err() != nil; err != nil && !k.late[info.Name] {
+			if _, err := k.ask(ctx, info.Name, k.servers.Running); err != nil && ctx.Err() == nil {
+				k.mu.Lock()
 				k.failed[info.Name] = err
+				k.mu.Unlock()
 			}
 		})
 	}
@@ -109,13 +107,14 @@ func (k *broker) loaded(names []string) (loaded []string, note string) {
 	defer k.mu.Unlock()
 	var not, late, notes []string
 	for _, name := range names {
+		_, ready := k.tools[name]
 		switch i := slices.Index(k.names, name); {
 		case k.infos[i].Unavailable != "" || k.failed[name] != nil:
 			not = append(not, quote(name))
-		case k.late[name]:
-			late = append(late, quote(name))
-		default:
+		case ready:
 			loaded = append(loaded, name)
+		default:
+			late = append(late, quote(name))
 		}
 	}
 	if len(not) > 0 {
@@ -134,13 +133,14 @@ func (k *broker) run(load []string) []guest.Server {
 	out := make([]guest.Server, len(k.infos))
 	for i, info := range k.infos {
 		s := &out[i]
+		tools, ready := k.tools[info.Name]
 		*s = guest.Server{
 			Name: info.Name, Alias: k.aliases[i], Source: clip(info.Source, maxReason), Description: clip(info.Description, maxReason),
-			Unavailable: clip(info.Unavailable, maxReason), ToolCount: info.Tools, Loaded: slices.Contains(load, info.Name) && !k.late[info.Name],
+			Unavailable: clip(info.Unavailable, maxReason), ToolCount: info.Tools, Loaded: slices.Contains(load, info.Name) && ready,
 		}
 		if err := k.failed[info.Name]; err != nil {
 			s.Unavailable = clip(err.Error(), maxReason)
-		} else if tools, ok := k.tools[info.Name]; ok && s.Loaded {
+		} else if s.Loaded {
 			s.Tools, s.ToolCount = tools, len(tools)
 		}
 	}

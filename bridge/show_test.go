@@ -162,7 +162,7 @@ func TestUnsearched(t *testing.T) {
 
 // TestLateServer: a server that has not started in time is not said to be loaded, and can be used all the same.
 func TestLateServer(t *testing.T) {
-	f := newFake().add("late", upstream.Tool{Name: "t"}).add("say", upstream.Tool{Name: "t"})
+	f := newFake().add("late", upstream.Tool{Name: "t"}).add("say") // which has no tools
 	f.waits = "late"
 	k := newBridge(t, func(o *Options) { o.Servers = f }).newBroker(nil)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
@@ -176,6 +176,13 @@ func TestLateServer(t *testing.T) {
 		if s.Loaded != (s.Name == "say") || s.Unavailable != "" {
 			t.Errorf("%+v", s)
 		}
+	}
+	f.waits = ""
+	if _, err := k.list(t.Context(), "late"); err != nil {
+		t.Error(err)
+	}
+	if loaded, note := k.loaded([]string{"late", "say"}); len(loaded) != 2 || note != "" {
+		t.Errorf("when the script has used it: loaded %q, note %s", loaded, note)
 	}
 }
 

@@ -156,6 +156,8 @@ async def data():
     assert s.a.b == 1 and s.text == "for people" and s.structured == s == {"a": {"b": 1}, "c": None} and s["content"][0]["text"] == "for people"
     l = text('[{"id": 1}, {"id": 2}]')
     assert [x.id for x in l] == [1, 2] and l[0].id == 1 and l[-1:] == [{"id": 2}] and isinstance(l, list) and len(l) == 2 and l["content"][0].type == "text"
+    assert json.dumps(l) == '[{"id": 1}, {"id": 2}]' and l == [{"id": 1}, {"id": 2}] and sorted(l, key=lambda x: -x.id)[0].id == 2
+
     def blocks(*texts):
         return answer({"content": [{"type": "text", "text": t} for t in texts]})
 
@@ -163,7 +165,6 @@ async def data():
     assert each == [{"id": 1}, {"id": 2}, [3]] and each[1].id == 2 and isinstance(each, list) and len(each.content) == 3
     assert blocks('{"id": 1}', "", "[2]") == [{"id": 1}, [2]]
     assert blocks('{"id": 1}', "and so on") == '{"id": 1}\nand so on' and blocks("1", "2") == "1\n2" and blocks('{"a":', "1}") == {"a": 1}
-    assert json.dumps(l) == '[{"id": 1}, {"id": 2}]' and l == [{"id": 1}, {"id": 2}] and sorted(l, key=lambda x: -x.id)[0].id == 2
 
 
 async def wrapped():

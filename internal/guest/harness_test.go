@@ -86,9 +86,9 @@ func between(python string) bool {
 // tell the two apart. An interpreter between the oldest and the newest has one of the two.
 func eachRunner(t *testing.T, test func(t *testing.T, start starter)) {
 	eachPython(t, func(t *testing.T, python string) {
-		turn := slices.IndexFunc(versions(), func(v string) bool { return pythons()[v] == python })
 		for _, warm := range []bool{false, true} {
-			if leavesOut(python, turn, warm) {
+			// Between the oldest and the newest they take turns, because these tests are the longest of all.
+			if between(python) && warm != (turn(python)%2 == 0) {
 				continue
 			}
 			t.Run(map[bool]string{false: "cold", true: "warm"}[warm], func(t *testing.T) {
@@ -105,17 +105,15 @@ func eachRunner(t *testing.T, test func(t *testing.T, start starter)) {
 	})
 }
 
-// leavesOut says that an interpreter between the oldest and the newest leaves out the runner that waits, or the warm one.
-// They take turns, because these tests are the longest of all.
-func leavesOut(python string, turn int, warm bool) bool {
-	return between(python) && warm != (turn%2 == 0)
+// turn is the interpreter's number, by age.
+func turn(python string) int {
+	return slices.IndexFunc(versions(), func(v string) bool { return pythons()[v] == python })
 }
 
 // passesOver says that an interpreter leaves out the script with number i of a long list: the oldest and the newest have all of
 // them, and those between share them.
 func passesOver(python string, i int) bool {
-	turn := slices.IndexFunc(versions(), func(v string) bool { return pythons()[v] == python })
-	return between(python) && (i+turn)%(len(pythons())-2) != 0
+	return between(python) && (i+turn(python))%(len(pythons())-2) != 0
 }
 
 // A starter starts a runner in a directory.
@@ -124,6 +122,14 @@ type starter func(t testing.TB, dir string) *process
 func (s starter) runScript(t testing.TB, code string) outcome {
 	t.Helper()
 	return s(t, t.TempDir()).run(t, Run{Code: code}, noTools)
+}
+
+// writeModule puts a module into a directory.
+func writeModule(t testing.TB, dir, name, text string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(dir, name+".py"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func noTools(Call) Return { return Return{Error: &Error{Message: "no tools here"}} }

@@ -7,6 +7,7 @@
 needs = {"importlib": {"importlib._bootstrap", "importlib._bootstrap_external"}}
 brings = {}  # from a module's name to what comes with it, likewise
 builtins = sys.modules["builtins"]
+PathFinder = sys.modules["_frozen_importlib_external"].PathFinder
 
 
 def record(name, globals=None, locals=None, fromlist=(), level=0):
@@ -50,15 +51,20 @@ def keep(before):
             needs.setdefault(name.rpartition(".")[0], set()).update((name, own or name))
     for name, module in kept.items():
         package, _, child = name.rpartition(".")
-        holder = kept.get(package) or sys.modules.get(package)
+        holder = package_of(name)
         if holder and vars(holder).get(child) is module and name not in closure(package):
             delattr(holder, child)  # which it has by an import of the child
 
 
-def has_file(name):
+def package_of(name):
+    """The module that contains the module, whether it is out of sight or not."""
     package = name.rpartition(".")[0]
-    path = getattr(kept.get(package) or sys.modules.get(package), "__path__", None)
-    return path and sys.modules["_frozen_importlib_external"].PathFinder.find_spec(name, path)
+    return kept.get(package) or sys.modules.get(package)
+
+
+def has_file(name):
+    path = getattr(package_of(name), "__path__", None)
+    return path and PathFinder.find_spec(name, path)
 
 
 def find_kept(besides, name):
@@ -70,10 +76,8 @@ def find_kept(besides, name):
     """
     if sys._getframe(3).f_code.co_name != "_find_and_load_unlocked":  # who asks does not import it
         return None
-    own, package = getattr(kept[name], "__spec__", None), name.rpartition(".")[0]
+    own = getattr(kept[name], "__spec__", None)
     if name in given or not own or own.name != name or _thread._count() or ways(besides) != usual:
-        return None
-    if package and sys.modules.get(package) is not (kept.get(package) or there.get(package)):
         return None
     try:
         files = {n.partition(".")[0] for n in posix.listdir(directory)}
@@ -95,9 +99,8 @@ def find_kept(besides, name):
 
 
 def knows(find, name):
-    package = name.rpartition(".")[0]
     try:
-        return find(name, getattr(kept.get(package) or there.get(package), "__path__", None), None)
+        return find(name, getattr(package_of(name), "__path__", None), None)
     except BaseException:
         return True  # it will say so again when it is asked by the import
 
@@ -164,11 +167,7 @@ def warm(message):
     wishes = loads(message)
     failed, wanted = preload(wishes["preload"]) if wishes["preload"] else [], wishes["modules"]
     before.update(n for n in sys.modules if n != "_json" or "json" in sys.modules)  # it was loads that imported _json
-    # What the user has chosen may have brought finders that wait for one of our modules, before those that know it.
-    files = sys.modules["_frozen_importlib_external"].PathFinder
-    last = sys.meta_path.index(files) if files in sys.meta_path else 0
-    asked = [f.find_spec for f in sys.meta_path[:last] if f not in finders and hasattr(f, "find_spec")]
-    changed = [f for f in sys.meta_path if f in finders] != finders
+    asked = foreign(finders)
     import_ahead(wanted)
     run(compile_script("def f(x):\n    return [x]\nf(1)", "<runner>"), {})
     load(RESULTS, LONE)
@@ -181,13 +180,21 @@ def warm(message):
     keep(before)
     if hasattr(sys, "lazy_modules"):
         sys.lazy_modules.intersection_update(lazy)
-    usual, there = None if changed else ways(None), dict(sys.modules)
+    usual, there = None if asked is None else ways(None), dict(sys.modules)
     brings.update((name, closure(name)) for name in wanted if name in kept)
     sys.path_importer_cache.pop(directory, None)  # it is the script's, and may change within a tick of its clock
     frozen = len(sys.modules)
     gc.collect()
     gc.freeze()
     send('{"type":"warm"%s}' % (',"failed":[%s]' % ",".join(map(quote, failed)) if failed else ""))
+
+
+def foreign(ours):
+    """What the user's modules have brought to find modules before ours do, and may know one of them; None if ours have changed."""
+    if [f for f in sys.meta_path if f in ours] != ours:
+        return None
+    before = sys.meta_path[: sys.meta_path.index(PathFinder)]
+    return [f.find_spec for f in before if f not in ours and hasattr(f, "find_spec")]
 
 
 def import_ahead(names):
