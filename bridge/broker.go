@@ -19,6 +19,7 @@ import (
 const (
 	maxServers  = 1000
 	maxPreload  = 2 << 20  // bytes of the tools in a run frame; what is beyond is sent when it is asked for
+	maxMention  = 64 << 10 // bytes of a script in which names of servers are looked for
 	maxToolList = 64 << 20 // bytes of the tools of one server
 	maxSearch   = 100      // tools in one answer
 	maxReason   = 500      // bytes of why a server cannot be used
@@ -126,8 +127,14 @@ func (k *broker) loaded(names []string) (loaded []string, note string) {
 	return loaded, strings.Join(notes, " ")
 }
 
-// run is what the run frame says of the servers. One that could not be loaded is listed with the reason.
-func (k *broker) run(load []string) []guest.Server {
+// run is what the run frame says of the servers. One that could not be loaded is listed with the reason. Of those that the
+// script mentions it says the tools, as far as the catalog knows them, for which the script would ask with its first call.
+func (k *broker) run(ctx context.Context, load []string, code string) []guest.Server {
+	for i, info := range k.infos {
+		if info.Unavailable == "" && info.Tools >= 0 && !slices.Contains(load, info.Name) && mentions(code, info.Name, k.aliases[i]) {
+			_, _ = k.ask(ctx, info.Name, k.servers.Tools) // or the script asks, and hears of the error
+		}
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	out := make([]guest.Server, len(k.infos))
@@ -140,7 +147,7 @@ func (k *broker) run(load []string) []guest.Server {
 		}
 		if err := k.failed[info.Name]; err != nil {
 			s.Unavailable = clip(err.Error(), maxReason)
-		} else if s.Loaded {
+		} else if ready {
 			s.Tools, s.ToolCount = tools, len(tools)
 		}
 	}
@@ -154,6 +161,14 @@ func (k *broker) run(load []string) []guest.Server {
 		}
 	}
 	return out
+}
+
+// mentions says that a script names a server in one of the ways that are documented, unless it is so long that looking takes
+// longer than asking.
+func mentions(code, name, alias string) bool {
+	return len(code) <= maxMention && slices.ContainsFunc([]string{"mcp_" + alias, "servers." + alias, `"` + name + `"`, "'" + name + "'"}, func(s string) bool {
+		return strings.Contains(code, s)
+	})
 }
 
 func sizeOf(t guest.Tool) int {

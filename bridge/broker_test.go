@@ -3,6 +3,8 @@ package bridge
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -45,6 +47,48 @@ for f in (lambda: mcp_v.nope, lambda: mcp_v.nope2, lambda: mcp_v.old.sync(b=1)):
 out`)
 	if string(res.Result) != `["MissingError","MissingError","ArgumentError"]` || len(f.listed) > 2 {
 		t.Errorf("%s, after %d lists: %+v", res.Result, len(f.listed), res)
+	}
+}
+
+// TestMentioned: of the servers that a script mentions it gets the tools with the run, if they are known without asking.
+func TestMentioned(t *testing.T) {
+	f := newFake().add("a-b", upstream.Tool{Name: "t"}).add("c", upstream.Tool{Name: "t"}).add("new", upstream.Tool{Name: "t"}).add("fails")
+	for i := range f.infos {
+		f.infos[i].Tools = 1
+	}
+	f.infos[2].Tools = -1 // was never asked
+	f.fails["fails"] = errors.New("it is broken")
+	b := newBridge(t, func(o *Options) { o.Servers = f })
+	for code, want := range map[string]string{
+		"print(1)":                      "",
+		"mcp_a_b.t":                     "a-b",
+		"mcp_servers['a-b'], mcp_c.t":   "a-b c",
+		`mcp_servers["c"]`:              "c",
+		"mcp_servers.c":                 "c",
+		"from mcp.servers.a_b import *": "a-b",
+		"mcp_new.t":                     "",
+		"mcp_fails.t":                   "",
+		"#" + strings.Repeat(" ", maxMention) + "mcp_c": "",
+	} {
+		var got []string
+		for _, s := range b.newBroker(nil).run(t.Context(), nil, code) {
+			if s.Loaded || s.Unavailable != "" {
+				t.Errorf("%s: %+v", code, s)
+			}
+			if s.Tools != nil {
+				got = append(got, s.Name)
+			}
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s: the tools of %q, want those of %q", clip(code, 50), got, want)
+		}
+	}
+	f.infos[1].Tools, f.listed = 1, nil
+	f.call = func(context.Context, string, string, json.RawMessage) (json.RawMessage, error) {
+		return json.RawMessage(`{"content":[{"type":"text","text":"yes"}]}`), nil
+	}
+	if r := runCode(t, b, "await mcp_c.t()"); string(r.Result) != `"yes"` || len(f.listed) != 1 {
+		t.Errorf("%+v, after the tools of %q were asked for", r, f.listed)
 	}
 }
 

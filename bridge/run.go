@@ -388,7 +388,7 @@ func (r *run) converse(ctx context.Context, s *sandbox.Sandbox, sent, began func
 	defer cancel()
 
 	slots, queue := make(chan struct{}, maxInFlight), semaphore.NewWeighted(maxQueued)
-	known := r.broker.run(r.req.Servers)
+	known := r.broker.run(ctx, r.req.Servers, r.req.Code)
 	if err := s.Ready(); err != nil {
 		return err
 	}

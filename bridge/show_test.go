@@ -172,7 +172,7 @@ func TestLateServer(t *testing.T) {
 	if want := `Not ready yet: "late"; a call of a tool there waits for it.`; !slices.Equal(loaded, []string{"say"}) || note != want {
 		t.Errorf("loaded %q, note %s", loaded, note)
 	}
-	for _, s := range k.run([]string{"late", "say"}) {
+	for _, s := range k.run(t.Context(), []string{"late", "say"}, "mcp_late.t, mcp_say") {
 		if s.Loaded != (s.Name == "say") || s.Unavailable != "" {
 			t.Errorf("%+v", s)
 		}

@@ -58,7 +58,9 @@ def open_frames():
 
 
 def poll(*interests):
-    import select
+    select = kept.get("select")
+    if not select:
+        import select
 
     p = select.poll()
     for fd, events in interests:

@@ -255,4 +255,5 @@ def warm_library():
     function(Server({"name": "x", "alias": "x", "tools": [tool]}), "x")
     lone = False
     encode_arguments("x", "x", bind(None, tool, ("x",), {}))
+    poll((FRAMES_OUT, 4))
     str(finish_call(RETURN + '1,"value":{"content":[{"type":"text","text":"x"}]}}', "x", "x"))
