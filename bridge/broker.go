@@ -227,6 +227,13 @@ func (k *broker) begin(ctx context.Context, call guest.Call) (callCtx context.Co
 	}
 }
 
+// idle says that no call is open.
+func (k *broker) idle() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.open) == 0
+}
+
 // unanswered names the servers, and what they were asked, of the calls that have no answer, the oldest first.
 func (k *broker) unanswered() string {
 	k.mu.Lock()

@@ -62,6 +62,7 @@ const ownEnd = 100 * time.Millisecond
 // script; so does a timeout, or a writer in out that fails. Nothing of the run is left when Run returns.
 func (b *Bridge) Run(ctx context.Context, req Request, out Output) (Result, error) {
 	result, gone, err := b.run(ctx, req, out)
+	b.answers.tell()
 	<-gone
 	return result, err
 }
@@ -125,9 +126,15 @@ func (b *Bridge) run(ctx context.Context, req Request, out Output) (result Resul
 	if s == nil {
 		free()
 	} else {
-		go func() { // behind the answer
-			// To kill what ends by itself would take the processors that the answer goes on with.
+		answered := b.answers.next()
+		go func() { // behind the answer, which goes on with the processors that an end takes
 			select {
+			case <-answered:
+			case <-s.Gone():
+			case <-time.After(ownEnd): // there is none, for nobody waits for it any more
+			}
+			s.CloseStdin()
+			select { // to kill what ends by itself is more work
 			case <-s.Gone():
 			case <-time.After(ownEnd):
 			}
@@ -199,7 +206,7 @@ func (r *run) in(asked context.Context, s *sandbox.Sandbox, kept bool) (Result, 
 	var timeout, lost *time.Timer
 	waits, begun := context.WithCancel(ctx)
 	defer begun()
-	if kept {
+	if kept && !s.Booted() {
 		late := time.AfterFunc(keptStart, func() { cancel(errLost) })
 		readers.Go(func() {
 			_ = s.Ready()
@@ -435,8 +442,13 @@ func (r *run) converse(ctx context.Context, s *sandbox.Sandbox, sent, began func
 			})
 		case guest.Done:
 			r.done = &m
-			if s.Done() {
-				return nil
+			if m.Waits {
+				if r.broker.idle() {
+					unblock() // nothing hangs, and the sandbox may wait for its end
+				}
+				if s.Done() {
+					return nil
+				}
 			}
 		}
 	}

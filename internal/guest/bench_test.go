@@ -67,10 +67,10 @@ func BenchmarkBoot(b *testing.B) {
 						}
 					}
 					b.StopTimer()
+					p.in.Close()
 					if err := p.cmd.Wait(); err != nil && script != "1/0" {
 						b.Fatal(err)
 					}
-					p.in.Close()
 					p.out.Close()
 					b.StartTimer()
 				}

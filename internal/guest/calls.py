@@ -15,7 +15,6 @@ state = _thread.allocate_lock()  # guards the two below, and is never held while
 leading = False  # somebody reads, or is about to
 followers = []  # synchronous callers who wait while somebody else reads
 
-pending = {}  # id -> function that takes the text of the answer, or None when the host is gone
 last_id = 0
 gone = False
 

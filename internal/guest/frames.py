@@ -30,6 +30,7 @@ source, script = "", ""  # of the run frame: the script, and its file name
 servers_text = "[]"  # JSON, likewise
 more = globals().pop("more")  # of the runner, what not every script needs: compiled, or after a boot from source as str
 frozen = 0  # modules that no collection looks at
+pending = {}  # calls by id: a function that takes the text of the answer, or None when the host is gone
 kept, given = {}, set()  # modules by name that were imported ahead, and the names of those that the script has by now
 
 

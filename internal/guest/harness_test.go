@@ -242,6 +242,7 @@ type outcome struct {
 	stdout, stderr string
 	code           int
 	done           *Done
+	waits          bool  // as done said
 	err            error // of the reader, if not io.EOF
 }
 
@@ -276,6 +277,10 @@ func (p *process) run(t testing.TB, r Run, tool func(Call) Return) outcome {
 				}
 			})
 		case Done:
+			if m.Waits {
+				p.in.Close()
+			}
+			o.waits, m.Waits = m.Waits, false
 			o.done = &m
 		}
 	}

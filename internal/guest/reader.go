@@ -45,6 +45,7 @@ type Done struct {
 	Result    json.RawMessage // the value of the last expression; nil if there was none
 	Error     *Error          // what ended the script; nil if it ran to its end
 	Truncated bool            // Result is a string with the beginning of the value
+	Waits     bool            // all is written, and Python waits for the end of its input, to exit with 0
 }
 
 // Error is an exception: of the script in a [Done], of a tool in a [Return].
@@ -338,6 +339,7 @@ func done(fields []field) (Message, error) {
 			return nil
 		},
 		"truncated": func(b []byte) (err error) { m.Truncated, err = asBool("truncated", b); return err },
+		"waits":     func(b []byte) (err error) { m.Waits, err = asBool("waits", b); return err },
 		"error": func(b []byte) error {
 			m.Error = new(Error)
 			if b[0] != '{' {
@@ -364,6 +366,9 @@ func done(fields []field) (Message, error) {
 			}, "type", "message")
 		},
 	})
+	if err == nil && m.Waits && m.Error != nil {
+		return nil, violation("an error that ends well")
+	}
 	return m, err
 }
 

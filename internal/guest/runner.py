@@ -488,8 +488,8 @@ def decode_run(text):
     return message["code"], message["filename"], "".join(encoder.out)
 
 
-def finish(code, done):
-    """Everything between the script's last line and the end of the process, in CPython's order."""
+def finish(code, fields):
+    """Everything between the script's last line and the end of the process, in CPython's order, and what the host is told."""
     threading = sys.modules.get("threading")
     if threading:
         try:
@@ -530,7 +530,15 @@ def finish(code, done):
     if posix.getpid() == PID:  # and no forked child that has fallen off the end of the script
         try:
             if lock.acquire(True, 5):  # a daemon thread may be in the middle of a frame
-                send(done)
+                # Where nothing can come any more, the host answers now. The end of a process takes longer than a small
+                # script, and the host may have to wait for the very processor it takes place on. With calls open, it may
+                # not get to read this before the end.
+                waits = not code and not pending and not _thread._count()
+                send('{"type":"done"' + "".join("," + field for field in fields) + (',"waits":true}' if waits else "}"))
+                if waits:
+                    posix.set_blocking(FRAMES_IN, True)
+                    while posix.read(FRAMES_IN, 1 << 16):
+                        pass
         except BaseException:
             pass
     posix._exit(code)
@@ -687,7 +695,7 @@ def serve():
             fields = '"type":%s,"message":%s' % (quote(type_of(error)), quote(message[:MAX_ERROR]))
             done.append('"error":{%s%s}' % (fields, ',"line":%d' % line if line else ""))
         BaseException.with_traceback(error, None)  # its frames hold the script's objects
-    finish(code, '{"type":"done"' + "".join("," + field for field in done) + "}")
+    finish(code, done)
 
 
 serve()

@@ -217,3 +217,27 @@ func TestSameAsPython(t *testing.T) {
 		}
 	})
 }
+
+// TestWaits: a script that has ended well says so before its process ends, if nothing can come behind that.
+func TestWaits(t *testing.T) {
+	eachRunner(t, func(t *testing.T, start starter) {
+		for code, want := range map[string]bool{
+			"print(1)":                           true,
+			"exit(0)":                            true,
+			"import os\nos.closerange(200, 300)": false, // nothing at all is said
+			"1 / 0":                              false,
+			"exit(3)":                            false,
+			"import _thread, time\nl = _thread.allocate_lock()\nl.acquire()\ndef f():\n    l.release()\n    time.sleep(9)\n_thread.start_new_thread(f, ())\nl.acquire()": false,
+			"import threading\nt = threading.Thread(target=print)\nt.start()\nt.join()":                                                                                  true,
+			"import os\nif not os.fork():\n    import time\n    time.sleep(0.1)":                                                                                         true, // the child says nothing
+			"import asyncio\nawait asyncio.sleep(0)":                                                                                                                     true,
+			"import atexit, os\natexit.register(os.write, 1, b'last')":                                                                                                   true,
+			"import signal\nsignal.signal(14, lambda *_: 1 / 0)\nsignal.setitimer(0, 1e-2)":                                                                              true,
+		} {
+			o := start.runScript(t, code)
+			if o.waits != want || (o.code == 0) == (strings.HasPrefix(code, "1 /") || code == "exit(3)") || o.stderr != "" && o.code == 0 {
+				t.Errorf("%s: waits: %v, exit code %d, %s%v", code, o.waits, o.code, o.stderr, o.err)
+			}
+		}
+	})
+}
