@@ -19,7 +19,6 @@ import (
 const (
 	maxServers  = 1000
 	maxPreload  = 2 << 20  // bytes of the tools in a run frame; what is beyond is sent when it is asked for
-	maxMention  = 64 << 10 // bytes of a script in which names of servers are looked for
 	maxToolList = 64 << 20 // bytes of the tools of one server
 	maxSearch   = 100      // tools in one answer
 	maxReason   = 500      // bytes of why a server cannot be used
@@ -36,8 +35,9 @@ type broker struct {
 	front   *front
 
 	mu       sync.Mutex
-	tools    map[string][]guest.Tool
-	failed   map[string]error // why a server that was to be loaded cannot be used
+	found    map[string][]upstream.Tool // what servers have, as it was found last
+	tools    map[string][]guest.Tool    // what the script may have been told of that
+	failed   map[string]error           // why a server that was to be loaded cannot be used
 	open     map[int64]opened
 	display  display
 	saved    []string // names of functions that the script has saved
@@ -69,7 +69,7 @@ func serverAliases(names []string) []string { return aliases(names, "servers") }
 func (b *Bridge) newBroker(say *progress) *broker {
 	k := &broker{
 		servers: b.opts.Servers, kept: b.opts.Tools, say: say, front: b.front,
-		tools: make(map[string][]guest.Tool), failed: make(map[string]error), open: make(map[int64]opened),
+		found: make(map[string][]upstream.Tool), tools: make(map[string][]guest.Tool), failed: make(map[string]error), open: make(map[int64]opened),
 	}
 	k.infos, k.names = b.servers()
 	k.aliases = serverAliases(k.names)
@@ -127,14 +127,9 @@ func (k *broker) loaded(names []string) (loaded []string, note string) {
 	return loaded, strings.Join(notes, " ")
 }
 
-// run is what the run frame says of the servers. One that could not be loaded is listed with the reason. Of those that the
-// script mentions it says the tools, as far as the catalog knows them, for which the script would ask with its first call.
+// run is what the run frame says of the servers. One that could not be loaded is listed with the reason.
 func (k *broker) run(ctx context.Context, load []string, code string) []guest.Server {
-	for i, info := range k.infos {
-		if info.Unavailable == "" && info.Tools >= 0 && !slices.Contains(load, info.Name) && mentions(code, info.Name, k.aliases[i]) {
-			_, _ = k.ask(ctx, info.Name, k.servers.Tools) // or the script asks, and hears of the error
-		}
-	}
+	mentioned := k.mentioned(ctx, load, code)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	out := make([]guest.Server, len(k.infos))
@@ -144,10 +139,11 @@ func (k *broker) run(ctx context.Context, load []string, code string) []guest.Se
 		*s = guest.Server{
 			Name: info.Name, Alias: k.aliases[i], Source: clip(info.Source, maxReason), Description: clip(info.Description, maxReason),
 			Unavailable: clip(info.Unavailable, maxReason), ToolCount: info.Tools, Loaded: slices.Contains(load, info.Name) && ready,
+			Mentioned: mentioned[i],
 		}
 		if err := k.failed[info.Name]; err != nil {
 			s.Unavailable = clip(err.Error(), maxReason)
-		} else if ready {
+		} else if s.Loaded {
 			s.Tools, s.ToolCount = tools, len(tools)
 		}
 	}
@@ -161,14 +157,6 @@ func (k *broker) run(ctx context.Context, load []string, code string) []guest.Se
 		}
 	}
 	return out
-}
-
-// mentions says that a script names a server in one of the ways that are documented, unless it is so long that looking takes
-// longer than asking.
-func mentions(code, name, alias string) bool {
-	return len(code) <= maxMention && slices.ContainsFunc([]string{"mcp_" + alias, "servers." + alias, `"` + name + `"`, "'" + name + "'"}, func(s string) bool {
-		return strings.Contains(code, s)
-	})
 }
 
 func sizeOf(t guest.Tool) int {
@@ -190,13 +178,25 @@ func (k *broker) list(ctx context.Context, server string) ([]guest.Tool, error) 
 	return k.ask(ctx, server, k.servers.Tools)
 }
 
-// ask is the tools of a server from one of the methods of [Servers].
-func (k *broker) ask(ctx context.Context, server string, list func(context.Context, string) ([]upstream.Tool, error)) ([]guest.Tool, error) {
+// find is the tools of a server from one of the methods of [Servers].
+func (k *broker) find(ctx context.Context, server string, list func(context.Context, string) ([]upstream.Tool, error)) ([]upstream.Tool, error) {
 	found, err := list(ctx, server)
 	if err != nil {
 		return nil, err
 	}
-	tools := describe(found)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.found[server] = found
+	return found, nil
+}
+
+// ask is find, as scripts are told of it.
+func (k *broker) ask(ctx context.Context, server string, list func(context.Context, string) ([]upstream.Tool, error)) ([]guest.Tool, error) {
+	found, err := k.find(ctx, server, list)
+	if err != nil {
+		return nil, err
+	}
+	tools := describe(found, all)
 	size := 0
 	for _, t := range tools {
 		if size += sizeOf(t); size > maxToolList {
@@ -317,12 +317,18 @@ func (k *broker) check(ctx context.Context, server, tool string) error {
 	if err := k.has(server); err != nil {
 		return err
 	}
-	named := func(t guest.Tool) bool { return t.Name == tool }
-	tools, err := k.list(ctx, server)
+	named := func(t upstream.Tool) bool { return t.Name == tool }
+	k.mu.Lock()
+	tools, ok := k.found[server]
+	k.mu.Unlock()
+	var err error
+	if !ok {
+		tools, err = k.find(ctx, server, k.servers.Tools)
+	}
 	if err != nil || slices.ContainsFunc(tools, named) {
 		return err
 	}
-	if tools, err = k.ask(ctx, server, k.servers.Again); err != nil || slices.ContainsFunc(tools, named) {
+	if tools, err = k.find(ctx, server, k.servers.Again); err != nil || slices.ContainsFunc(tools, named) {
 		return err
 	}
 	names := make([]string, len(tools))

@@ -50,9 +50,11 @@ out`)
 	}
 }
 
-// TestMentioned: of the servers that a script mentions it gets the tools with the run, if they are known without asking.
+// TestMentioned: of the servers that a script mentions it gets with the run what it mentions of their tools, if those are known
+// without asking.
 func TestMentioned(t *testing.T) {
-	f := newFake().add("a-b", upstream.Tool{Name: "t"}).add("c", upstream.Tool{Name: "t"}).add("new", upstream.Tool{Name: "t"}).add("fails")
+	get, put, say := upstream.Tool{Name: "get"}, upstream.Tool{Name: "put-it"}, upstream.Tool{Name: "say"}
+	f := newFake().add("a-b", get, put).add("c", get, say).add("new", get).add("fails").add("large", upstream.Tool{Name: "get", Description: strings.Repeat("x", maxMention)})
 	for i := range f.infos {
 		f.infos[i].Tools = 1
 	}
@@ -60,35 +62,48 @@ func TestMentioned(t *testing.T) {
 	f.fails["fails"] = errors.New("it is broken")
 	b := newBridge(t, func(o *Options) { o.Servers = f })
 	for code, want := range map[string]string{
-		"print(1)":                      "",
-		"mcp_a_b.t":                     "a-b",
-		"mcp_servers['a-b'], mcp_c.t":   "a-b c",
-		`mcp_servers["c"]`:              "c",
-		"mcp_servers.c":                 "c",
-		"from mcp.servers.a_b import *": "a-b",
-		"mcp_new.t":                     "",
-		"mcp_fails.t":                   "",
-		"#" + strings.Repeat(" ", maxMention) + "mcp_c": "",
+		"get":            "",
+		"mcp_a_b.get":    "a-b:get",
+		"mcp_a_b.put_it": "a-b:put-it",
+		"mcp_servers['a-b']['put-it'], mcp_c.get": "a-b:get a-b:put-it c:get",
+		`mcp_servers["c"]`:                        "",
+		"mcp_servers.c.say":                       "c:say",
+		"from mcp.servers.a_b import get":         "a-b:get",
+		"mcp_new.get":                             "",
+		"mcp_fails.get":                           "",
+		"mcp_large.get":                           "",
+		"#" + strings.Repeat(" ", maxMention) + "mcp_c.say": "",
 	} {
 		var got []string
 		for _, s := range b.newBroker(nil).run(t.Context(), nil, code) {
-			if s.Loaded || s.Unavailable != "" {
-				t.Errorf("%s: %+v", code, s)
+			if s.Loaded || s.Unavailable != "" || s.Tools != nil {
+				t.Errorf("%s: %+v", clip(code, 50), s)
 			}
-			if s.Tools != nil {
-				got = append(got, s.Name)
+			for _, tool := range s.Mentioned {
+				got = append(got, s.Name+":"+tool.Name)
 			}
 		}
 		if strings.Join(got, " ") != want {
-			t.Errorf("%s: the tools of %q, want those of %q", clip(code, 50), got, want)
+			t.Errorf("%s: %q, want %q", clip(code, 50), got, want)
 		}
 	}
-	f.infos[1].Tools, f.listed = 1, nil
 	f.call = func(context.Context, string, string, json.RawMessage) (json.RawMessage, error) {
 		return json.RawMessage(`{"content":[{"type":"text","text":"yes"}]}`), nil
 	}
-	if r := runCode(t, b, "await mcp_c.t()"); string(r.Result) != `"yes"` || len(f.listed) != 1 {
-		t.Errorf("%+v, after the tools of %q were asked for", r, f.listed)
+	for code, want := range map[string]struct {
+		result string
+		lists  int
+	}{
+		"await mcp_c.say()": {`"yes"`, 1},
+		"from mcp import runtime\nawait runtime.call_tool('a-b', 'put_it')":         {`"yes"`, 1},
+		"s = mcp_c\n[await getattr(s, 's' + 'ay')(), await s.get()]":                {`["yes","yes"]`, 2},
+		"from mcp import runtime\nmcp_c.get\nruntime.list_loaded_server_metadata()": {`[]`, 1},
+		"mcp_c.get\ndir(mcp_c)": {`["get","say"]`, 2},
+	} {
+		f.listed = nil
+		if r := runCode(t, b, code); string(r.Result) != want.result || len(f.listed) != want.lists {
+			t.Errorf("%s: %s, want %s; after the tools of %q were asked for: %+v", code, r.Result, want.result, f.listed, r)
+		}
 	}
 }
 

@@ -23,16 +23,19 @@ const (
 	anyType      = "Any"
 )
 
-// describe is what scripts are told about the tools of a server.
-func describe(tools []upstream.Tool) []guest.Tool {
+// describe is what scripts are told about the tools of a server, or about those of them.
+func describe(tools []upstream.Tool, those func(name, alias string) bool) []guest.Tool {
 	names := make([]string, len(tools))
 	for i, t := range tools {
 		names[i] = t.Name
 	}
 	alias := aliases(names)
-	out := make([]guest.Tool, len(tools))
+	var out []guest.Tool
 	work := 0
 	for i, t := range tools {
+		if !those(t.Name, alias[i]) {
+			continue
+		}
 		g := guest.Tool{
 			Name: t.Name, Alias: alias[i], Title: t.Title, Description: t.Description,
 			InputSchema: t.InputSchema, OutputSchema: t.OutputSchema, Annotations: t.Annotations,
@@ -42,10 +45,12 @@ func describe(tools []upstream.Tool) []guest.Tool {
 		if len(g.Returns) > maxTypeText {
 			g.Returns = anyType
 		}
-		out[i] = g.Check()
+		out = append(out, g.Check())
 	}
 	return out
 }
+
+func all(string, string) bool { return true }
 
 // params are the arguments that an input schema names, required ones first, and whether it allows others.
 func params(t *typer) (list []guest.Param, open bool) {

@@ -158,6 +158,12 @@ def tools_of(server):
     return i["tools"]
 
 
+def heard_of(server):
+    """The tools that are known without asking."""
+    i = info_of(server)
+    return i.get("tools") or i.get("mentioned") or ()
+
+
 async def tools_of_async(server):
     i = usable(server)
     if i.get("tools") is None:
@@ -196,7 +202,7 @@ def pick(server, tools, name):
 def function(server, name):
     functions = functions_of(server)
     if name not in functions:
-        tool = pick(server, tools_of(server), name)
+        tool = named(heard_of(server), name) or pick(server, tools_of(server), name)
         if tool["name"] not in functions:
             functions[tool["name"]] = make_function(server, tool)
         functions[name] = functions[tool["name"]]
@@ -346,7 +352,7 @@ def names_of(server, tool):
         raise MissingError("there is no MCP server ''", server, tool)
     if server in known():
         usable(known()[server])
-        tools = info_of(known()[server]).get("tools") or ()
+        tools = heard_of(known()[server])
         if not any(t["name"] == tool for t in tools):
             tool = next((t["name"] for t in tools if t["alias"] == tool), tool)
     return server, tool
@@ -355,7 +361,7 @@ def names_of(server, tool):
 def signature_of(server, tool):
     """A function that says how a tool is called, if that is known."""
     s = known().get(server)
-    for t in (info_of(s).get("tools") or ()) if s else ():
+    for t in heard_of(s) if s else ():
         if t["name"] == tool:
             return lambda: signature_text(s, t)
     return None

@@ -27,6 +27,7 @@ type Server struct {
 	ToolCount   int    `json:"toolCount"`             // -1: not known
 	Loaded      bool   `json:"loaded,omitempty"`      // the run has asked for it
 	Tools       []Tool `json:"tools,omitempty"`       // nil: the script asks for them when it needs them
+	Mentioned   []Tool `json:"mentioned,omitempty"`   // some of them, that it need not ask for
 }
 
 // A Tool is what the script is told about one tool of a server: what the server said, and what a Python function for it
@@ -116,10 +117,7 @@ func (w *Writer) Run(r Run) error {
 	}
 	servers := slices.Clone(r.Servers)
 	for i, s := range servers {
-		servers[i].Tools = slices.Clone(s.Tools)
-		for j, t := range s.Tools {
-			servers[i].Tools[j] = t.Check()
-		}
+		servers[i].Tools, servers[i].Mentioned = checked(s.Tools), checked(s.Mentioned)
 	}
 	// The runner's fast path relies on this order.
 	return w.send(struct {
@@ -128,6 +126,14 @@ func (w *Writer) Run(r Run) error {
 		Filename string   `json:"filename"`
 		Servers  []Server `json:"servers,omitempty"`
 	}{"run", r.Code, r.Filename, servers})
+}
+
+func checked(tools []Tool) []Tool {
+	tools = slices.Clone(tools)
+	for i, t := range tools {
+		tools[i] = t.Check()
+	}
+	return tools
 }
 
 // Return sends the answer to a call. It fails, with nothing sent, if the value is no valid JSON, or is nested deeper
