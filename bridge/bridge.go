@@ -76,6 +76,8 @@ type Bridge struct {
 	waiting atomic.Int64 // runs that wait for their turn
 	wanted  atomic.Int64 // those, and runs that have no result yet
 	answers event        // that something was written to the client
+
+	descriptions descriptions // of the servers' tools
 }
 
 // An event happens again and again.

@@ -33,6 +33,7 @@ type broker struct {
 	kept    *SavedTools // may be nil
 	say     *progress   // may be nil
 	front   *front
+	made    *descriptions
 
 	mu       sync.Mutex
 	found    map[string][]upstream.Tool // what servers have, as it was found last
@@ -68,7 +69,7 @@ func serverAliases(names []string) []string { return aliases(names, "servers") }
 
 func (b *Bridge) newBroker(say *progress) *broker {
 	k := &broker{
-		servers: b.opts.Servers, kept: b.opts.Tools, say: say, front: b.front,
+		servers: b.opts.Servers, kept: b.opts.Tools, say: say, front: b.front, made: &b.descriptions,
 		found: make(map[string][]upstream.Tool), tools: make(map[string][]guest.Tool), failed: make(map[string]error), open: make(map[int64]opened),
 	}
 	k.infos, k.names = b.servers()
@@ -196,7 +197,7 @@ func (k *broker) ask(ctx context.Context, server string, list func(context.Conte
 	if err != nil {
 		return nil, err
 	}
-	tools := describe(found, all)
+	tools := k.made.of(server, found)
 	size := 0
 	for _, t := range tools {
 		if size += sizeOf(t); size > maxToolList {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/mcp-bridge/mcp-bridge/internal/guest"
 	"github.com/mcp-bridge/mcp-bridge/internal/upstream"
 )
 
@@ -290,5 +291,33 @@ from mcp.servers.github import create_issue
 	const issue = `"(repo: str, title: str, body: str = None) -> Any"`
 	if want := `[` + issue + `,` + issue + `,"(message: str) -> Any",["repo","title","body"],true,"create_issue"]`; string(res.Result) != want {
 		t.Errorf("%s, want %s; %+v", res.Result, want, res)
+	}
+}
+
+// TestDescriptions: what was made of a server's tools is used as long as it says the same of them, and by nobody else.
+func TestDescriptions(t *testing.T) {
+	tools := func(about, schema string) []upstream.Tool {
+		return []upstream.Tool{{Name: "a-b", Description: about, InputSchema: json.RawMessage(schema)}}
+	}
+	const schema = `{"type":"object","properties":{"x":{"type":"string"}}}`
+	var d descriptions
+	first := d.of("one", tools("first", schema))
+	if again := d.of("one", tools("first", schema)); &again[0] != &first[0] {
+		t.Error("it was made again")
+	}
+	for name, got := range map[string][]guest.Tool{
+		"another text":   d.of("one", tools("second", schema)),
+		"another schema": d.of("one", tools("first", strings.Replace(schema, "string", "integer", 1))),
+		"another server": d.of("two", tools("first", schema)),
+	} {
+		if &got[0] == &first[0] {
+			t.Errorf("%s: what was made before", name)
+		}
+	}
+	if got := d.of("one", tools("first", schema)); got[0].Description != "first" || got[0].Params[0].Type != "str" {
+		t.Errorf("%+v", got)
+	}
+	if got := d.of("one", append(tools("first", schema), upstream.Tool{Name: "c"})); len(got) != 2 {
+		t.Errorf("%+v", got)
 	}
 }

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"encoding/json"
 	"net/url"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/mcp-bridge/mcp-bridge/internal/guest"
 	"github.com/mcp-bridge/mcp-bridge/internal/upstream"
@@ -51,6 +53,36 @@ func describe(tools []upstream.Tool, those func(name, alias string) bool) []gues
 }
 
 func all(string, string) bool { return true }
+
+// descriptions are what was made last of the tools of each server, which takes 0.1 ms a tool and is the same for most runs. The
+// zero value has none.
+type descriptions struct {
+	mu   sync.Mutex
+	last map[string]described
+}
+
+type described struct {
+	from []upstream.Tool
+	made []guest.Tool
+}
+
+// of is describe, of all tools. What it returns is shared.
+func (d *descriptions) of(server string, tools []upstream.Tool) []guest.Tool {
+	d.mu.Lock()
+	last, ok := d.last[server]
+	d.mu.Unlock()
+	if ok && reflect.DeepEqual(last.from, tools) {
+		return last.made
+	}
+	made := describe(tools, all)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.last == nil {
+		d.last = make(map[string]described)
+	}
+	d.last[server] = described{tools, made}
+	return made
+}
 
 // params are the arguments that an input schema names, required ones first, and whether it allows others.
 func params(t *typer) (list []guest.Param, open bool) {
