@@ -3,8 +3,13 @@ package bridge
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"io"
 	"strings"
 	"testing"
+
+	"github.com/mcp-bridge/mcp-bridge/internal/guest"
+	"github.com/mcp-bridge/mcp-bridge/internal/upstream"
 )
 
 // BenchmarkBrokeredCall measures what a call of a tool costs between the script and the server's client: the median of
@@ -30,6 +35,35 @@ func BenchmarkBrokeredCall(b *testing.B) {
 				sum += v
 			}
 			b.ReportMetric(sum/float64(b.N), c.unit)
+		})
+	}
+}
+
+// BenchmarkTold is what the bridge does for a script of a server with 90 tools, of which it uses one, before it is sent.
+func BenchmarkTold(b *testing.B) {
+	props := make([]string, 8)
+	for i := range props {
+		props[i] = fmt.Sprintf(`"p%d":{"type":"string","description":"The owner of the repository, an account or an organisation"}`, i)
+	}
+	f := newFake()
+	for i := range 90 {
+		f.add("hub", upstream.Tool{
+			Name: fmt.Sprintf("tool_%d", i), Description: "Create an issue in a repository, with labels and so on",
+			InputSchema: json.RawMessage(`{"type":"object","properties":{` + strings.Join(props, ",") + `},"required":["p1"]}`),
+		})
+	}
+	f.infos[0].Tools = 90
+	bridge := newBridge(b, func(o *Options) { o.Servers = f })
+	for name, load := range map[string][]string{"named": {"hub"}, "mentioned": nil} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				k := bridge.newBroker(nil)
+				k.load(b.Context(), load)
+				w := guest.NewWriter(io.Discard)
+				if err := w.Run(guest.Run{Servers: k.run(b.Context(), load, "await mcp_hub.tool_7(p1='x')")}); err != nil {
+					b.Fatal(err)
+				}
+			}
 		})
 	}
 }

@@ -18,7 +18,7 @@ import (
 // Bounds of what a script is told before it asks.
 const (
 	maxServers  = 1000
-	maxPreload  = 2 << 20  // bytes of the tools in a run frame; what is beyond is sent when it is asked for
+	maxPreload  = 16 << 10 // bytes of whole servers in a run frame; of larger ones, most of which no script uses, it asks for what it needs
 	maxToolList = 64 << 20 // bytes of the tools of one server
 	maxSearch   = 100      // tools in one answer
 	maxReason   = 500      // bytes of why a server cannot be used
@@ -130,10 +130,10 @@ func (k *broker) loaded(names []string) (loaded []string, note string) {
 
 // run is what the run frame says of the servers. One that could not be loaded is listed with the reason.
 func (k *broker) run(ctx context.Context, load []string, code string) []guest.Server {
-	mentioned := k.mentioned(ctx, load, code)
+	mentioned := k.mentioned(ctx, code)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	out := make([]guest.Server, len(k.infos))
+	out, size := make([]guest.Server, len(k.infos)), 0
 	for i, info := range k.infos {
 		s := &out[i]
 		tools, ready := k.tools[info.Name]
@@ -145,16 +145,14 @@ func (k *broker) run(ctx context.Context, load []string, code string) []guest.Se
 		if err := k.failed[info.Name]; err != nil {
 			s.Unavailable = clip(err.Error(), maxReason)
 		} else if s.Loaded {
-			s.Tools, s.ToolCount = tools, len(tools)
-		}
-	}
-	size := 0
-	for i := range out {
-		for _, t := range out[i].Tools {
-			size += sizeOf(t)
-		}
-		if size > maxPreload {
-			out[i].Tools = nil
+			s.ToolCount = len(tools)
+			n := 0
+			for _, t := range tools {
+				n += sizeOf(t)
+			}
+			if size+n <= maxPreload {
+				s.Tools, s.Mentioned, size = tools, nil, size+n
+			}
 		}
 	}
 	return out

@@ -14,19 +14,21 @@ const maxMention = 64 << 10
 
 // mentioned are the tools that the script mentions, by the place of their server, as far as the catalog knows them. The script
 // need not ask for them then, which takes a moment, and for a server of a hundred tools several.
-func (k *broker) mentioned(ctx context.Context, load []string, code string) map[int][]guest.Tool {
+func (k *broker) mentioned(ctx context.Context, code string) map[int][]guest.Tool {
 	if len(code) > maxMention {
 		return nil
 	}
 	out, size := make(map[int][]guest.Tool), 0
 	for i, info := range k.infos {
 		ways := []string{"mcp_" + k.aliases[i], "servers." + k.aliases[i], `"` + info.Name + `"`, "'" + info.Name + "'"}
-		if info.Unavailable != "" || info.Tools < 0 || slices.Contains(load, info.Name) || !containsAny(code, ways...) {
+		if info.Unavailable != "" || !containsAny(code, ways...) {
 			continue
 		}
-		found, err := k.find(ctx, info.Name, k.servers.Tools)
-		if err != nil {
-			continue // the script will hear of it
+		k.mu.Lock()
+		found, ok := k.found[info.Name]
+		k.mu.Unlock()
+		if !ok && info.Tools >= 0 {
+			found, _ = k.find(ctx, info.Name, k.servers.Tools) // the script will hear of an error
 		}
 		tools := describe(found, func(name, alias string) bool { return containsAny(code, name, alias) })
 		more := 0

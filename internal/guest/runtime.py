@@ -11,9 +11,14 @@ def discovered_servers(detailed=False):
     return tuple(map(about, known().values())) if detailed else tuple(known())
 
 
+def is_loaded(server):
+    i = info_of(server)
+    return bool(i.get("loaded")) or i.get("tools") is not None
+
+
 def about(server):
     i = info_of(server)
-    out = Record(name=i["name"], alias=i["alias"], loaded=i.get("tools") is not None)
+    out = Record(name=i["name"], alias=i["alias"], loaded=is_loaded(server))
     for key in ("description", "source", "unavailable"):
         if i.get(key):
             out[key] = i[key]
@@ -66,7 +71,7 @@ def describe_server(name):
 
 def list_loaded_server_metadata():
     """describe_server() of each server that is loaded in this run."""
-    return tuple(describe_server(s) for s in known().values() if info_of(s).get("tools") is not None)
+    return tuple(describe_server(s) for s in known().values() if is_loaded(s))
 
 
 def doc(server, tool, detail):
