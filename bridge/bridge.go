@@ -73,42 +73,9 @@ type Bridge struct {
 	habits habits
 	absent sync.Once // to say which of Preload cannot be imported
 
-	waiting atomic.Int64 // runs that wait for their turn
-	wanted  atomic.Int64 // those, and runs that have no result yet
-	answers event        // that something was written to the client
-
+	waiting      atomic.Int64 // runs that wait for their turn
+	wanted       atomic.Int64 // those, and runs that have no result yet
 	descriptions descriptions // of the servers' tools
-}
-
-// An event happens again and again.
-type event struct {
-	mu    sync.Mutex
-	ahead chan struct{}
-}
-
-// next is closed when the event happens next.
-func (e *event) next() <-chan struct{} {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.ahead == nil {
-		e.ahead = make(chan struct{})
-	}
-	return e.ahead
-}
-
-func (e *event) tell() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.ahead != nil {
-		close(e.ahead)
-		e.ahead = nil
-	}
-}
-
-// answered is called when a message was written to the client.
-func (b *Bridge) answered() {
-	b.answers.tell()
-	b.pool.Answered()
 }
 
 // New makes a Bridge. It starts nothing.

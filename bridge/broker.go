@@ -143,14 +143,10 @@ func (k *broker) run(ctx context.Context, load []string, code string) []guest.Se
 			Mentioned: mentioned[i],
 		}
 		if err := k.failed[info.Name]; err != nil {
-			s.Unavailable = clip(err.Error(), maxReason)
+			s.Unavailable, s.Mentioned = clip(err.Error(), maxReason), nil
 		} else if s.Loaded {
 			s.ToolCount = len(tools)
-			n := 0
-			for _, t := range tools {
-				n += sizeOf(t)
-			}
-			if size+n <= maxPreload {
+			if n := sizeOf(tools); size+n <= maxPreload {
 				s.Tools, s.Mentioned, size = tools, nil, size+n
 			}
 		}
@@ -158,10 +154,13 @@ func (k *broker) run(ctx context.Context, load []string, code string) []guest.Se
 	return out
 }
 
-func sizeOf(t guest.Tool) int {
-	n := len(t.Name) + len(t.Title) + 2*len(t.Description) + len(t.InputSchema) + len(t.OutputSchema) + len(t.Annotations) + 200
-	for _, p := range t.Params {
-		n += len(p.Name) + len(p.Type) + len(p.Description) + 100
+// sizeOf is about how many bytes a script is told of them.
+func sizeOf(tools []guest.Tool) (n int) {
+	for _, t := range tools {
+		n += len(t.Name) + len(t.Title) + 2*len(t.Description) + len(t.InputSchema) + len(t.OutputSchema) + len(t.Annotations) + 200
+		for _, p := range t.Params {
+			n += len(p.Name) + len(p.Type) + len(p.Description) + 100
+		}
 	}
 	return n
 }
@@ -195,12 +194,9 @@ func (k *broker) ask(ctx context.Context, server string, list func(context.Conte
 	if err != nil {
 		return nil, err
 	}
-	tools := k.made.of(server, found)
-	size := 0
-	for _, t := range tools {
-		if size += sizeOf(t); size > maxToolList {
-			return nil, fmt.Errorf("the descriptions of the tools of %s are longer than %d MiB", quote(server), maxToolList>>20)
-		}
+	tools, err := k.made.of(server, found)
+	if err != nil {
+		return nil, err
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -224,13 +220,6 @@ func (k *broker) begin(ctx context.Context, call guest.Call) (callCtx context.Co
 		defer k.mu.Unlock()
 		delete(k.open, id)
 	}
-}
-
-// idle says that no call is open.
-func (k *broker) idle() bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return len(k.open) == 0
 }
 
 // unanswered names the servers, and what they were asked, of the calls that have no answer, the oldest first.

@@ -95,15 +95,51 @@ func TestMentioned(t *testing.T) {
 		lists  int
 	}{
 		"await mcp_c.say()": {`"yes"`, 1},
-		"from mcp import runtime\nawait runtime.call_tool('a-b', 'put_it')":         {`"yes"`, 1},
-		"s = mcp_c\n[await getattr(s, 's' + 'ay')(), await s.get()]":                {`["yes","yes"]`, 2},
-		"from mcp import runtime\nmcp_c.get\nruntime.list_loaded_server_metadata()": {`[]`, 1},
+		"from mcp import runtime\nawait runtime.call_tool('a-b', 'put_it')":                              {`"yes"`, 1},
+		"s = mcp_c\n[await getattr(s, 's' + 'ay')(), await s.get()]":                                     {`["yes","yes"]`, 2},
+		"from mcp import runtime\nmcp_c.get\n[s['name'] for s in runtime.list_loaded_server_metadata()]": {`["c"]`, 2},
 		"mcp_c.get\ndir(mcp_c)": {`["get","say"]`, 2},
 	} {
 		f.listed = nil
 		if r := runCode(t, b, code); string(r.Result) != want.result || len(f.listed) != want.lists {
 			t.Errorf("%s: %s, want %s; after the tools of %q were asked for: %+v", code, r.Result, want.result, f.listed, r)
 		}
+	}
+}
+
+// TestMentionedInVain: what is known of a server that does not work is no way around the reason, and what is known of another
+// version of it no way around the right error.
+func TestMentionedInVain(t *testing.T) {
+	f := newFake().add("c", upstream.Tool{Name: "say", InputSchema: json.RawMessage(`{"type":"object","properties":{"x":{}},"required":["x"]}`)})
+	f.infos[0].Tools = 1
+	b := newBridge(t, func(o *Options) { o.Servers = f })
+	f.call = func(context.Context, string, string, json.RawMessage) (json.RawMessage, error) {
+		t.Error("it was called")
+		return nil, errors.New("called")
+	}
+	const twice = `out = []
+for _ in range(2):
+    try:
+        await mcp_c.say()
+    except Exception as e:
+        out.append(type(e).__name__)
+out`
+	f.againFails = errors.New("it is busy")
+	if r := runCode(t, b, twice); string(r.Result) != `["ArgumentError","ArgumentError"]` {
+		t.Errorf("%s: %+v", r.Result, r)
+	}
+	f.add("large", upstream.Tool{Name: "put-it"}, upstream.Tool{Name: "x", Description: strings.Repeat("x", maxPreload)})
+	f.call, f.againFails = fakeCall("large", func(context.Context, string, string, json.RawMessage) (json.RawMessage, error) {
+		return json.RawMessage(`{"content":[{"type":"text","text":"yes"}]}`), nil
+	}).call, nil
+	const computed = "from mcp import runtime\nawait runtime.call_tool('large', 'put' + '_it')"
+	if r, err := b.Run(t.Context(), Request{Servers: []string{"large"}, Code: computed}, Output{}); err != nil || string(r.Result) != `"yes"` {
+		t.Errorf("%+v %v", r, err)
+	}
+	f.fails["c"] = errors.New("it is broken")
+	r, err := b.Run(t.Context(), Request{Servers: []string{"c"}, Code: "await mcp_c.say(x=1)"}, Output{})
+	if err != nil || !strings.Contains(r.Error, "cannot be used: it is broken") {
+		t.Errorf("%+v %v", r, err)
 	}
 }
 

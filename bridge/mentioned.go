@@ -4,24 +4,36 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"time"
+	"unicode"
 
 	"github.com/mcp-bridge/mcp-bridge/internal/guest"
 )
 
-// maxMention bounds a script in which names are looked for, and the tools that are found by them, in bytes. What is beyond is
-// left to the script to ask for.
-const maxMention = 64 << 10
+// Bounds of the search for names in a script. What is beyond them is left to the script to ask for.
+const (
+	maxMention = 64 << 10 // bytes of the script, and of the tools that are found
+	maxNames   = 1000     // tools of one server
+	glance     = 100 * time.Millisecond
+)
 
-// mentioned are the tools that the script mentions, by the place of their server, as far as the catalog knows them. The script
-// need not ask for them then, which takes a moment, and for a server of a hundred tools several.
+// mentioned are the tools that the script mentions, by the place of their server, as far as they are known. The script need not
+// ask for them then, which takes a moment, and for a server of a hundred tools several. The catalog has them at once, or else the
+// server may have to start, which is not waited for.
 func (k *broker) mentioned(ctx context.Context, code string) map[int][]guest.Tool {
-	if len(code) > maxMention {
+	if len(code) > maxMention || len(k.infos) == 0 {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, glance)
+	defer cancel()
 	out, size := make(map[int][]guest.Tool), 0
+	words := make(map[string]bool)
+	for _, w := range strings.FieldsFunc(code, func(r rune) bool { return r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r) }) {
+		words[w] = true
+	}
 	for i, info := range k.infos {
-		ways := []string{"mcp_" + k.aliases[i], "servers." + k.aliases[i], `"` + info.Name + `"`, "'" + info.Name + "'"}
-		if info.Unavailable != "" || !containsAny(code, ways...) {
+		alias := k.aliases[i]
+		if info.Unavailable != "" || !containsAny(code, "mcp_"+alias, "servers."+alias, "import "+alias, `"`+info.Name+`"`, "'"+info.Name+"'") {
 			continue
 		}
 		k.mu.Lock()
@@ -30,13 +42,18 @@ func (k *broker) mentioned(ctx context.Context, code string) map[int][]guest.Too
 		if !ok && info.Tools >= 0 {
 			found, _ = k.find(ctx, info.Name, k.servers.Tools) // the script will hear of an error
 		}
-		tools := describe(found, func(name, alias string) bool { return containsAny(code, name, alias) })
-		more := 0
-		for _, t := range tools {
-			more += sizeOf(t)
+		if len(found) > maxNames {
+			continue
 		}
-		if size+more <= maxMention {
-			out[i], size = tools, size+more
+		tools, err := k.made.of(info.Name, found)
+		if err != nil {
+			continue
+		}
+		tools = slices.DeleteFunc(slices.Clone(tools), func(t guest.Tool) bool {
+			return !words[t.Alias] && (t.Name == t.Alias || !strings.Contains(code, t.Name))
+		})
+		if n := sizeOf(tools); size+n <= maxMention {
+			out[i], size = tools, size+n
 		}
 	}
 	return out

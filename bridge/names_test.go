@@ -300,24 +300,34 @@ func TestDescriptions(t *testing.T) {
 		return []upstream.Tool{{Name: "a-b", Description: about, InputSchema: json.RawMessage(schema)}}
 	}
 	const schema = `{"type":"object","properties":{"x":{"type":"string"}}}`
-	var d descriptions
-	first := d.of("one", tools("first", schema))
-	if again := d.of("one", tools("first", schema)); &again[0] != &first[0] {
+	var made descriptions
+	d := func(server string, tools []upstream.Tool) []guest.Tool {
+		out, err := made.of(server, tools)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	first := d("one", tools("first", schema))
+	if again := d("one", tools("first", schema)); &again[0] != &first[0] {
 		t.Error("it was made again")
 	}
 	for name, got := range map[string][]guest.Tool{
-		"another text":   d.of("one", tools("second", schema)),
-		"another schema": d.of("one", tools("first", strings.Replace(schema, "string", "integer", 1))),
-		"another server": d.of("two", tools("first", schema)),
+		"another text":   d("one", tools("second", schema)),
+		"another schema": d("one", tools("first", strings.Replace(schema, "string", "integer", 1))),
+		"another server": d("two", tools("first", schema)),
 	} {
 		if &got[0] == &first[0] {
 			t.Errorf("%s: what was made before", name)
 		}
 	}
-	if got := d.of("one", tools("first", schema)); got[0].Description != "first" || got[0].Params[0].Type != "str" {
+	if got := d("one", tools("first", schema)); got[0].Description != "first" || got[0].Params[0].Type != "str" {
 		t.Errorf("%+v", got)
 	}
-	if got := d.of("one", append(tools("first", schema), upstream.Tool{Name: "c"})); len(got) != 2 {
+	if got := d("one", append(tools("first", schema), upstream.Tool{Name: "c"})); len(got) != 2 {
 		t.Errorf("%+v", got)
+	}
+	if _, err := made.of("one", tools(strings.Repeat("x", maxToolList/2), schema)); err == nil || len(made.last["one"].from) != 2 {
+		t.Errorf("too much: %v", err)
 	}
 }

@@ -62,7 +62,6 @@ const ownEnd = 100 * time.Millisecond
 // script; so does a timeout, or a writer in out that fails. Nothing of the run is left when Run returns.
 func (b *Bridge) Run(ctx context.Context, req Request, out Output) (Result, error) {
 	result, gone, err := b.run(ctx, req, out)
-	b.answers.tell()
 	<-gone
 	return result, err
 }
@@ -126,15 +125,9 @@ func (b *Bridge) run(ctx context.Context, req Request, out Output) (result Resul
 	if s == nil {
 		free()
 	} else {
-		answered := b.answers.next()
-		go func() { // behind the answer, which goes on with the processors that an end takes
+		go func() { // behind the answer
+			// To kill what ends by itself would take the processors that the answer goes on with.
 			select {
-			case <-answered:
-			case <-s.Gone():
-			case <-time.After(ownEnd): // there is none, for nobody waits for it any more
-			}
-			s.CloseStdin()
-			select { // to kill what ends by itself is more work
 			case <-s.Gone():
 			case <-time.After(ownEnd):
 			}
@@ -442,13 +435,8 @@ func (r *run) converse(ctx context.Context, s *sandbox.Sandbox, sent, began func
 			})
 		case guest.Done:
 			r.done = &m
-			if m.Waits {
-				if r.broker.idle() {
-					unblock() // nothing hangs, and the sandbox may wait for its end
-				}
-				if s.Done() {
-					return nil
-				}
+			if m.Waits && s.Done() {
+				return nil
 			}
 		}
 	}

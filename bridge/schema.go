@@ -3,6 +3,7 @@ package bridge
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"net/url"
 	"reflect"
 	"slices"
@@ -25,19 +26,16 @@ const (
 	anyType      = "Any"
 )
 
-// describe is what scripts are told about the tools of a server, or about those of them.
-func describe(tools []upstream.Tool, those func(name, alias string) bool) []guest.Tool {
+// describe is what scripts are told about the tools of a server.
+func describe(tools []upstream.Tool) []guest.Tool {
 	names := make([]string, len(tools))
 	for i, t := range tools {
 		names[i] = t.Name
 	}
 	alias := aliases(names)
-	var out []guest.Tool
+	out := make([]guest.Tool, len(tools))
 	work := 0
 	for i, t := range tools {
-		if !those(t.Name, alias[i]) {
-			continue
-		}
 		g := guest.Tool{
 			Name: t.Name, Alias: alias[i], Title: t.Title, Description: t.Description,
 			InputSchema: t.InputSchema, OutputSchema: t.OutputSchema, Annotations: t.Annotations,
@@ -47,12 +45,10 @@ func describe(tools []upstream.Tool, those func(name, alias string) bool) []gues
 		if len(g.Returns) > maxTypeText {
 			g.Returns = anyType
 		}
-		out = append(out, g.Check())
+		out[i] = g.Check()
 	}
 	return out
 }
-
-func all(string, string) bool { return true }
 
 // descriptions are what was made last of the tools of each server, which takes 0.1 ms a tool and is the same for most runs. The
 // zero value has none.
@@ -66,22 +62,25 @@ type described struct {
 	made []guest.Tool
 }
 
-// of is describe, of all tools. What it returns is shared.
-func (d *descriptions) of(server string, tools []upstream.Tool) []guest.Tool {
+// of is describe, unless it is too much. What it returns is shared.
+func (d *descriptions) of(server string, tools []upstream.Tool) ([]guest.Tool, error) {
 	d.mu.Lock()
 	last, ok := d.last[server]
 	d.mu.Unlock()
 	if ok && reflect.DeepEqual(last.from, tools) {
-		return last.made
+		return last.made, nil
 	}
-	made := describe(tools, all)
+	made := describe(tools)
+	if sizeOf(made) > maxToolList {
+		return nil, fmt.Errorf("the descriptions of the tools of %s are longer than %d MiB", quote(server), maxToolList>>20)
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.last == nil {
 		d.last = make(map[string]described)
 	}
 	d.last[server] = described{tools, made}
-	return made
+	return made, nil
 }
 
 // params are the arguments that an input schema names, required ones first, and whether it allows others.

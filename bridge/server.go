@@ -91,7 +91,7 @@ func (b *Bridge) serve(ctx context.Context, server *mcp.Server, t mcp.Transport,
 	defer cool()
 	served := make(chan error, 1)
 	go func() {
-		err := server.Run(ctx, tap{t, s, b.answered})
+		err := server.Run(ctx, tap{t, s, b.pool.Answered})
 		b.front.leave(s)
 		<-s.gone
 		served <- err

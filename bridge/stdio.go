@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
 	"os"
 	"sync"
 	"syscall"
@@ -26,43 +25,31 @@ const maxMessage = 8 * MaxCode
 //
 // mcp.StdioTransport ends the session, and with it every run, at the first line that is no message, and does not answer
 // a batch with a notification in it. Here a bad line is answered, and nothing else comes of it.
-func Transport() mcp.Transport { return stdio{pollable(os.Stdin, os.Stdout, os.Stderr), os.Stdout} }
+func Transport() mcp.Transport { return stdio{pollable(os.Stdin), os.Stdout} }
 
-// pollable is in so that Go's poller can wait for it, if it is a pipe or a socket, and else in itself. A thread that waits in
-// read(2) cannot go on with what it has read: another one has to be woken for it, which takes as long as a small script.
+// pollable is in so that Go's poller can wait for it, if it is a pipe and Linux has it in /proc, and else in itself. A thread that
+// waits in read(2) cannot go on with what it has read: another one has to be woken for it, which takes as long as a small script.
 //
-// What shares a file description shares whether it blocks. So a pipe is opened anew, which Linux has /proc for, and a socket
-// that is one of the others too, as inetd would have it, is left alone.
-func pollable(in *os.File, others ...*os.File) io.ReadCloser {
+// A pipe is opened anew, because who shares a file description shares whether it blocks. A socket cannot be, and is left alone.
+func pollable(in *os.File) io.ReadCloser {
 	info, err := in.Stat()
+	if err != nil || info.Mode().Type() != fs.ModeNamedPipe {
+		return in
+	}
+	f, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", in.Fd()), os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return in
 	}
-	switch info.Mode().Type() {
-	case fs.ModeNamedPipe:
-		if f, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", in.Fd()), os.O_RDONLY|syscall.O_NONBLOCK, 0); err == nil {
-			return reopened{f, in}
-		}
-	case fs.ModeSocket:
-		for _, other := range others {
-			if o, err := other.Stat(); err != nil || os.SameFile(info, o) {
-				return in
-			}
-		}
-		if c, err := net.FileConn(in); err == nil {
-			return reopened{c, in}
-		}
-	}
-	return in
+	return reopened{f, in}
 }
 
 // reopened is a file by another descriptor. A client that writes learns of the end when both are closed.
 type reopened struct {
-	io.ReadCloser
+	*os.File
 	was io.Closer
 }
 
-func (r reopened) Close() error { return errors.Join(r.ReadCloser.Close(), r.was.Close()) }
+func (r reopened) Close() error { return errors.Join(r.File.Close(), r.was.Close()) }
 
 type stdio struct {
 	in  io.ReadCloser

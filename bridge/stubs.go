@@ -37,7 +37,7 @@ func stubs(server, alias string, tools []upstream.Tool) string {
 	for _, u := range []string{"Any", "Literal", "NotRequired", "TypedDict"} {
 		taken[u] = true
 	}
-	described := describe(tools, all)
+	described := describe(tools)
 	for _, d := range described {
 		taken[d.Alias] = true
 	}

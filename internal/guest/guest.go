@@ -32,7 +32,8 @@
 //	guest -> host  call    id, server, tool, arguments: {…}                      after running; ids are ints >= 1 and grow
 //	host -> guest  return  id, value                                             one for each call
 //	               return  id, error: {type?, message, code?, data?}
-//	guest -> host  done    result?, error?: {type, message, line?}, truncated?   at most once, the last
+//	guest -> host  done    result?, error?: {type, message, line?},              at most once, the last
+//	                       truncated?, waits?
 //	both           part    data: "<piece of JSON text>", last: bool
 //
 // On warm the runner imports modules, of which "mcp" is what it has for that itself, and does once what a run does, while
@@ -56,7 +57,8 @@
 //	user_tools  -                           {name: source}
 //
 // What a done frame says is the script's word about itself. Exit status, timeout and out of memory are for the host to
-// observe.
+// observe. A runner that says that it waits has nothing left to write, and exits with 0 as soon as the host closes its end: so
+// the host can be there to see it.
 package guest
 
 import (

@@ -148,6 +148,7 @@ type process struct {
 	in, out        *os.File // the host's ends of descriptors 3 and 4
 	stdout, stderr bytes.Buffer
 	ended          chan struct{}
+	holds          bool // its input is left open when it waits for the end of that
 }
 
 func launch(t testing.TB, python, dir string, compiled []byte) *process {
@@ -277,7 +278,7 @@ func (p *process) run(t testing.TB, r Run, tool func(Call) Return) outcome {
 				}
 			})
 		case Done:
-			if m.Waits {
+			if m.Waits && !p.holds {
 				p.in.Close()
 			}
 			o.waits, m.Waits = m.Waits, false

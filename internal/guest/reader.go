@@ -45,7 +45,7 @@ type Done struct {
 	Result    json.RawMessage // the value of the last expression; nil if there was none
 	Error     *Error          // what ended the script; nil if it ran to its end
 	Truncated bool            // Result is a string with the beginning of the value
-	Waits     bool            // all is written, and Python waits for the end of its input, to exit with 0
+	Waits     bool            // all is written, and Python waits for the end of its input, to exit with 0 then
 }
 
 // Error is an exception: of the script in a [Done], of a tool in a [Return].

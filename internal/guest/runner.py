@@ -516,8 +516,8 @@ def finish(code, fields):
                     if isinstance(k, str) and k != "__builtins__" and (k[:1] == "_" and k[1:2] != "_") >= private:
                         if late or not (issubclass(type(names.get(k)), lasting) or k[:4] == "mcp_"):
                             names[k] = None
-        if len(sys.modules) - frozen < 400:  # beyond, a collection costs more than cycles of unflushed files are worth
-            gc.collect()
+            if len(sys.modules) - frozen < 400:  # beyond, a collection costs more than cycles of unflushed files are worth
+                gc.collect()
     for s in (sys.stdout, sys.stderr):
         try:
             if s is not None and not getattr(s, "closed", False):
@@ -530,15 +530,14 @@ def finish(code, fields):
     if posix.getpid() == PID:  # and no forked child that has fallen off the end of the script
         try:
             if lock.acquire(True, 5):  # a daemon thread may be in the middle of a frame
-                # Where nothing can come any more, the host answers now. The end of a process takes longer than a small
-                # script, and the host may have to wait for the very processor it takes place on. With calls open, it may
-                # not get to read this before the end.
+                # The host can see that this process has ended before the kernel has freed its memory, which takes longer
+                # than a small script, if it is not kept waiting for the very processor on which that is done. So it is
+                # let in here, unless something may come yet, or it may not get to read this before the end.
                 waits = not code and not pending and not _thread._count()
                 send('{"type":"done"' + "".join("," + field for field in fields) + (',"waits":true}' if waits else "}"))
-                if waits:
+                if waits and posix.fstat(FRAMES_OUT)[1:3] == host:  # else the host has not heard it
                     posix.set_blocking(FRAMES_IN, True)
-                    while posix.read(FRAMES_IN, 1 << 16):
-                        pass
+                    posix.read(FRAMES_IN, 1)
         except BaseException:
             pass
     posix._exit(code)
@@ -573,6 +572,8 @@ def start():
     posix.dup2(4, FRAMES_OUT, False)
     posix.close(3)
     posix.close(4)
+    global host
+    host = posix.fstat(FRAMES_OUT)[1:3]  # device and number, by which a pipe is known
     sys.stdout = sys.__stdout__ = stream(1, "<stdout>")
     sys.stderr = sys.__stderr__ = stream(2, "<stderr>")
     names = vars(main)

@@ -222,20 +222,37 @@ func TestSameAsPython(t *testing.T) {
 func TestWaits(t *testing.T) {
 	eachRunner(t, func(t *testing.T, start starter) {
 		for code, want := range map[string]bool{
-			"print(1)":                           true,
-			"exit(0)":                            true,
-			"import os\nos.closerange(200, 300)": false, // nothing at all is said
-			"1 / 0":                              false,
-			"exit(3)":                            false,
+			"print(1)": true,
+			"exit(0)":  true,
+			"import os\nos.dup2(os.open('/dev/null', 1), 241)": false, // nobody hears it
+			"import os\nos.closerange(200, 300)":               false, // nothing at all is said
+			"1 / 0":                                            false,
+			"exit(3)":                                          false,
 			"import _thread, time\nl = _thread.allocate_lock()\nl.acquire()\ndef f():\n    l.release()\n    time.sleep(9)\n_thread.start_new_thread(f, ())\nl.acquire()": false,
 			"import threading\nt = threading.Thread(target=print)\nt.start()\nt.join()":                                                                                  true,
 			"import os\nif not os.fork():\n    import time\n    time.sleep(0.1)":                                                                                         true, // the child says nothing
 			"import asyncio\nawait asyncio.sleep(0)":                                                                                                                     true,
 			"import atexit, os\natexit.register(os.write, 1, b'last')":                                                                                                   true,
-			"import signal\nsignal.signal(14, lambda *_: 1 / 0)\nsignal.setitimer(0, 1e-2)":                                                                              true,
 		} {
 			o := start.runScript(t, code)
 			if o.waits != want || (o.code == 0) == (strings.HasPrefix(code, "1 /") || code == "exit(3)") || o.stderr != "" && o.code == 0 {
+				t.Errorf("%s: waits: %v, exit code %d, %s%v", code, o.waits, o.code, o.stderr, o.err)
+			}
+		}
+	})
+}
+
+// TestWaitsNoMore: what waits to be let go is not what a signal or the script's own descriptors keep from its end.
+func TestWaitsNoMore(t *testing.T) {
+	eachRunner(t, func(t *testing.T, start starter) {
+		for _, code := range []string{
+			"import atexit, signal\nsignal.signal(14, lambda *_: 1 / 0)\natexit.register(signal.setitimer, 0, 0.05)",
+			"import os\nos.close(240)",
+			"import os\nos.dup2(os.open('/dev/zero', 0), 240)",
+		} {
+			p := start(t, t.TempDir())
+			p.holds = true
+			if o := p.run(t, Run{Code: code}, noTools); !o.waits || o.code != 0 || o.stderr != "" {
 				t.Errorf("%s: waits: %v, exit code %d, %s%v", code, o.waits, o.code, o.stderr, o.err)
 			}
 		}

@@ -177,7 +177,7 @@ def look_again(server):
     if i.get("again") is None:
         i["again"] = True
         i["tools"] = bridge_sync("tools", server=i["name"], again=True)["tools"]
-    return i["tools"]
+    return tools_of(server)
 
 
 def named(tools, name):
@@ -202,7 +202,9 @@ def pick(server, tools, name):
 def function(server, name):
     functions = functions_of(server)
     if name not in functions:
+        i = usable(server)
         tool = named(heard_of(server), name) or pick(server, tools_of(server), name)
+        i["loaded"] = True  # for the rest of this run
         if tool["name"] not in functions:
             functions[tool["name"]] = make_function(server, tool)
         functions[name] = functions[tool["name"]]
@@ -352,9 +354,10 @@ def names_of(server, tool):
         raise MissingError("there is no MCP server ''", server, tool)
     if server in known():
         usable(known()[server])
-        tools = heard_of(known()[server])
-        if not any(t["name"] == tool for t in tools):
-            tool = next((t["name"] for t in tools if t["alias"] == tool), tool)
+        s = known()[server]
+        t = named(heard_of(s), tool) or info_of(s).get("loaded") and named(tools_of(s), tool)
+        if t:
+            tool = t["name"]
     return server, tool
 
 

@@ -75,8 +75,9 @@ type Sandbox struct {
 
 	saving sync.WaitGroup // added to before booted is closed
 
-	direct bool            // what it writes is in the streams at once; guarded by mu
-	limits oci.Enforcement // likewise
+	first    int // of its processes, with what enforces its limits; guarded by mu
+	limits   oci.Enforcement
+	observer observer // of the command, once booted is closed
 
 	end    sync.Once
 	exited chan struct{} // closed when it is known how the command has ended, with exit and failed
@@ -100,6 +101,12 @@ func Start(ctx context.Context, r Recipe, warm bool) (*Sandbox, error) {
 	go func() {
 		defer close(s.booted)
 		s.err = s.boot(r)
+		s.mu.Lock()
+		first := s.first
+		s.mu.Unlock()
+		if s.err == nil && first > 0 {
+			s.observer = observe(first)
+		}
 		if !slow.Stop() {
 			s.err = ErrStart
 		}
@@ -149,7 +156,7 @@ func (s *Sandbox) launch(ctx context.Context, r Recipe) {
 	streams.Started = func(pid int, limits oci.Enforcement) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.direct, s.limits = pid > 0, limits
+		s.first, s.limits = pid, limits
 	}
 	streams.Exited = func(exit oci.Exit) { s.ended(exit, nil) }
 	c := r.Container
@@ -165,17 +172,18 @@ func (s *Sandbox) ended(exit oci.Exit, err error) {
 	})
 }
 
-// Done is for who has heard that the command has written all there is, and waits for CloseStdin, to exit with 0. That is its
-// exit, and true is returned: to end it, to free its memory and to end what else there is in the sandbox takes longer than a
-// small script. With an engine in between, what it has written may come later than this, so it is ended, and its exit tells.
+// Done is for who has heard that the command has written all there is, and waits for CloseStdin, to exit with 0. It may. If it can
+// be seen that it has, that is its exit, and true is returned: what it wrote is in the streams, while its memory is freed and
+// what else there is in the sandbox is ended.
 func (s *Sandbox) Done() bool {
-	s.mu.Lock()
-	direct, limits := s.direct, s.limits
-	s.mu.Unlock()
-	if !direct {
-		s.CloseStdin()
+	<-s.booted
+	s.CloseStdin()
+	if !s.observer.succeeded() {
 		return false
 	}
+	s.mu.Lock()
+	limits := s.limits
+	s.mu.Unlock()
 	s.ended(oci.Exit{Limits: limits}, nil)
 	for _, f := range []*os.File{s.Stdout, s.Stderr} {
 		_ = f.SetReadDeadline(time.Unix(1, 0)) // whoever waits there need not wait for the end
@@ -313,4 +321,5 @@ func (s *Sandbox) Close() {
 	s.Kill(nil)
 	_, _ = s.Exit()
 	closeAll(s.stdin, s.Stdout, s.Stderr, s.frames)
+	s.observer.close()
 }
