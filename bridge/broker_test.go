@@ -87,6 +87,9 @@ func TestMentioned(t *testing.T) {
 			t.Errorf("%s: %q, want %q", clip(code, 50), got, want)
 		}
 	}
+	if made := b.descriptions.last; len(made) != 3 {
+		t.Errorf("what is not known was described: %+v", made)
+	}
 	f.call = func(context.Context, string, string, json.RawMessage) (json.RawMessage, error) {
 		return json.RawMessage(`{"content":[{"type":"text","text":"yes"}]}`), nil
 	}

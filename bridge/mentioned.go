@@ -42,7 +42,7 @@ func (k *broker) mentioned(ctx context.Context, code string) map[int][]guest.Too
 		if !ok && info.Tools >= 0 {
 			found, _ = k.find(ctx, info.Name, k.servers.Tools) // the script will hear of an error
 		}
-		if len(found) > maxNames {
+		if len(found) == 0 || len(found) > maxNames {
 			continue
 		}
 		tools, err := k.made.of(info.Name, found)
