@@ -88,6 +88,7 @@ var sameAsPython = map[string]string{
 	"deprecated escape":   "print('a')\nx = '\\d'\n",
 	"del at end":          "class A:\n    def __del__(self): print('deleted')\na = A()\nprint('end')",
 	"unflushed file":      "f = open(1, 'w', closefd=False)\nf.write('written late')\n",
+	"del in cycle needs":  "import sys\ndef say(x): sys.stdout.write(x)\nclass A:\n    def __del__(self): say('deleted\\n')\na = A(); a.a = a\nprint('end')\n",
 	"del in cycle":        "class A:\n    def __del__(self): print('deleted')\na = A(); a.a = a\nprint('end')\n",
 	"thread joined":       "import threading, time\ne = threading.Event()\ndef f():\n    e.wait()\n    print('thread')\nthreading.Thread(target=f).start()\nprint('main')\ne.set()",
 	"thread daemon":       "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\nprint('main')",
