@@ -36,9 +36,8 @@ type broker struct {
 	made    *descriptions
 
 	mu       sync.Mutex
-	found    map[string][]upstream.Tool // what servers have, as it was found last
-	tools    map[string][]guest.Tool    // what the script may have been told of that
-	failed   map[string]error           // why a server that was to be loaded cannot be used
+	tools    map[string][]guest.Tool
+	failed   map[string]error // why a server that was to be loaded cannot be used
 	open     map[int64]opened
 	display  display
 	saved    []string // names of functions that the script has saved
@@ -70,7 +69,7 @@ func serverAliases(names []string) []string { return aliases(names, "servers") }
 func (b *Bridge) newBroker(say *progress) *broker {
 	k := &broker{
 		servers: b.opts.Servers, kept: b.opts.Tools, say: say, front: b.front, made: &b.descriptions,
-		found: make(map[string][]upstream.Tool), tools: make(map[string][]guest.Tool), failed: make(map[string]error), open: make(map[int64]opened),
+		tools: make(map[string][]guest.Tool), failed: make(map[string]error), open: make(map[int64]opened),
 	}
 	k.infos, k.names = b.servers()
 	k.aliases = serverAliases(k.names)
@@ -176,21 +175,9 @@ func (k *broker) list(ctx context.Context, server string) ([]guest.Tool, error) 
 	return k.ask(ctx, server, k.servers.Tools)
 }
 
-// find is the tools of a server from one of the methods of [Servers].
-func (k *broker) find(ctx context.Context, server string, list func(context.Context, string) ([]upstream.Tool, error)) ([]upstream.Tool, error) {
-	found, err := list(ctx, server)
-	if err != nil {
-		return nil, err
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.found[server] = found
-	return found, nil
-}
-
-// ask is find, as scripts are told of it.
+// ask is the tools of a server from one of the methods of [Servers].
 func (k *broker) ask(ctx context.Context, server string, list func(context.Context, string) ([]upstream.Tool, error)) ([]guest.Tool, error) {
-	found, err := k.find(ctx, server, list)
+	found, err := list(ctx, server)
 	if err != nil {
 		return nil, err
 	}
@@ -305,18 +292,12 @@ func (k *broker) check(ctx context.Context, server, tool string) error {
 	if err := k.has(server); err != nil {
 		return err
 	}
-	named := func(t upstream.Tool) bool { return t.Name == tool }
-	k.mu.Lock()
-	tools, ok := k.found[server]
-	k.mu.Unlock()
-	var err error
-	if !ok {
-		tools, err = k.find(ctx, server, k.servers.Tools)
-	}
+	named := func(t guest.Tool) bool { return t.Name == tool }
+	tools, err := k.list(ctx, server)
 	if err != nil || slices.ContainsFunc(tools, named) {
 		return err
 	}
-	if tools, err = k.find(ctx, server, k.servers.Again); err != nil || slices.ContainsFunc(tools, named) {
+	if tools, err = k.ask(ctx, server, k.servers.Again); err != nil || slices.ContainsFunc(tools, named) {
 		return err
 	}
 	names := make([]string, len(tools))

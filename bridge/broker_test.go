@@ -97,8 +97,9 @@ func TestMentioned(t *testing.T) {
 		result string
 		lists  int
 	}{
-		"await mcp_c.say()": {`"yes"`, 1},
-		"from mcp import runtime\nawait runtime.call_tool('a-b', 'put_it')":                              {`"yes"`, 1},
+		// With the run, and by the first call or question.
+		"await mcp_c.say()": {`"yes"`, 2},
+		"from mcp import runtime\nawait runtime.call_tool('a-b', 'put_it')":                              {`"yes"`, 2},
 		"s = mcp_c\n[await getattr(s, 's' + 'ay')(), await s.get()]":                                     {`["yes","yes"]`, 2},
 		"from mcp import runtime\nmcp_c.get\n[s['name'] for s in runtime.list_loaded_server_metadata()]": {`["c"]`, 2},
 		"mcp_c.get\ndir(mcp_c)": {`["get","say"]`, 2},
@@ -127,12 +128,12 @@ for _ in range(2):
     except Exception as e:
         out.append(type(e).__name__)
 out`
-	f.againFails = errors.New("it is busy")
+	f.again = errors.New("it is busy")
 	if r := runCode(t, b, twice); string(r.Result) != `["ArgumentError","ArgumentError"]` {
 		t.Errorf("%s: %+v", r.Result, r)
 	}
 	f.add("large", upstream.Tool{Name: "put-it"}, upstream.Tool{Name: "x", Description: strings.Repeat("x", maxPreload)})
-	f.call, f.againFails = fakeCall("large", func(context.Context, string, string, json.RawMessage) (json.RawMessage, error) {
+	f.call, f.again = fakeCall("large", func(context.Context, string, string, json.RawMessage) (json.RawMessage, error) {
 		return json.RawMessage(`{"content":[{"type":"text","text":"yes"}]}`), nil
 	}).call, nil
 	const computed = "from mcp import runtime\nawait runtime.call_tool('large', 'put' + '_it')"

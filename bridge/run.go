@@ -199,7 +199,7 @@ func (r *run) in(asked context.Context, s *sandbox.Sandbox, kept bool) (Result, 
 	var timeout, lost *time.Timer
 	waits, begun := context.WithCancel(ctx)
 	defer begun()
-	if kept && !s.Booted() {
+	if kept {
 		late := time.AfterFunc(keptStart, func() { cancel(errLost) })
 		readers.Go(func() {
 			_ = s.Ready()

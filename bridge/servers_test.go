@@ -18,8 +18,7 @@ type fakeServers struct {
 	fails map[string]error           // of Tools
 	waits string                     // a server that still starts
 	now   map[string][]upstream.Tool // what Again finds
-
-	againFails error
+	again error                      // of Again
 	// call answers tools/call, request all else.
 	call    func(ctx context.Context, server, tool string, arguments json.RawMessage) (json.RawMessage, error)
 	request func(ctx context.Context, server, method string, params json.RawMessage) (json.RawMessage, error)
@@ -72,8 +71,8 @@ func (f *fakeServers) Again(ctx context.Context, server string) ([]upstream.Tool
 		f.tools[server] = now
 	}
 	f.mu.Unlock()
-	if f.againFails != nil {
-		return nil, f.againFails
+	if f.again != nil {
+		return nil, f.again
 	}
 	return f.Tools(ctx, server)
 }

@@ -258,16 +258,6 @@ func (s *Sandbox) Take() bool {
 	return s.taken
 }
 
-// Booted says that Ready does not wait.
-func (s *Sandbox) Booted() bool {
-	select {
-	case <-s.booted:
-		return true
-	default:
-		return false
-	}
-}
-
 // Ready waits until a script can be sent, or the sandbox has ended. An error says what is wrong with it.
 func (s *Sandbox) Ready() error {
 	<-s.booted
