@@ -8,74 +8,76 @@
 // The program is born in the cgroups whose "tasks" files these are. How it ends is reported on descriptor 4. At the end of
 // the lifeline, descriptor 3, all are killed; when none is left, this ends.
 #define _GNU_SOURCE
-#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include "stage0.h"
+#include "sys.h"
 
 // kill_children kills those that there are now. Theirs become ours then.
 static void kill_children(void)
 {
-	char path[64], word[16];
-	snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
-	FILE *f = fopen(path, "re");
-	if (!f)
+	char path[64], text[512];
+	long n, pid = 0;
+	append(append_number(append(path, "/proc/self/task/"), sys(getpid)), "/children");
+	int fd = open_file(path, O_RDONLY);
+	if (fd < 0)
 		return;
-	while (fscanf(f, "%15s", word) == 1)
-		kill(atoi(word), SIGKILL); // ours until it is waited for
-	fclose(f);
+	while ((n = sys(read, fd, text, sizeof text)) > 0)
+		for (long i = 0; i < n; i++) {
+			if (text[i] >= '0' && text[i] <= '9') {
+				pid = pid * 10 + (text[i] - '0');
+				continue;
+			}
+			if (pid > 0)
+				sys(kill, pid, SIGKILL); // ours until it is waited for
+			pid = 0;
+		}
+	sys(close, fd);
 }
 
-void keep(char **argv)
+void keep(char **argv, char **env)
 {
-	sigset_t none;
-	sigemptyset(&none);
-
 	at = AT_START;
 	keep_descriptors();
-	if (prctl(PR_SET_CHILD_SUBREAPER, 1))
+	if (sys(prctl, PR_SET_CHILD_SUBREAPER, 1))
 		fail();
 	hear_children();
 	at = AT_FORK;
-	pid_t child = fork();
+	int child = sys(clone, SIGCHLD);
 	if (child < 0)
 		fail();
 	if (child == 0) {
 		at = AT_ENTER_CGROUP;
-		for (; strcmp(*argv, "--") != 0; argv++)
+		for (; !same(*argv, "--"); argv++)
 			write_file(*argv, "0");
 		default_signals();
 		at = AT_RUNTIME;
-		execve(argv[1], argv + 1, environ);
+		sys(execve, argv[1], argv + 1, env);
 		fail();
 	}
 	close_from(0, PRIVATE - 1); // the ends of all these pipes must not wait for us
 	for (;;) {
-		int wstatus;
-		pid_t pid;
-		while ((pid = waitpid(-1, &wstatus, WNOHANG)) > 0)
+		const unsigned long none = 0;
+		int wstatus, pid;
+		while ((pid = sys(wait4, -1, &wstatus, WNOHANG)) > 0)
 			if (pid == child) {
 				runtime_ended(wstatus);
 				close_status();
 			}
 		if (pid < 0)
-			_exit(0);
+			exit_with(0);
 		// SIGCHLD is let in only while this waits. A byte in the lifeline is for stage0.
 		struct pollfd line = { .fd = lifeline, .events = 0 };
-		if (ppoll(&line, 1, NULL, &none) > 0)
+		if (sys(ppoll, &line, 1, NULL, &none, sizeof none) > 0)
 			break;
 	}
-	sigprocmask(SIG_SETMASK, &none, NULL);
+	set_blocked(0);
 	do
 		kill_children();
-	while (waitpid(-1, NULL, 0) > 0 || errno == EINTR);
-	_exit(137);
+	while (sys(wait4, -1) > 0 || failure == EINTR);
+	exit_with(137);
 }

@@ -41,17 +41,12 @@
 // descriptor of them closed (CVE-2024-21626), before a path in the image is used, and the working directory has to be one
 // that can be reached.
 #define _GNU_SOURCE
-#include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <linux/keyctl.h>
 #include <linux/mount.h>
 #include <net/if.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -59,41 +54,37 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "stage0.h"
+#include "sys.h"
 
 // <sys/mount.h> and <linux/mount.h> do not go together before glibc 2.37.
-extern int mount(const char *, const char *, const char *, unsigned long, const void *);
-extern int umount2(const char *, int);
 enum { NOSUID = 2, NODEV = 4, DETACH = 2, BIND_RDONLY = 4096 | 32 | 1 /* MS_BIND | MS_REMOUNT | MS_RDONLY */ };
 enum { NAMESPACES = CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS };
 
-// The system calls that Debian 12's C library has no functions for.
-static int fs_open(const char *type) { return syscall(SYS_fsopen, type, FSOPEN_CLOEXEC); }
-static int fs_set(int fs, unsigned cmd, const char *key, const char *value) { return syscall(SYS_fsconfig, fs, cmd, key, value, 0); }
-static int fs_mount(int fs, unsigned attributes) { return syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, attributes); }
+static int fs_open(const char *type) { return sys(fsopen, type, FSOPEN_CLOEXEC); }
+static int fs_set(int fs, unsigned cmd, const char *key, const char *value) { return sys(fsconfig, fs, cmd, key, value, 0); }
+static int fs_mount(int fs, unsigned attributes) { return sys(fsmount, fs, FSMOUNT_CLOEXEC, attributes); }
 static int clone_tree(int dir, const char *path, unsigned flags)
 {
-	return syscall(SYS_open_tree, dir, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | flags);
+	return sys(open_tree, dir, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | flags);
 }
 static int attach(int tree, int dir, const char *path)
 {
-	return syscall(SYS_move_mount, tree, "", dir, path, MOVE_MOUNT_F_EMPTY_PATH | (*path ? 0 : MOVE_MOUNT_T_EMPTY_PATH));
+	return sys(move_mount, tree, "", dir, path, MOVE_MOUNT_F_EMPTY_PATH | (*path ? 0 : MOVE_MOUNT_T_EMPTY_PATH));
 }
+static int stat_of(int fd, struct stat *st) { return sys(newfstatat, fd, "", st, AT_EMPTY_PATH); }
 
 static char *plan, *end; // what is left of it
 
 static char *next(void)
 {
-	char *s = plan, *nul = memchr(plan, 0, end - plan);
-	if (!nul) {
-		at = AT_PLAN, errno = EINVAL;
-		fail();
-	}
-	plan = nul + 1;
-	return s;
+	char *s = plan;
+	while (plan < end)
+		if (!*plan++)
+			return s;
+	at = AT_PLAN;
+	refuse(EINVAL);
 }
 
 // operation is the next one of the plan; failures are of that.
@@ -104,15 +95,15 @@ static char *operation(void)
 	return next();
 }
 
-static unsigned long number(void) { return strtoul(next(), NULL, 10); }
+static unsigned long number(void) { return parsed(next()); }
 
 static void read_plan(void)
 {
 	struct stat st;
 	at = AT_PLAN;
-	if (fstat(PLAN, &st))
+	if (stat_of(PLAN, &st))
 		fail();
-	plan = mmap(NULL, st.st_size, PROT_READ | PROT_WRITE, MAP_PRIVATE, PLAN, 0);
+	plan = (char *)sys(mmap, NULL, st.st_size, PROT_READ | PROT_WRITE, MAP_PRIVATE, PLAN, 0);
 	if (plan == MAP_FAILED)
 		fail();
 	end = plan + st.st_size;
@@ -120,17 +111,17 @@ static void read_plan(void)
 
 void write_file(const char *path, const char *text)
 {
-	ssize_t n = strlen(text);
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0 || write(fd, text, n) != n)
+	long n = length(text);
+	int fd = open_file(path, O_WRONLY);
+	if (fd < 0 || sys(write, fd, text, n) != n)
 		fail();
-	close(fd);
+	sys(close, fd);
 }
 
-void write_map(pid_t pid, const char *name, const char *text)
+void write_map(int pid, const char *name, const char *text)
 {
 	char path[64];
-	snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, name);
+	append(append(append_number(append(path, "/proc/"), pid), "/"), name);
 	write_file(path, text);
 }
 
@@ -148,30 +139,31 @@ static void enter_namespaces(void)
 	if (*op == 'N') {
 		at = AT_BASE;
 		// What has gained capabilities is not dumpable, and so nobody's who could write its maps.
-		if (setns(BASE, CLONE_NEWUSER) || prctl(PR_SET_DUMPABLE, 1))
+		if (sys(setns, BASE, CLONE_NEWUSER) || sys(prctl, PR_SET_DUMPABLE, 1))
 			fail();
 		op = operation();
 	}
 	uids = next(), gids = next(), groups = next();
 	at = AT_CLONE;
-	errno = EINVAL;
-	if (*op != 'M' || pipe2(mapped, O_CLOEXEC))
+	if (*op != 'M')
+		refuse(EINVAL);
+	if (sys(pipe2, mapped, O_CLOEXEC))
 		fail();
-	long child = syscall(SYS_clone, NAMESPACES | CLONE_PARENT | SIGCHLD, 0, 0, 0, 0);
+	int child = sys(clone, NAMESPACES | CLONE_PARENT | SIGCHLD);
 	if (child < 0)
 		fail();
 	if (child == 0) {
-		close(mapped[1]);
+		sys(close, mapped[1]);
 		// At the end of the pipe the maker has failed, and said so.
 		char byte;
-		if (read(mapped[0], &byte, 1) != 1) {
+		if (sys(read, mapped[0], &byte, 1) != 1) {
 			// It may have been killed before it had said who this is; /proc, still the host's, knows.
 			char self[16] = { 0 };
-			if (readlink("/proc/self", self, sizeof self - 1) > 0)
-				started(atoi(self));
-			_exit(137);
+			if (sys(readlinkat, AT_FDCWD, "/proc/self", self, sizeof self - 1) > 0)
+				started(parsed(self));
+			exit_with(137);
 		}
-		close(mapped[0]);
+		sys(close, mapped[0]);
 		return;
 	}
 	started(child);
@@ -180,9 +172,9 @@ static void enter_namespaces(void)
 		write_map(child, "setgroups", groups);
 	write_map(child, "uid_map", uids);
 	write_map(child, "gid_map", gids);
-	if (write(mapped[1], "", 1) != 1)
+	if (sys(write, mapped[1], "", 1) != 1)
 		fail();
-	_exit(0);
+	exit_with(0);
 }
 
 // cover makes a read-only overlay of the image and mounts it over the image. Of a plain directory /proc/self/mountinfo
@@ -198,23 +190,23 @@ static int cover(int image)
 	if (fs >= 0 && fs_set(fs, FSCONFIG_SET_STRING, "size", "4k") == 0 && fs_set(fs, FSCONFIG_SET_STRING, "nr_inodes", "2") == 0 &&
 	    fs_set(fs, FSCONFIG_SET_STRING, "mode", "0755") == 0 && fs_set(fs, FSCONFIG_CMD_CREATE, NULL, NULL) == 0)
 		empty = fs_mount(fs, flags);
-	close(fs);
+	sys(close, fs);
 	if (empty < 0 || attach(empty, image, "")) {
-		close(empty);
+		sys(close, empty);
 		return -1;
 	}
 	fs = fs_open("overlay");
-	snprintf(lower, sizeof lower, "/proc/self/fd/%d:/proc/self/fd/%d", image, empty);
+	append_number(append(append_number(append(lower, "/proc/self/fd/"), image), ":/proc/self/fd/"), empty);
 	int root = -1;
 	if (fs >= 0 && fs_set(fs, FSCONFIG_SET_STRING, "lowerdir", lower) == 0 && fs_set(fs, FSCONFIG_SET_FLAG, "ro", NULL) == 0 &&
 	    fs_set(fs, FSCONFIG_CMD_CREATE, NULL, NULL) == 0)
 		root = fs_mount(fs, flags);
-	close(fs);
+	sys(close, fs);
 	if (root >= 0 && attach(root, empty, "")) {
-		close(root);
+		sys(close, root);
 		root = -1;
 	}
-	close(empty);
+	sys(close, empty);
 	return root;
 }
 
@@ -223,26 +215,30 @@ static void remount_read_only(const char *path, unsigned long more)
 {
 	struct statfs st;
 	unsigned long keep = NOSUID | NODEV | 8 | 1024 | 2048; // noexec, noatime, nodiratime: the same numbers in both
-	if (statfs(path, &st) || mount(NULL, path, NULL, BIND_RDONLY | more | (st.f_flags & keep), NULL))
+	if (sys(statfs, path, &st) || sys(mount, NULL, path, NULL, BIND_RDONLY | more | (st.f_flags & keep), NULL))
 		fail();
 }
 
-static char *devices[16];
-static int trees[16], device_count;
+enum { DEVICES = 16, LONGEST_DEVICE = 32 };
+static char *devices[DEVICES];
+static int trees[DEVICES], device_count;
 
-static int proc = -1;
+// device writes the path of a device.
+static void device(char path[8 + LONGEST_DEVICE], const char *name) { append(append(path, "/dev/"), name); }
+
+static int proc;
 
 // enter_root leaves the host.
 static void enter_root(int image, int drop_groups)
 {
 	at = AT_GROUPS;
-	if (drop_groups && setgroups(0, NULL))
+	if (drop_groups && sys(setgroups, 0, NULL))
 		fail();
 	at = AT_ROOT_IDS;
-	if (setresgid(0, 0, 0) || setresuid(0, 0, 0))
+	if (sys(setresgid, 0, 0, 0) || sys(setresuid, 0, 0, 0))
 		fail();
 	at = AT_PRIVATE;
-	if (mount(NULL, "/", NULL, 1 << 18 | 16384 /* MS_PRIVATE | MS_REC */, NULL))
+	if (sys(mount, NULL, "/", NULL, 1 << 18 | 16384 /* MS_PRIVATE | MS_REC */, NULL))
 		fail();
 	// A fresh proc may only be mounted where another is in full view, which it is no more without the host's mounts.
 	at = AT_PROC;
@@ -252,11 +248,11 @@ static void enter_root(int image, int drop_groups)
 	proc = fs_mount(fs, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
 	if (proc < 0)
 		fail();
-	close(fs);
+	sys(close, fs);
 	at = AT_DEVICES;
 	for (int i = 0; i < device_count; i++) {
-		char path[64];
-		snprintf(path, sizeof path, "/dev/%s", devices[i]);
+		char path[8 + LONGEST_DEVICE];
+		device(path, devices[i]);
 		if ((trees[i] = clone_tree(AT_FDCWD, path, 0)) < 0)
 			fail();
 	}
@@ -269,10 +265,10 @@ static void enter_root(int image, int drop_groups)
 			fail();
 	}
 	at = AT_PIVOT;
-	if (fchdir(root) || syscall(SYS_pivot_root, ".", ".") || umount2(".", DETACH) || chdir("/"))
+	if (sys(fchdir, root) || sys(pivot_root, ".", ".") || sys(umount2, ".", DETACH) || sys(chdir, "/"))
 		fail();
-	close(root);
-	close(image);
+	sys(close, root);
+	sys(close, image);
 	if (plain) {
 		at = AT_IMAGE;
 		remount_read_only("/", NOSUID | NODEV);
@@ -282,35 +278,36 @@ static void enter_root(int image, int drop_groups)
 // own_null makes what is /dev/null of the host that of the container.
 void own_null(void)
 {
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int null = open_file("/dev/null", O_RDWR);
 	struct stat want, st;
-	if (null < 0 || fstat(null, &want))
+	if (null < 0 || stat_of(null, &want))
 		fail();
 	for (int fd = 0; fd < 3; fd++)
-		if (fstat(fd, &st) == 0 && S_ISCHR(st.st_mode) && st.st_rdev == want.st_rdev && dup2(null, fd) < 0)
+		if (stat_of(fd, &st) == 0 && S_ISCHR(st.st_mode) && st.st_rdev == want.st_rdev && sys(dup3, null, fd, 0) < 0)
 			fail();
-	close(null);
+	sys(close, null);
 }
 
 static void make_devices(void)
 {
-	static const char *links[][2] = {
+	// Arrays, because nobody has put addresses into a position-independent program's data yet.
+	static const char links[][2][16] = {
 		{ "/proc/self/fd", "/dev/fd" }, { "/proc/self/fd/0", "/dev/stdin" }, { "/proc/self/fd/1", "/dev/stdout" },
 		{ "/proc/self/fd/2", "/dev/stderr" }, { "/proc/kcore", "/dev/core" }, { "pts/ptmx", "/dev/ptmx" },
 	};
 	enum { CORE = 4 }; // only where the kernel has it
 	at = AT_MAKE_DEVICES;
 	for (int i = 0; i < device_count; i++) {
-		char path[64];
-		snprintf(path, sizeof path, "/dev/%s", devices[i]);
-		int fd = open(path, O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0);
+		char path[8 + LONGEST_DEVICE];
+		device(path, devices[i]);
+		int fd = open_file(path, O_CREAT | O_EXCL | O_NOFOLLOW);
 		if (fd < 0 || attach(trees[i], fd, ""))
 			fail();
-		close(fd);
-		close(trees[i]);
+		sys(close, fd);
+		sys(close, trees[i]);
 	}
 	for (size_t i = 0; i < sizeof links / sizeof *links; i++)
-		if ((i != CORE || access("/proc/kcore", F_OK) == 0) && symlink(links[i][0], links[i][1]))
+		if ((i != CORE || sys(faccessat, AT_FDCWD, "/proc/kcore", 0) == 0) && sys(symlinkat, links[i][0], AT_FDCWD, links[i][1]))
 			fail();
 	own_null();
 }
@@ -321,14 +318,14 @@ static void mask(const char *path)
 {
 	static const char *empty;
 	struct stat st;
-	if (lstat(path, &st)) {
-		if (errno == ENOENT)
+	if (sys(newfstatat, AT_FDCWD, path, &st, AT_SYMLINK_NOFOLLOW)) {
+		if (failure == ENOENT)
 			return;
 		fail();
 	}
 	int directory = S_ISDIR(st.st_mode), first = directory && !empty;
-	if (first ? mount("tmpfs", path, "tmpfs", 1, "nr_blocks=1,nr_inodes=1")
-		  : mount(directory ? empty : "/dev/null", path, NULL, 4096 /* MS_BIND */, NULL))
+	if (first ? sys(mount, "tmpfs", path, "tmpfs", 1, "nr_blocks=1,nr_inodes=1")
+		  : sys(mount, directory ? empty : "/dev/null", path, NULL, 4096 /* MS_BIND */, NULL))
 		fail();
 	if (first)
 		empty = path;
@@ -336,8 +333,8 @@ static void mask(const char *path)
 
 static void read_only(const char *path)
 {
-	if (mount(path, path, NULL, 4096 | 16384 /* MS_BIND | MS_REC */, NULL)) {
-		if (errno == ENOENT)
+	if (sys(mount, path, path, NULL, 4096 | 16384 /* MS_BIND | MS_REC */, NULL)) {
+		if (failure == ENOENT)
 			return;
 		fail();
 	}
@@ -348,10 +345,10 @@ static void loopback_up(void)
 {
 	at = AT_LOOPBACK;
 	struct ifreq r = { .ifr_name = "lo", .ifr_flags = IFF_UP };
-	int s = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (s < 0 || ioctl(s, SIOCSIFFLAGS, &r))
+	int s = sys(socket, AF_INET, SOCK_DGRAM | SOCK_CLOEXEC);
+	if (s < 0 || sys(ioctl, s, SIOCSIFFLAGS, &r))
 		fail();
-	close(s);
+	sys(close, s);
 }
 
 static void own_keyring(void)
@@ -359,7 +356,7 @@ static void own_keyring(void)
 	at = AT_KEYRING;
 	// The second lock on this door, of which the filter is the first: that an outer container's filter denies it, or that
 	// the user has too many, is no reason to refuse the container.
-	if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL) < 0 && errno != ENOSYS && errno != EPERM && errno != EDQUOT)
+	if (sys(keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL) < 0 && failure != ENOSYS && failure != EPERM && failure != EDQUOT)
 		fail();
 }
 
@@ -367,34 +364,30 @@ static void change_directory(const char *path)
 {
 	char now[4096];
 	at = AT_DIRECTORY;
-	if (chdir(path))
+	if (sys(chdir, path))
 		fail();
-	// The system call, not the function: it says "(unreachable)" of a directory outside of the root.
-	if (syscall(SYS_getcwd, now, sizeof now) < 0 || now[0] != '/') {
-		errno = ENOENT;
-		fail();
-	}
+	// It says "(unreachable)" of a directory outside of the root.
+	if (sys(getcwd, now, sizeof now) < 0 || now[0] != '/')
+		refuse(ENOENT);
 }
 
-void become(const char *uid, const char *gid)
+void become(unsigned uid, unsigned gid)
 {
-	uid_t u = strtoul(uid, NULL, 10);
-	gid_t g = strtoul(gid, NULL, 10);
 	drop_bounding();
 	at = AT_IDS;
-	if (setresgid(g, g, g) || setresuid(u, u, u))
+	if (sys(setresgid, gid, gid, gid) || sys(setresuid, uid, uid, uid))
 		fail();
 	clear_capabilities();
 }
 
 // The descriptors that a guest opens by /dev/stdout must be its own.
-void give_streams(const char *uid, const char *gid, int extra)
+void give_streams(unsigned uid, unsigned gid, int extra)
 {
 	for (int fd = 0; fd < FIRST_EXTRA + extra; fd++) {
 		struct stat st;
 		// It fails where the launcher has done it: the owner of the pipe is not mapped here then.
-		if ((fd < 3 || fd >= FIRST_EXTRA) && fstat(fd, &st) == 0 && S_ISFIFO(st.st_mode))
-			(void)!fchown(fd, strtoul(uid, NULL, 10), strtoul(gid, NULL, 10));
+		if ((fd < 3 || fd >= FIRST_EXTRA) && stat_of(fd, &st) == 0 && S_ISFIFO(st.st_mode))
+			sys(fchown, fd, uid, gid);
 	}
 }
 
@@ -402,7 +395,7 @@ void give_streams(const char *uid, const char *gid, int extra)
 void hold(void)
 {
 	char byte;
-	_exit(read(STDIN_FILENO, &byte, 1) < 0);
+	exit_with(sys(read, 0, &byte, 1) < 0);
 }
 
 // make_vectors makes room for as many arguments and variables as there are strings left.
@@ -414,28 +407,29 @@ static void make_vectors(struct command *c)
 		return;
 	for (const char *p = plan; p < end; p++)
 		room += !*p;
-	c->argv = calloc(room, sizeof *c->argv);
-	c->env = calloc(room, sizeof *c->env);
-	if (!c->argv || !c->env)
+	void *vectors = (void *)sys(mmap, NULL, 2 * room * sizeof(char *), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (vectors == MAP_FAILED)
 		fail();
+	c->argv = vectors;
+	c->env = c->argv + room;
 }
 
 void setup(int extra)
 {
 	int image = -1, drop_groups = 0;
 	size_t args = 0, variables = 0;
-	struct command c = { .extra = extra, .uid = "0", .gid = "0", .memory = "0", .pids = "0" };
+	struct command c = { .extra = extra };
 
 	close_from(FIRST_EXTRA + extra, ~0U); // the bridge may itself have been given some that it knows nothing of
 	keep_descriptors();
 	read_plan();
-	close(PLAN);
+	sys(close, PLAN);
 	enter_namespaces();
-	close(BASE);
+	sys(close, BASE);
 	at = AT_SESSION;
-	if (setsid() < 0)
+	if (sys(setsid) < 0)
 		fail();
-	umask(022);
+	sys(umask, 022);
 	for (;;) {
 		char op = *operation(), *a, *b, *d;
 		unsigned long flags;
@@ -443,15 +437,16 @@ void setup(int extra)
 		switch (op) {
 		case 'i':
 			at = AT_IMAGE;
-			image = open(next(), O_PATH | O_DIRECTORY | O_CLOEXEC);
+			image = open_file(next(), O_PATH | O_DIRECTORY);
 			if (image < 0)
 				fail();
 			break;
 		case 'd':
-			at = AT_PLAN, errno = E2BIG;
-			if (device_count == sizeof devices / sizeof *devices)
-				fail();
-			devices[device_count++] = next();
+			at = AT_PLAN;
+			a = next();
+			if (device_count == DEVICES || length(a) > LONGEST_DEVICE)
+				refuse(E2BIG);
+			devices[device_count++] = a;
 			break;
 		case 'g':
 			drop_groups = 1;
@@ -459,27 +454,26 @@ void setup(int extra)
 		case 'r':
 			enter_root(image, drop_groups);
 			at = AT_CGROUP;
-			if (unshare(CLONE_NEWCGROUP)) // where this process is now becomes the root of what it sees
+			if (sys(unshare, CLONE_NEWCGROUP)) // where this process is now becomes the root of what it sees
 				fail();
 			break;
 		case 'p':
 			at = AT_PROC;
 			if (attach(proc, AT_FDCWD, next()))
 				fail();
-			close(proc);
+			sys(close, proc);
 			break;
 		case 'm':
 			at = AT_MOUNT;
 			a = next(), flags = number(), b = next(), d = next();
-			if (mkdir(d, 0755) && errno != EEXIST && errno != EROFS)
+			if (sys(mkdirat, AT_FDCWD, d, 0755) && failure != EEXIST && failure != EROFS)
 				fail();
 			// mount(2) would follow a link of the image's, to where something is that masks count on.
-			if (lstat(d, &st))
+			if (sys(newfstatat, AT_FDCWD, d, &st, AT_SYMLINK_NOFOLLOW))
 				fail();
-			errno = ENOTDIR;
 			if (!S_ISDIR(st.st_mode))
-				fail();
-			if (mount(a, d, a, flags, b))
+				refuse(ENOTDIR);
+			if (sys(mount, a, d, a, flags, b))
 				fail();
 			break;
 		case 'D':
@@ -505,7 +499,7 @@ void setup(int extra)
 		case 'h':
 			at = AT_HOSTNAME;
 			a = next();
-			if (sethostname(a, strlen(a)))
+			if (sys(sethostname, a, length(a)))
 				fail();
 			break;
 		case 'l': {
@@ -513,7 +507,7 @@ void setup(int extra)
 			int resource = number();
 			struct rlimit l;
 			l.rlim_cur = number(), l.rlim_max = number();
-			if (setrlimit(resource, &l))
+			if (sys(setrlimit, resource, &l))
 				fail();
 			break;
 		}
@@ -525,30 +519,29 @@ void setup(int extra)
 			break;
 		case 'z':
 			at = AT_NO_NEW_PRIVS;
-			if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+			if (sys(prctl, PR_SET_NO_NEW_PRIVS, 1))
 				fail();
 			break;
 		case 'w':
 			change_directory(next());
 			break;
-		case 'u':
+		case 'u': {
+			unsigned uid = number(), gid = number();
+			give_streams(uid, gid, extra);
+			become(uid, gid);
+			break;
+		}
 		case 'U':
-			a = next(), b = next();
-			if (op == 'u') {
-				give_streams(a, b, extra);
-				become(a, b);
-			} else {
-				c.uid = a, c.gid = b;
-			}
+			c.uid = number(), c.gid = number();
 			break;
 		case 'L':
-			c.memory = next(), c.pids = next();
+			c.memory = number(), c.pids = number();
 			break;
 		case 'f':
 			c.filter_size = number();
-			at = AT_PLAN, errno = EINVAL;
+			at = AT_PLAN;
 			if (c.filter_size > (size_t)(end - plan))
-				fail();
+				refuse(EINVAL);
 			c.filter = (struct sock_filter *)plan;
 			plan += c.filter_size;
 			break;
@@ -565,8 +558,8 @@ void setup(int extra)
 			nth = NO_OPERATION;
 			supervise(&c);
 		default:
-			at = AT_PLAN, errno = EINVAL;
-			fail();
+			at = AT_PLAN;
+			refuse(EINVAL);
 		}
 	}
 }

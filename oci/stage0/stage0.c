@@ -1,8 +1,8 @@
 //go:build linux && cgo
 
 // stage0 is pid 1 of every sandbox. libcontainer's init execs /proc/self/exe, which is this very program, with argv[1]
-// "stage0"; the constructor below then takes over before the Go runtime exists, so that pid 1 costs a tenth of a
-// millisecond and a few pages instead of a Go runtime. It needs no file in the image and none on the host: the program
+// "stage0"; the program's entry point then calls stage0 below, before the C library and the Go runtime exist, so that pid 1
+// costs a tenth of a millisecond and a few pages instead of both. It needs no file in the image and none on the host: the program
 // makes itself not dumpable, so that /proc/1/exe, /proc/1/mem and ptrace are closed to the guest.
 //
 //	/proc/self/exe stage0 EXTRA MEMORY PIDS FILTER UID GID COMMAND [ARG...]
@@ -35,74 +35,68 @@
 //
 // With no argument it only holds a user namespace. It is also what a runtime program is run by: see keep.c.
 #define _GNU_SOURCE
-#include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <linux/capability.h>
 #include <linux/seccomp.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include "stage0.h"
+#include "sys.h"
 
-#ifndef SYS_close_range
-#define SYS_close_range 436 // not in a libc before 2.32; the same on every machine
-#endif
-
-int at, nth = NO_OPERATION, lifeline;
+// All without a value of their own: what has one lies between other pages of a large program, which the kernel would map too.
+int at, nth, lifeline;
 static int status;
 
 static void report(uint32_t kind, uint32_t value)
 {
 	uint32_t word[2] = { kind, value };
-	// 8 bytes into an empty pipe: never short. Nobody listens when the bridge is gone.
-	if (write(status, word, sizeof word) < 0)
-		return;
+	sys(write, status, word, sizeof word); // 8 bytes into an empty pipe: never short. Nobody listens when the bridge is gone.
 }
 
 void fail(void)
 {
-	report(FAILED | at << 8 | nth << 16, errno);
-	_exit(125);
+	report(FAILED | at << 8 | nth << 16, failure);
+	exit_with(125);
+}
+
+void refuse(int number)
+{
+	failure = number;
+	fail();
 }
 
 void started(int pid) { report(STARTED, pid); }
 void runtime_ended(int wstatus) { report(RUNTIME, wstatus); }
-void close_status(void) { close(status); }
+void close_status(void) { sys(close, status); }
 
 static int above(int fd)
 {
-	int n = fcntl(fd, F_DUPFD_CLOEXEC, PRIVATE);
+	int n = sys(fcntl, fd, F_DUPFD_CLOEXEC, PRIVATE);
 	if (n < 0)
-		_exit(125);
+		exit_with(125);
 	return n;
 }
 
 void close_from(unsigned first, unsigned last)
 {
-	if (syscall(SYS_close_range, first, last, 0) == 0)
+	if (sys(close_range, first, last) == 0)
 		return;
 	for (unsigned fd = first; fd <= last && fd < 1024; fd++) // before Linux 5.9
-		close((int)fd);
+		sys(close, fd);
 }
 
 static void on_child(int sig) { (void)sig; }
 
-static void limit(int resource, const char *value)
+static void limit(int resource, unsigned long value)
 {
-	struct rlimit l = { strtoull(value, NULL, 10), 0 };
-	l.rlim_max = l.rlim_cur;
-	if (l.rlim_cur > 0 && setrlimit(resource, &l))
+	struct rlimit l = { value, value };
+	if (value > 0 && sys(setrlimit, resource, &l))
 		fail();
 }
 
@@ -111,12 +105,11 @@ static struct sock_filter filter[BPF_MAXINSNS];
 static void read_filter(struct command *c, size_t size)
 {
 	at = AT_READ_FILTER;
-	errno = EINVAL;
 	if (size > sizeof filter || size % sizeof *filter)
-		fail();
+		refuse(EINVAL);
 	c->filter = filter;
 	while (c->filter_size < size) {
-		ssize_t n = read(FILTER, (char *)filter + c->filter_size, size - c->filter_size);
+		long n = sys(read, FILTER, (char *)filter + c->filter_size, size - c->filter_size);
 		if (n <= 0)
 			fail();
 		c->filter_size += n;
@@ -127,15 +120,15 @@ static void load_filter(struct command *c)
 {
 	at = AT_FILTER;
 	struct sock_fprog program = { c->filter_size / sizeof *filter, c->filter };
-	if (c->filter_size > 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
+	if (c->filter_size > 0 && sys(prctl, PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
 		fail();
 }
 
 void drop_bounding(void)
 {
 	at = AT_CAPABILITIES;
-	for (int cap = 0; prctl(PR_CAPBSET_READ, cap) >= 0; cap++)
-		if (prctl(PR_CAPBSET_DROP, cap))
+	for (int cap = 0; sys(prctl, PR_CAPBSET_READ, cap) >= 0; cap++)
+		if (sys(prctl, PR_CAPBSET_DROP, cap))
 			fail();
 }
 
@@ -144,7 +137,7 @@ void clear_capabilities(void)
 	struct __user_cap_header_struct header = { _LINUX_CAPABILITY_VERSION_3, 0 };
 	struct __user_cap_data_struct none[2] = { { 0 } };
 	at = AT_CAPABILITIES;
-	if (syscall(SYS_capset, &header, none))
+	if (sys(capset, &header, none))
 		fail();
 }
 
@@ -157,39 +150,37 @@ static void drop_capabilities(void)
 
 // fork_nested forks a child into a user namespace where the one id that there is, 0, is called uid and gid. The child
 // returns 0 as that, without capabilities. CAP_SETFCAP is needed to map the parent's 0 (user_namespaces(7)).
-static pid_t fork_nested(const char *uid, const char *gid)
+static int fork_nested(unsigned uid, unsigned gid)
 {
 	int ready[2], mapped[2];
 	char byte = 0;
 	at = AT_NESTING;
-	if (pipe2(ready, O_CLOEXEC) || pipe2(mapped, O_CLOEXEC))
+	if (sys(pipe2, ready, O_CLOEXEC) || sys(pipe2, mapped, O_CLOEXEC))
 		fail();
-	pid_t child = fork();
+	int child = sys(clone, SIGCHLD);
 	if (child < 0)
 		fail();
 	// Each keeps only its own ends, so that the end of the other is the end of the wait for it.
 	if (child == 0) {
-		close(ready[0]), close(mapped[1]);
-		gid_t g = strtoul(gid, NULL, 10);
-		uid_t u = strtoul(uid, NULL, 10);
-		if (unshare(CLONE_NEWUSER) || write(ready[1], &byte, 1) != 1 || read(mapped[0], &byte, 1) != 1)
+		sys(close, ready[0]), sys(close, mapped[1]);
+		if (sys(unshare, CLONE_NEWUSER) || sys(write, ready[1], &byte, 1) != 1 || sys(read, mapped[0], &byte, 1) != 1)
 			fail();
-		if (setresgid(g, g, g) || setresuid(u, u, u))
+		if (sys(setresgid, gid, gid, gid) || sys(setresuid, uid, uid, uid))
 			fail();
-		close(ready[1]), close(mapped[0]);
+		sys(close, ready[1]), sys(close, mapped[0]);
 	} else {
-		close(ready[1]), close(mapped[0]);
-		if (read(ready[0], &byte, 1) != 1)
-			_exit(125); // the child has said why, unless it was killed
+		sys(close, ready[1]), sys(close, mapped[0]);
+		if (sys(read, ready[0], &byte, 1) != 1)
+			exit_with(125); // the child has said why, unless it was killed
 		char uids[32], gids[32];
-		snprintf(uids, sizeof uids, "%s 0 1", uid);
-		snprintf(gids, sizeof gids, "%s 0 1", gid);
+		append(append_number(uids, uid), " 0 1");
+		append(append_number(gids, gid), " 0 1");
 		write_map(child, "setgroups", "deny");
 		write_map(child, "uid_map", uids);
 		write_map(child, "gid_map", gids);
-		if (write(mapped[1], &byte, 1) != 1)
+		if (sys(write, mapped[1], &byte, 1) != 1)
 			fail();
-		close(ready[0]), close(mapped[1]);
+		sys(close, ready[0]), sys(close, mapped[1]);
 	}
 	drop_capabilities();
 	return child;
@@ -205,11 +196,8 @@ void keep_descriptors(void)
 // hear_children has the end of a child interrupt what waits with no signal blocked, and nothing else.
 void hear_children(void)
 {
-	sigset_t chld;
-	sigemptyset(&chld);
-	sigaddset(&chld, SIGCHLD);
-	struct sigaction act = { .sa_handler = on_child };
-	if (sigaction(SIGCHLD, &act, NULL) || sigprocmask(SIG_BLOCK, &chld, NULL))
+	on_signal(SIGCHLD, on_child);
+	if (set_blocked(1UL << (SIGCHLD - 1)))
 		fail();
 }
 
@@ -217,136 +205,144 @@ void hear_children(void)
 // and so everybody, ignore.
 void default_signals(void)
 {
-	sigset_t none;
-	sigemptyset(&none);
-	struct sigaction act = { .sa_handler = SIG_DFL };
-	for (int sig = 1; sig < NSIG; sig++)
-		sigaction(sig, &act, NULL); // of some it may not
-	sigprocmask(SIG_SETMASK, &none, NULL);
+	for (int sig = 1; sig <= 64; sig++)
+		on_signal(sig, SIG_DFL);
+	set_blocked(0);
+}
+
+// run becomes the command. It is a function of its own because the child of a vfork writes to its parent's stack, and has to
+// do so below what the parent comes back to.
+static __attribute__((noinline, noreturn)) void run(struct command *c)
+{
+	// In the session of pid 1 it would have its share of the processors to lower (sched(7), "autogroup").
+	at = AT_SESSION;
+	if (sys(setsid) < 0)
+		fail();
+	at = AT_DESCRIPTORS;
+	for (int i = 0; i < c->extra; i++)
+		if (sys(dup3, FIRST_EXTRA + i, 3 + i, 0) < 0)
+			fail();
+	close_from(3 + c->extra, PRIVATE - 1); // what is above closes itself at exec
+	at = AT_LIMITS;
+	limit(RLIMIT_AS, c->memory);
+	limit(RLIMIT_NPROC, c->pids);
+	default_signals();
+	sys(execve, c->argv[0], c->argv, c->env);
+	report(NO_EXEC, failure);
+	exit_with(127);
 }
 
 void supervise(struct command *c)
 {
-	sigset_t none;
-	sigemptyset(&none);
-
 	at = AT_START;
 	hear_children();
-	int nested = strcmp(c->uid, "0") != 0;
-	pid_t child = nested ? fork_nested(c->uid, c->gid) : -1; // whose maps could not be written if it were not dumpable
+	int nested = c->uid != 0;
+	int child = nested ? fork_nested(c->uid, c->gid) : -1; // whose maps could not be written if it were not dumpable
 	at = AT_DUMPABLE;
-	if (prctl(PR_SET_DUMPABLE, 0))
+	if (sys(prctl, PR_SET_DUMPABLE, 0))
 		fail();
 	load_filter(c);
 	at = AT_FORK;
 	if (!nested)
-		child = vfork();
+		child = sys(clone, CLONE_VM | CLONE_VFORK | SIGCHLD);
 	if (child < 0)
 		fail();
-	if (child == 0) {
-		// In the session of pid 1 it would have its share of the processors to lower (sched(7), "autogroup").
-		at = AT_SESSION;
-		if (setsid() < 0)
-			fail();
-		at = AT_DESCRIPTORS;
-		for (int i = 0; i < c->extra; i++)
-			if (dup2(FIRST_EXTRA + i, 3 + i) < 0)
-				fail();
-		close_from(3 + c->extra, PRIVATE - 1); // what is above closes itself at exec
-		at = AT_LIMITS;
-		limit(RLIMIT_AS, c->memory);
-		limit(RLIMIT_NPROC, c->pids);
-		default_signals();
-		execve(c->argv[0], c->argv, c->env);
-		report(NO_EXEC, errno);
-		_exit(127);
-	}
+	if (child == 0)
+		run(c);
 	// Keep none of the guest's pipes open: their end of file must not wait for pid 1.
 	close_from(0, PRIVATE - 1);
 
 	struct pollfd line = { .fd = lifeline, .events = POLLIN };
 	for (;;) {
-		int wstatus;
-		pid_t pid;
-		while ((pid = waitpid(-1, &wstatus, WNOHANG)) > 0) {
+		const unsigned long none = 0;
+		int wstatus, pid;
+		while ((pid = sys(wait4, -1, &wstatus, WNOHANG)) > 0) {
 			if (pid == child) {
 				report(EXITED, (uint32_t)wstatus);
-				_exit(WIFSIGNALED(wstatus) ? 128 + WTERMSIG(wstatus) : WEXITSTATUS(wstatus));
+				exit_with(WIFSIGNALED(wstatus) ? 128 + WTERMSIG(wstatus) : WEXITSTATUS(wstatus));
 			}
 		}
-		// SIGCHLD is let in only while this waits, so none is lost between waitpid and here.
-		int n = ppoll(&line, 1, NULL, &none);
+		// SIGCHLD is let in only while this waits, so none is lost between wait4 and here.
+		int n = sys(ppoll, &line, 1, NULL, &none, sizeof none);
 		if (n > 0)
-			_exit(137);
+			exit_with(137);
 		// Whoever has our ids may lower our limits, and with fewer descriptors than this waits for it fails at once.
-		if (n < 0 && errno != EINTR) {
+		if (n < 0 && failure != EINTR) {
 			report(EXITED, SIGKILL);
-			_exit(137);
+			exit_with(137);
 		}
 	}
 }
 
 static void drop_groups(void)
 {
-	char word[8] = { 0 };
+	char word[4] = { 0 };
 	at = AT_GROUPS;
-	if (setgroups(0, NULL) == 0)
+	if (sys(setgroups, 0, NULL) == 0)
 		return;
 	// Where a user has mapped his own id, without newgidmap, the kernel does not let them go (user_namespaces(7)).
-	int was = errno, fd = open("/proc/self/setgroups", O_RDONLY | O_CLOEXEC);
-	if (fd < 0 || read(fd, word, sizeof word - 1) < 4 || strncmp(word, "deny", 4) != 0) {
-		errno = was;
-		fail();
-	}
-	close(fd);
+	int was = failure, fd = open_file("/proc/self/setgroups", O_RDONLY);
+	if (fd < 0 || sys(read, fd, word, sizeof word) != sizeof word || __builtin_memcmp(word, "deny", sizeof word) != 0)
+		refuse(was);
+	sys(close, fd);
+}
+
+static struct command command(char **argv, char **command, char **env)
+{
+	return (struct command){
+		.argv = command, .env = env, .extra = parsed(argv[2]), .memory = parsed(argv[3]), .pids = parsed(argv[4]),
+		.uid = parsed(argv[6]), .gid = parsed(argv[7]),
+	};
 }
 
 // from_runtime is stage0 in a container that an OCI runtime program has made.
 static void from_runtime(char **argv, char **env)
 {
-	struct command c = { .extra = atoi(argv[2]), .memory = argv[3], .pids = argv[4], .uid = argv[6], .gid = argv[7], .argv = argv + 9, .env = env };
+	struct command c = command(argv, argv + 9, env);
 	char byte;
 	close_from(FIRST_EXTRA + 3 + c.extra, ~0U); // what the runtime has forgotten
 	keep_descriptors();
-	started(getpid());
-	if (read(lifeline, &byte, 1) != 1)
-		_exit(137);
+	started(sys(getpid));
+	if (sys(read, lifeline, &byte, 1) != 1)
+		exit_with(137);
 	at = AT_DESCRIPTORS;
 	for (int i = 0; i < 3 + c.extra; i++)
-		if (dup2(FIRST_EXTRA + i, i < 3 ? i : FIRST_EXTRA + i - 3) < 0)
+		if (sys(dup3, FIRST_EXTRA + i, i < 3 ? i : FIRST_EXTRA + i - 3, 0) < 0)
 			fail();
 	own_null();
-	read_filter(&c, strtoul(argv[5], NULL, 10));
+	read_filter(&c, parsed(argv[5]));
 	drop_groups();
-	if (strcmp(argv[8], "0") == 0) {
+	if (same(argv[8], "0")) {
 		give_streams(c.uid, c.gid, c.extra);
 		become(c.uid, c.gid);
-		c.uid = c.gid = "0";
+		c.uid = c.gid = 0;
 	}
 	supervise(&c);
 }
 
-// Priority 101 is the first that is not the C library's: before nsenter's constructor, which has none.
-__attribute__((constructor(101))) static void stage0(int argc, char **argv, char **env)
+// stage0 gets the stack that the kernel has made: the number of arguments, these, NULL, the environment, NULL. It returns if
+// the program was not started as stage0.
+void stage0(void *stack)
 {
-	if (argc < 2 || strcmp(argv[1], "stage0") != 0)
+	long argc = *(long *)stack;
+	char **argv = (char **)stack + 1, **env = argv + argc + 1;
+	if (argc < 2 || !same(argv[1], "stage0"))
 		return;
-	if (argc > 9 && strcmp(argv[0], "/proc/self/fd/6") == 0 && getpid() == 1)
+	nth = NO_OPERATION;
+	if (argc > 9 && same(argv[0], "/proc/self/fd/6") && sys(getpid) == 1)
 		from_runtime(argv, env);
-	if (strcmp(argv[0], "/proc/self/exe") != 0)
+	if (!same(argv[0], "/proc/self/exe"))
 		return;
 	if (argc == 2)
 		hold();
-	if (argc > 4 && strcmp(argv[2], "keep") == 0)
-		keep(argv + 3);
+	if (argc > 4 && same(argv[2], "keep"))
+		keep(argv + 3, env);
 	if (argc == 3)
-		setup(atoi(argv[2]));
-	if (argc < 9 || getpid() != 1)
+		setup(parsed(argv[2]));
+	if (argc < 9 || sys(getpid) != 1)
 		return;
-	struct command c = {
-		.extra = atoi(argv[2]), .memory = argv[3], .pids = argv[4], .uid = argv[6], .gid = argv[7], .argv = argv + 8, .env = env,
-	};
+	struct command c = command(argv, argv + 8, env);
 	keep_descriptors();
-	read_filter(&c, strtoul(argv[5], NULL, 10));
+	read_filter(&c, parsed(argv[5]));
 	supervise(&c);
 }

@@ -1,11 +1,11 @@
 // What the parts of stage0 share: stage0.c, which is pid 1; setup.c, which makes the container that it is pid 1 of, if
-// libcontainer has not; keep.c, which starts an OCI runtime that makes it; and stage0_linux.go.
+// libcontainer has not; keep.c, which starts an OCI runtime that makes it; sys.c, what they have for a C library; and
+// stage0_linux.go.
 #ifndef STAGE0_H
 #define STAGE0_H
 
 #include <linux/filter.h>
 #include <stddef.h>
-#include <sys/types.h>
 
 enum { LIFELINE = 3, STATUS = 4, FILTER = 5, PLAN = 5, BASE = 6, FIRST_EXTRA = 7, PRIVATE = 64 };
 
@@ -28,9 +28,9 @@ enum {
 // A command is what stage0 runs, and how.
 struct command {
 	char **argv, **env;
-	int extra;                 // descriptors beside 0, 1 and 2
-	const char *memory, *pids; // RLIMIT_AS and RLIMIT_NPROC in decimal; "0" is none
-	const char *uid, *gid;     // in a user namespace of its own; "0" is none
+	int extra;                  // descriptors beside 0, 1 and 2
+	unsigned long memory, pids; // RLIMIT_AS and RLIMIT_NPROC; 0 is none
+	unsigned uid, gid;          // in a user namespace of its own; 0 is none
 	struct sock_filter *filter;
 	size_t filter_size; // in bytes
 };
@@ -40,23 +40,25 @@ extern int at, nth; // what stage0 is at, and which operation of a plan that bel
 extern int lifeline;
 
 void fail(void) __attribute__((noreturn));
+void refuse(int number) __attribute__((noreturn)); // fail, with an errno that is no system call's
 void started(int pid);
 void runtime_ended(int wstatus);
 void close_status(void);
 void close_from(unsigned first, unsigned last);
 void keep_descriptors(void);
 void write_file(const char *path, const char *text);
-void write_map(pid_t pid, const char *name, const char *text);
+void write_map(int pid, const char *name, const char *text);
 void hear_children(void);
 void default_signals(void);
 void own_null(void);
-void give_streams(const char *uid, const char *gid, int extra);
-void become(const char *uid, const char *gid);
+void give_streams(unsigned uid, unsigned gid, int extra);
+void become(unsigned uid, unsigned gid);
 void drop_bounding(void);
 void clear_capabilities(void);
 void supervise(struct command *c) __attribute__((noreturn));
 void hold(void) __attribute__((noreturn));
-void keep(char **argv) __attribute__((noreturn));
+void keep(char **argv, char **env) __attribute__((noreturn));
 void setup(int extra) __attribute__((noreturn));
+void stage0(void *stack); // called by the entry point, sys.c
 
 #endif

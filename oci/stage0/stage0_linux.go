@@ -2,8 +2,10 @@
 
 package stage0
 
-// stage0.c runs before main.
+// stage0.c runs before main, and before the C library: the stack protector would look for its canary there.
 
+// #cgo CFLAGS: -fno-stack-protector
+// #cgo LDFLAGS: -Wl,-e,stage0entry
 // #include "stage0.h"
 import "C"
 

@@ -103,20 +103,53 @@ func TestReadRuntime(t *testing.T) {
 	}
 }
 
-// TestOldHeaders: it compiles with a libc that has not heard of the system calls that the kernel may lack: Debian 11's.
-func TestOldHeaders(t *testing.T) {
+// sources are the C of stage0.
+func sources(t *testing.T) []string {
+	files, err := filepath.Glob("*.c")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	return files
+}
+
+func compiler(t *testing.T) string {
 	cc, err := exec.LookPath("cc")
 	if err != nil {
 		t.Skip(err)
 	}
-	old := filepath.Join(t.TempDir(), "old.h")
-	if err := os.WriteFile(old, []byte("#include <sys/syscall.h>\n#undef SYS_close_range\n"), 0o600); err != nil {
+	return cc
+}
+
+// TestOldHeaders: it compiles with headers that have not heard of the system calls that the kernel may lack.
+func TestOldHeaders(t *testing.T) {
+	cc, old := compiler(t), filepath.Join(t.TempDir(), "old.h")
+	if err := os.WriteFile(old, []byte("#include <asm/unistd.h>\n#undef __NR_close_range\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, file := range []string{"keep.c", "setup.c", "stage0.c"} {
+	for _, file := range sources(t) {
 		cmd := exec.CommandContext(t.Context(), cc, "-std=gnu17", "-fsyntax-only", "-include", old, file)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Errorf("%s: %v\n%s", file, err, out)
+		}
+	}
+}
+
+// TestNoLibrary: it needs nothing of the C library, which has not started when it runs, however it is compiled.
+func TestNoLibrary(t *testing.T) {
+	cc := compiler(t)
+	for _, flags := range [][]string{{"-O0"}, {"-O2"}, {"-O3"}, {"-Os"}, {"-O2", "-D_FORTIFY_SOURCE=2"}, {"-O2", "-fPIE"}} {
+		program := filepath.Join(t.TempDir(), "stage0")
+		args := slices.Concat(flags, []string{
+			"-std=gnu17", "-fno-stack-protector", "-nostdlib", "-static", "-Wl,-e,stage0entry", "-Wl,--defsym=_start=0", "-o", program,
+		}, sources(t))
+		if out, err := exec.CommandContext(t.Context(), cc, args...).CombinedOutput(); err != nil {
+			t.Errorf("%v: %v\n%s", flags, err, out)
+			continue
+		}
+		hold := exec.CommandContext(t.Context(), program)
+		hold.Args = HoldArgs()
+		if out, err := hold.CombinedOutput(); err != nil { // at the end of its standard input
+			t.Errorf("%v: %v\n%s", flags, err, out)
 		}
 	}
 }
