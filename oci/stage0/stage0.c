@@ -320,12 +320,18 @@ static void from_runtime(char **argv, char **env)
 	supervise(&c);
 }
 
+// Of libcontainer's init the monitor thread of the Go runtime, whose first sleeps are of 20 us, would have a tenth of the time
+// that there is. Timers may be late there, and in stage0 and the command they are as by default (prctl(2)).
+enum { INIT_SLACK = 10000000, DEFAULT_SLACK = 50000 }; // ns
+
 // stage0 gets the stack that the kernel has made: the number of arguments, these, NULL, the environment, NULL. It returns if
 // the program was not started as stage0.
 void stage0(void *stack)
 {
 	long argc = *(long *)stack;
 	char **argv = (char **)stack + 1, **env = argv + argc + 1;
+	if (argc == 2 && same(argv[1], "init"))
+		sys(prctl, PR_SET_TIMERSLACK, INIT_SLACK);
 	if (argc < 2 || !same(argv[1], "stage0"))
 		return;
 	nth = NO_OPERATION;
@@ -342,6 +348,7 @@ void stage0(void *stack)
 	if (argc < 9 || sys(getpid) != 1)
 		return;
 	struct command c = command(argv, argv + 8, env);
+	sys(prctl, PR_SET_TIMERSLACK, DEFAULT_SLACK);
 	keep_descriptors();
 	read_filter(&c, parsed(argv[5]));
 	supervise(&c);
