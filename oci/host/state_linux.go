@@ -178,6 +178,9 @@ func (s *state) sweepOne(root *os.Root, name string) error {
 		return nil // another user's
 	}
 	lock, err := dir.OpenFile("lock", os.O_RDWR|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return root.RemoveAll(name) // it had one when it got its name: whoever removed it, cgroups first, was killed meanwhile
+	}
 	if err != nil {
 		return err
 	}

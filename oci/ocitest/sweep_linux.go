@@ -311,6 +311,16 @@ func (suite HostSuite) ForgedState(t *testing.T) {
 			t.Errorf("%d entries are left, want 2", n)
 		}
 	})
+	t.Run("removal that was cut short", func(t *testing.T) {
+		stateDir := filepath.Join(t.TempDir(), "state")
+		if err := os.Remove(filepath.Join(forge(t, stateDir, nil), "lock")); err != nil {
+			t.Fatal(err)
+		}
+		suite.startOn(t, stateDir)
+		if _, err := os.Lstat(stateDir); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("the state directory is left: %v", err)
+		}
+	})
 	t.Run("cgroup of another name", func(t *testing.T) {
 		stateDir := filepath.Join(t.TempDir(), "state")
 		cgroup, alive := bystander(t)

@@ -58,7 +58,7 @@
 #include "stage0.h"
 #include "sys.h"
 
-// <sys/mount.h> and <linux/mount.h> do not go together before glibc 2.37.
+// Of <sys/mount.h>, which does not go together with <linux/mount.h> before glibc 2.37.
 enum { NOSUID = 2, NODEV = 4, DETACH = 2, BIND_RDONLY = 4096 | 32 | 1 /* MS_BIND | MS_REMOUNT | MS_RDONLY */ };
 enum { NAMESPACES = CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS };
 
@@ -283,14 +283,13 @@ void own_null(void)
 	if (null < 0 || stat_of(null, &want))
 		fail();
 	for (int fd = 0; fd < 3; fd++)
-		if (stat_of(fd, &st) == 0 && S_ISCHR(st.st_mode) && st.st_rdev == want.st_rdev && sys(dup3, null, fd, 0) < 0)
+		if (stat_of(fd, &st) == 0 && S_ISCHR(st.st_mode) && st.st_rdev == want.st_rdev && fd != null && sys(dup3, null, fd, 0) < 0)
 			fail();
 	sys(close, null);
 }
 
 static void make_devices(void)
 {
-	// Arrays, because nobody has put addresses into a position-independent program's data yet.
 	static const char links[][2][16] = {
 		{ "/proc/self/fd", "/dev/fd" }, { "/proc/self/fd/0", "/dev/stdin" }, { "/proc/self/fd/1", "/dev/stdout" },
 		{ "/proc/self/fd/2", "/dev/stderr" }, { "/proc/kcore", "/dev/core" }, { "pts/ptmx", "/dev/ptmx" },
@@ -459,6 +458,8 @@ void setup(int extra)
 			break;
 		case 'p':
 			at = AT_PROC;
+			if (proc <= 0)
+				refuse(EINVAL);
 			if (attach(proc, AT_FDCWD, next()))
 				fail();
 			sys(close, proc);
@@ -507,7 +508,7 @@ void setup(int extra)
 			int resource = number();
 			struct rlimit l;
 			l.rlim_cur = number(), l.rlim_max = number();
-			if (sys(setrlimit, resource, &l))
+			if (sys(prlimit64, 0, resource, &l))
 				fail();
 			break;
 		}

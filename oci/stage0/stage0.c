@@ -96,7 +96,7 @@ static void on_child(int sig) { (void)sig; }
 static void limit(int resource, unsigned long value)
 {
 	struct rlimit l = { value, value };
-	if (value > 0 && sys(setrlimit, resource, &l))
+	if (value > 0 && sys(prlimit64, 0, resource, &l))
 		fail();
 }
 
@@ -110,8 +110,10 @@ static void read_filter(struct command *c, size_t size)
 	c->filter = filter;
 	while (c->filter_size < size) {
 		long n = sys(read, FILTER, (char *)filter + c->filter_size, size - c->filter_size);
-		if (n <= 0)
+		if (n < 0)
 			fail();
+		if (n == 0)
+			refuse(EINVAL);
 		c->filter_size += n;
 	}
 }
@@ -196,8 +198,7 @@ void keep_descriptors(void)
 // hear_children has the end of a child interrupt what waits with no signal blocked, and nothing else.
 void hear_children(void)
 {
-	on_signal(SIGCHLD, on_child);
-	if (set_blocked(1UL << (SIGCHLD - 1)))
+	if (on_signal(SIGCHLD, on_child) || set_blocked(1UL << (SIGCHLD - 1)))
 		fail();
 }
 
@@ -206,7 +207,7 @@ void hear_children(void)
 void default_signals(void)
 {
 	for (int sig = 1; sig <= 64; sig++)
-		on_signal(sig, SIG_DFL);
+		on_signal(sig, SIG_DFL); // of some it may not
 	set_blocked(0);
 }
 
@@ -320,12 +321,13 @@ static void from_runtime(char **argv, char **env)
 	supervise(&c);
 }
 
-// Of libcontainer's init the monitor thread of the Go runtime, whose first sleeps are of 20 us, would have a tenth of the time
-// that there is. Timers may be late there, and in stage0 and the command they are as by default (prctl(2)).
+// Timers may be late in libcontainer's init, the only other program that lives for a container: the monitor thread of its Go
+// runtime, which begins with sleeps of 20 us, would else have a tenth of the processor time. When that has become stage0, they
+// are what they are by default (prctl(2), PR_SET_TIMERSLACK), whatever they were in the bridge.
 enum { INIT_SLACK = 10000000, DEFAULT_SLACK = 50000 }; // ns
 
 // stage0 gets the stack that the kernel has made: the number of arguments, these, NULL, the environment, NULL. It returns if
-// the program was not started as stage0.
+// the program is not to be stage0.
 void stage0(void *stack)
 {
 	long argc = *(long *)stack;

@@ -35,6 +35,8 @@ struct command {
 	size_t filter_size; // in bytes
 };
 
+#pragma GCC visibility push(hidden)
+
 enum { NO_OPERATION = 0x7fff };
 extern int at, nth; // what stage0 is at, and which operation of a plan that belongs to
 extern int lifeline;
@@ -61,4 +63,5 @@ void keep(char **argv, char **env) __attribute__((noreturn));
 void setup(int extra) __attribute__((noreturn));
 void stage0(void *stack); // called by the entry point, sys.c
 
+#pragma GCC visibility pop
 #endif

@@ -2,9 +2,10 @@
 
 package stage0
 
-// stage0.c runs before main, and before the C library: the stack protector would look for its canary there.
+// stage0.c runs before main, and before the C library, where the stack protector would look for its canary. Link-time
+// optimization would not see that the entry point calls it.
 
-// #cgo CFLAGS: -fno-stack-protector
+// #cgo CFLAGS: -fno-stack-protector -fno-lto
 // #cgo LDFLAGS: -Wl,-e,stage0entry
 // #include "stage0.h"
 import "C"

@@ -137,10 +137,17 @@ func TestOldHeaders(t *testing.T) {
 // TestNoLibrary: it needs nothing of the C library, which has not started when it runs, however it is compiled.
 func TestNoLibrary(t *testing.T) {
 	cc := compiler(t)
-	for _, flags := range [][]string{{"-O0"}, {"-O2"}, {"-O3"}, {"-Os"}, {"-O2", "-D_FORTIFY_SOURCE=2"}, {"-O2", "-fPIE"}} {
+	for _, flags := range [][]string{
+		{"-static", "-O0"},
+		{"-static", "-O2", "-D_FORTIFY_SOURCE=2"},
+		{"-static", "-O3"},
+		{"-static", "-Os"},
+		{"-static-pie", "-fPIC", "-O0"},
+		{"-static-pie", "-fPIC", "-O2", "-Wl,--no-relax"}, // the linker of arm64 does not take addresses out of their table either
+	} {
 		program := filepath.Join(t.TempDir(), "stage0")
 		args := slices.Concat(flags, []string{
-			"-std=gnu17", "-fno-stack-protector", "-nostdlib", "-static", "-Wl,-e,stage0entry", "-Wl,--defsym=_start=0", "-o", program,
+			"-std=gnu17", "-fno-stack-protector", "-nostdlib", "-Wl,-e,stage0entry", "-Wl,--defsym=_start=0", "-o", program,
 		}, sources(t))
 		if out, err := exec.CommandContext(t.Context(), cc, args...).CombinedOutput(); err != nil {
 			t.Errorf("%v: %v\n%s", flags, err, out)
@@ -151,5 +158,33 @@ func TestNoLibrary(t *testing.T) {
 		if out, err := hold.CombinedOutput(); err != nil { // at the end of its standard input
 			t.Errorf("%v: %v\n%s", flags, err, out)
 		}
+		keep := exec.CommandContext(t.Context(), program)
+		keep.Args = KeepArgs(nil, []string{"/bin/sh", "-c", "exit 3"})
+		if ws, err := runtimeOf(keep); err != nil || ws.ExitStatus() != 3 {
+			t.Errorf("%v: a runtime ends with %d, %v", flags, ws, err)
+		}
 	}
+}
+
+// runtimeOf runs a keeper, and tells how its runtime has ended.
+func runtimeOf(keep *exec.Cmd) (syscall.WaitStatus, error) {
+	lifeline, hold, err := os.Pipe()
+	if err != nil {
+		return 0, err
+	}
+	defer lifeline.Close()
+	defer hold.Close()
+	reports, status, err := os.Pipe()
+	if err != nil {
+		return 0, err
+	}
+	defer reports.Close()
+	keep.ExtraFiles = []*os.File{lifeline, status}
+	err = keep.Start()
+	status.Close()
+	if err != nil {
+		return 0, err
+	}
+	ws, _, _, err := ReadRuntime(reports)
+	return ws, errors.Join(err, keep.Wait())
 }

@@ -22,7 +22,7 @@ __asm__(".pushsection .text\n"
 	"	pop %rdx\n"
 	"	jmp _start\n"
 	".size stage0entry, . - stage0entry\n"
-	".globl stage0_restorer\n.type stage0_restorer, @function\nstage0_restorer:\n"
+	".globl stage0_restorer\n.hidden stage0_restorer\n.type stage0_restorer, @function\nstage0_restorer:\n"
 	"	mov $15, %eax\n" // rt_sigreturn
 	"	syscall\n"
 	".size stage0_restorer, . - stage0_restorer\n"
@@ -36,14 +36,14 @@ __asm__(".pushsection .text\n"
 	"	ldr x0, [sp], #16\n"
 	"	b _start\n"
 	".size stage0entry, . - stage0entry\n"
-	".globl stage0_restorer\n.type stage0_restorer, %function\nstage0_restorer:\n"
+	".globl stage0_restorer\n.hidden stage0_restorer\n.type stage0_restorer, %function\nstage0_restorer:\n"
 	"	mov x8, #139\n" // rt_sigreturn
 	"	svc 0\n"
 	".size stage0_restorer, . - stage0_restorer\n"
 	".popsection");
 #endif
-enum { RESTORER = 0x04000000 }; // SA_RESTORER, which no header has
-extern void stage0_restorer(void);
+enum { RESTORER = 0x04000000 }; // SA_RESTORER, which <signal.h> keeps to itself
+extern void stage0_restorer(void) __attribute__((visibility("hidden")));
 
 // The empty asm keeps the compiler from seeing what these loops are, and calling them for it.
 #define AS_IT_STANDS __asm__ volatile("")
@@ -80,10 +80,10 @@ int stage0_memcmp(const void *a, const void *b, size_t n)
 	return 0;
 }
 
-void on_signal(int sig, void (*handler)(int))
+long on_signal(int sig, void (*handler)(int))
 {
 	struct action act = { .handler = handler, .flags = RESTORER, .restorer = stage0_restorer };
-	sys(rt_sigaction, sig, &act, NULL, sizeof act.mask); // of some it may not
+	return sys(rt_sigaction, sig, &act, NULL, sizeof act.mask);
 }
 
 long set_blocked(unsigned long mask) { return sys(rt_sigprocmask, SIG_SETMASK, &mask, NULL, sizeof mask); }

@@ -1,4 +1,6 @@
-// System calls and the little else that stage0 has of its own: it runs before the C library, and without it.
+// System calls and the little else that stage0 has of its own: it runs before the C library, and without it. A program that is
+// position-independent and static moves itself only when that starts, so stage0 has no address in its data, and what is
+// declared here is hidden: else the compiler would take its address from a table.
 #ifndef SYS_H
 #define SYS_H
 
@@ -9,6 +11,8 @@
 #ifndef __NR_close_range
 #define __NR_close_range 436 // not in the headers of Linux before 5.9; the same on every machine
 #endif
+
+#pragma GCC visibility push(hidden)
 
 // failure is the errno of the last system call that has failed.
 extern int failure;
@@ -48,7 +52,7 @@ struct action {
 	void (*restorer)(void);
 	unsigned long mask;
 };
-void on_signal(int sig, void (*handler)(int));
+long on_signal(int sig, void (*handler)(int));
 // set_blocked says which signals wait, signal 1 being the lowest bit.
 long set_blocked(unsigned long mask);
 
@@ -56,9 +60,10 @@ void exit_with(int code) __attribute__((noreturn));
 int open_file(const char *path, int flags);
 int same(const char *a, const char *b);
 size_t length(const char *s);
-unsigned long parsed(const char *decimal); // up to the first character that is no digit
+unsigned long parsed(const char *decimal); // up to the first character that is no digit; of Go's making, so in range
 // append and append_number return the end of the text, where there is a NUL.
 char *append(char *to, const char *text);
 char *append_number(char *to, unsigned long n);
 
+#pragma GCC visibility pop
 #endif
