@@ -30,6 +30,11 @@ func Init() {
 		}
 		return
 	}
+	if os.Getpid() != 1 {
+		// All that follows would be done to the host.
+		fmt.Fprintln(os.Stderr, "libcontainer's C code has not run: was mcp-bridge built with -linkmode=internal?")
+		os.Exit(1)
+	}
 	debug.SetGCPercent(-1) // it lives for some 20 ms
 	go holdLifeline()
 	// libcontainer drops supplementary groups for root only. A user's would stay: the group that is mapped to 0 by name,
