@@ -43,9 +43,9 @@ static inline __attribute__((always_inline)) long call(long number, long a, long
 #define sys_with_six(number, a, b, c, d, e, f, ...) call(number, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
 
 // What the compiler makes calls of by itself must not become the C library's, whose functions are chosen when it starts.
-__asm__("memcpy = stage0_memcpy\nmemmove = stage0_memcpy\nmemset = stage0_memset\nmemcmp = stage0_memcmp");
+__asm__("memcpy = stage0_memcpy\nmemmove = stage0_memcpy\nmemset = stage0_memset\nmemcmp = stage0_memcmp\nstrlen = length");
 
-// The kernel's struct sigaction, where <signal.h> has the C library's.
+// The kernel's struct sigaction, where <signal.h> has the C library's. Others, such as struct stat, are the same on both machines.
 struct action {
 	void (*handler)(int);
 	unsigned long flags;
