@@ -277,18 +277,19 @@ void supervise(struct command *c)
 
 static void drop_groups(void)
 {
-	char word[4] = { 0 };
+	char word[] = "....";
 	at = AT_GROUPS;
 	if (sys(setgroups, 0, NULL) == 0)
 		return;
 	// Where a user has mapped his own id, without newgidmap, the kernel does not let them go (user_namespaces(7)).
 	int was = failure, fd = open_file("/proc/self/setgroups", O_RDONLY);
-	if (fd < 0 || sys(read, fd, word, sizeof word) != sizeof word || __builtin_memcmp(word, "deny", sizeof word) != 0)
+	if (fd < 0 || sys(read, fd, word, 4) != 4 || !same(word, "deny"))
 		refuse(was);
 	sys(close, fd);
 }
 
-static struct command command(char **argv, char **command, char **env)
+// command_of is what the first arguments say of the command that follows them.
+static struct command command_of(char **argv, char **command, char **env)
 {
 	return (struct command){
 		.argv = command, .env = env, .extra = parsed(argv[2]), .memory = parsed(argv[3]), .pids = parsed(argv[4]),
@@ -299,7 +300,7 @@ static struct command command(char **argv, char **command, char **env)
 // from_runtime is stage0 in a container that an OCI runtime program has made.
 static void from_runtime(char **argv, char **env)
 {
-	struct command c = command(argv, argv + 9, env);
+	struct command c = command_of(argv, argv + 9, env);
 	char byte;
 	close_from(FIRST_EXTRA + 3 + c.extra, ~0U); // what the runtime has forgotten
 	keep_descriptors();
@@ -349,7 +350,7 @@ void stage0(void *stack)
 		setup(parsed(argv[2]));
 	if (argc < 9 || sys(getpid) != 1)
 		return;
-	struct command c = command(argv, argv + 8, env);
+	struct command c = command_of(argv, argv + 8, env);
 	sys(prctl, PR_SET_TIMERSLACK, DEFAULT_SLACK);
 	keep_descriptors();
 	read_filter(&c, parsed(argv[5]));
