@@ -237,16 +237,27 @@ const (
 // measureIdle looks at a server that has made one run and has nothing to do.
 func (b *bench) measureIdle(ctx context.Context) (_ []Section, err error) {
 	s := idle.empty(fmt.Sprintf("A server after one call, when its processes have used no CPU for %v. PSS of a sandbox: all its processes together; a page that n processes share counts 1/n.", settle))
+	one := arguments("print(1)")
 	for _, l := range b.programs() {
-		server := &mcpServer{name: ours + ", " + l.Name, command: func() *exec.Cmd { return b.server(l) }}
-		works, left, end := b.connectAll(ctx, []*mcpServer{server}, arguments("print(1)"))
-		s.LeftOut = append(s.LeftOut, left...)
-		if len(works) > 0 {
-			b.say("%s: %s", s.Name, server.name)
-			err = b.idleRows(ctx, &s, server)
-		}
-		if err = errors.Join(err, end()); err != nil {
-			return nil, err
+		name := ours + ", " + l.Name
+		server := &mcpServer{name: name, command: func() *exec.Cmd { return b.server(l) }}
+		several := &mcpServer{name: name + ", " + config.EnvPool + "=4", command: func() *exec.Cmd { return b.server(l, config.EnvPool+"=4") }}
+		// The first two with an image compile the runner, which takes memory, for those that come after them.
+		for _, m := range []struct {
+			*mcpServer
+			measured bool
+		}{{server, false}, {server, false}, {server, true}, {several, true}} {
+			works, left, end := b.connectAll(ctx, []*mcpServer{m.mcpServer}, one)
+			if m.measured {
+				s.LeftOut = append(s.LeftOut, left...)
+				if len(works) > 0 {
+					b.say("%s: %s", s.Name, m.name)
+					err = b.idleRows(ctx, &s, m.mcpServer)
+				}
+			}
+			if err = errors.Join(err, end()); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return []Section{s}, nil

@@ -264,7 +264,7 @@ source, *more = sys.stdin.read().split("\f\n")
 for version, want in ((sys.version_info, True), ((3, 16, 0, "alpha", 1), False)):
     sys.modules.pop("csv", None)
     sys.version_info = version
-    runner = {"__name__": "<runner>", "__builtins__": dict(vars(__builtins__)), "compiled": False, "more": list(more)}
+    runner = {"__name__": "<runner>", "__builtins__": dict(vars(__builtins__)), "loaded": (None, more)}
     exec(compile(source.rstrip()[: -len("serve()")], "<runner>", "exec"), runner)
     runner["load"](*range(len(more)))
     runner["import_ahead"](["csv"])

@@ -473,11 +473,11 @@ func TestBoot(t *testing.T) {
 	if err := Boot(&b, make([]byte, MaxCompiled+1)); err != nil {
 		t.Fatal(err)
 	}
-	if want := 8 + len(source()); b.Len() != want {
+	if want := 3*4 + len(loader) + len(source()); b.Len() != want {
 		t.Errorf("%d bytes, want %d: compiled code that is too long must be left out", b.Len(), want)
 	}
 	b.Reset()
-	if err := Boot(&b, []byte("compiled")); err != nil || b.String() != "\x00\x00\x00\x08\x00\x00\x00\x00compiled" {
+	if err := Boot(&b, []byte("compiled")); err != nil || b.String() != "\x00\x00\x00\x08compiled" {
 		t.Errorf("%q, %v", b.String(), err)
 	}
 	if err := Boot(failing{}, nil); err == nil {

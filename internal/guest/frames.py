@@ -25,10 +25,12 @@ MAX_DEPTH = 50  # of a result; the host allows 100 in a frame
 
 PID = posix.getpid()
 main = sys.modules["__main__"]
-compiled = globals().pop("compiled")  # bytes after a boot from source, else False
 source, script = "", ""  # of the run frame: the script, and its file name
 servers_text = "[]"  # JSON, likewise
-more = globals().pop("more")  # of the runner, what not every script needs: compiled, or after a boot from source as str
+# The code of this, what not every script needs: each compiled, or as str if nobody has done that yet; and after a boot from source
+# both, for those that come after us.
+first, more, *compiled = globals().pop("loaded")
+more = list(more)
 frozen = 0  # modules that no collection looks at
 pending = {}  # calls by id: a function that takes the text of the answer, or None when the host is gone
 kept, given = {}, set()  # modules by name that were imported ahead, and the names of those that the script has by now
@@ -78,7 +80,9 @@ def stream(fd, name):
 
 chunks = []  # of a line that has not come to its end
 parts = []  # of a message that has not
-room = 1 << 16  # for the next read: a larger buffer is mapped and unmapped, which takes 0.1 ms
+# For the next read. While one that waits for a script has a buffer, so little is better; and a large one is mapped and
+# unmapped, which takes 0.1 ms.
+room = 1 << 12
 
 
 def receive():
@@ -92,7 +96,6 @@ def receive():
         data = b""
     if not data:
         return None
-    room = 1 << 18 if len(data) == room else 1 << 16
     messages = []
     *lines, rest = data.split(b"\n")
     for line in lines:
@@ -111,6 +114,7 @@ def receive():
         messages.append(text)
     if rest:
         chunks.append(rest)
+    room = min(room << 4, 1 << 18) if len(data) == room else 1 << 16 if rest else 1 << 12
     return messages
 
 

@@ -10,12 +10,12 @@
 //
 // # Start
 //
-// The process is Python with a tiny bootstrap on its command line ([Args]). [Boot] sends it the runner: a header of two
-// big-endian uint32 lengths, then the runner as compiled code, or else as source. Compiled code is what an earlier
-// [Ready.Compiled] of the same image and [RunnerID] has said; the interpreter's magic number stands in front of it, and
-// a bootstrap that cannot use it says so ([Stale]), and is sent the source. Compiling takes longer than all else in the
-// start of a runner, so it is done in two steps: a boot from source compiles what every script needs and says that, with
-// the rest as source; a boot from that compiles the rest and says all of it.
+// The process is Python with a tiny bootstrap on its command line ([Args]). [Boot] sends it the runner, in parts, each
+// behind its length as a big-endian uint32: compiled code, or else an empty part, a loader, and the source. Compiled code is
+// what an earlier [Ready.Compiled] of the same image and [RunnerID] has said; the interpreter's magic number stands in front
+// of it, and a bootstrap that cannot use it says so ([Stale]), and is sent the source. Compiling takes longer than all else
+// in the start of a runner, so it is done in two steps: a boot from source compiles what every script needs and says that,
+// with the rest as source; a boot from that compiles the rest and says all of it.
 //
 // # Frames
 //
@@ -89,8 +89,13 @@ const Protocol = 1
 // Script is the file name a script has in its tracebacks unless Run.Filename says otherwise.
 const Script = "script.py"
 
+// bootstrap is short because Python keeps the syntax tree of its command line to the end: 1 KB of text would take 100 KB.
+//
 //go:embed bootstrap.py
 var bootstrap string
+
+//go:embed loader.py
+var loader string
 
 //go:embed frames.py
 var framesSource string
@@ -130,7 +135,7 @@ var source = sync.OnceValue(func() string {
 
 // RunnerID names this version of the runner: two equal ids can share compiled code for the same image.
 var RunnerID = sync.OnceValue(func() string {
-	sum := sha256.Sum256([]byte(bootstrap + source()))
+	sum := sha256.Sum256([]byte(bootstrap + loader + source()))
 	return hex.EncodeToString(sum[:8])
 })
 
@@ -152,15 +157,15 @@ func Boot(w io.Writer, compiled []byte) error {
 	if len(compiled) > MaxCompiled {
 		compiled = nil
 	}
-	text := source()
-	if len(compiled) > 0 {
-		text = "" // sending both would take longer than all else in a start from compiled code
+	parts := []string{string(compiled)}
+	if len(compiled) == 0 { // sending all would take longer than all else in a start from compiled code
+		parts = append(parts, loader, source())
 	}
-	b := make([]byte, 0, 8+len(compiled)+len(text))
-	b = binary.BigEndian.AppendUint32(b, uint32(len(compiled)))
-	b = binary.BigEndian.AppendUint32(b, uint32(len(text)))
-	b = append(b, compiled...)
-	b = append(b, text...)
+	var b []byte
+	for _, part := range parts {
+		b = binary.BigEndian.AppendUint32(b, uint32(len(part)))
+		b = append(b, part...)
+	}
 	_, err := w.Write(b)
 	return err
 }

@@ -584,12 +584,24 @@ def start():
     for k in ("exit", "quit", "help", "copyright", "credits", "license"):
         setattr(sys.modules["builtins"], k, Late(k))
     extend_path()
-    size = ',"compiled":%d' % len(compiled) if compiled else ""
+    if not compiled and str in map(type, more):
+        compile_rest()
+    size = ',"compiled":%d' % len(compiled[0]) if compiled else ""
     send('{"type":"ready","protocol":1,"python":"%d.%d.%d"%s}' % (*sys.version_info[:3], size))
-    if compiled:
-        write(compiled)
+    for c in compiled:
+        write(c)
+    compiled.clear()
     learn_trees()
     gc.freeze()  # so that collections, the one at the end too, look at the script's objects only
+
+
+def compile_rest():
+    """What the boot before us has left, for those that come after us."""
+    import marshal
+
+    more[:] = [marshal.dumps(compile(text, "<runner>", "exec", 0, True, 1)) for text in more]
+    magic = sys.modules["_frozen_importlib_external"].MAGIC_NUMBER
+    compiled.append(magic + marshal.dumps((first, tuple(more))))
 
 
 loading = _thread.RLock()

@@ -7,7 +7,7 @@ import json
 
 source, *more = open(sys.argv[1], encoding="utf-8", newline="").read().split("\f\n")
 assert source.rstrip().endswith("\nserve()")
-runner = {"__name__": "<runner>", "compiled": False, "more": more}
+runner = {"__name__": "<runner>", "loaded": (None, more)}
 exec(compile(source.rstrip()[: -len("serve()")], "<runner>", "exec"), runner)
 
 r, w = os.pipe()
