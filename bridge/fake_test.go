@@ -184,13 +184,18 @@ func (f synthetic) Run(ctx context.Context, c oci.Container, s oci.Streams) (oci
 		ctx: ctx, in: bufio.NewReader(s.Extra[0]), out: s.Extra[1], stdout: s.Stdout, stderr: s.Stderr, container: c,
 	}
 	defer context.AfterFunc(ctx, func() { _ = s.Extra[0].SetReadDeadline(time.Now()) })() // who is killed reads no more
-	var header [8]byte
-	if _, err := io.ReadFull(g.in, header[:]); err != nil {
-		return oci.Exit{}, err
-	}
-	runner := int64(binary.BigEndian.Uint32(header[:4])) + int64(binary.BigEndian.Uint32(header[4:]))
-	if _, err := io.CopyN(io.Discard, g.in, runner); err != nil {
-		return oci.Exit{}, err
+	for part, most := 0, 1; part < most; part++ { // of guest.Boot
+		var size [4]byte
+		if _, err := io.ReadFull(g.in, size[:]); err != nil {
+			return oci.Exit{}, err
+		}
+		n := binary.BigEndian.Uint32(size[:])
+		if part == 0 && n == 0 { // not compiled: a loader and the source come
+			most = 3
+		}
+		if _, err := io.CopyN(io.Discard, g.in, int64(n)); err != nil {
+			return oci.Exit{}, err
+		}
 	}
 	exit, err := f(g)
 	if exit.Limits == "" {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -198,12 +199,16 @@ func writeReport(c *cobra.Command, f benchFlags, r bench.Report, older *bench.Re
 // benchServerCommand is for the benchmark's own use: the MCP servers that it measures, and measures with.
 func benchServerCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "bench-server echo | original JSON", Hidden: true, Args: cobra.RangeArgs(1, 2),
+		Use: "bench-server echo TOOLS | original JSON", Hidden: true, Args: cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
 			switch {
-			case args[0] == "echo" && len(args) == 1:
-				return bench.ServeEcho(c.Context(), os.Stdin, os.Stdout)
-			case args[0] == "original" && len(args) == 2:
+			case args[0] == "echo":
+				others, err := strconv.Atoi(args[1])
+				if err != nil {
+					return usage("%q is no number of tools", args[1])
+				}
+				return bench.ServeEcho(c.Context(), os.Stdin, os.Stdout, others)
+			case args[0] == "original":
 				var o bench.Original
 				if err := json.Unmarshal([]byte(args[1]), &o); err != nil {
 					return fmt.Errorf("cannot read %q: %w", args[1], err)

@@ -106,6 +106,7 @@ func TestBench(t *testing.T) {
 		"call":       {"mcp-bridge, libcontainer", "mcp-bridge, libcontainer, no pool", "mcp-bridge, direct", "mcp-bridge, direct, no pool"},
 		"tool":       {"mcp-bridge, libcontainer", "mcp-bridge, libcontainer, no pool", "mcp-bridge, direct", "mcp-bridge, direct, no pool"},
 		"import":     {"mcp-bridge, libcontainer", "mcp-bridge, libcontainer, no pool", "mcp-bridge, direct", "mcp-bridge, direct, no pool"},
+		"many":       {"mcp-bridge, libcontainer", "mcp-bridge, libcontainer, no pool", "mcp-bridge, direct", "mcp-bridge, direct, no pool"},
 		"throughput": {"python3 alone, no sandbox", "mcp-bridge, libcontainer", "mcp-bridge, direct"},
 		"burst":      {"mcp-bridge, libcontainer", "mcp-bridge, libcontainer, no pool", "mcp-bridge, direct", "mcp-bridge, direct, no pool"},
 		"idle":       {"mcp-bridge, libcontainer: RSS of the server", "mcp-bridge, libcontainer: CPU when idle, with its sandboxes", "mcp-bridge, direct: RSS of the server", "mcp-bridge, direct: CPU when idle, with its sandboxes"},

@@ -120,11 +120,12 @@ var (
 	process    = section{"process", "The whole program", "ms"}
 	call       = section{"call", "run_python over MCP, print(1)", "ms"}
 	callTool   = section{"tool", "run_python over MCP, with a tool call in it", "ms"}
+	callMany   = section{"many", "run_python over MCP, with a call of a tool of a large server", "ms"}
 	callImport = section{"import", "run_python over MCP, with imports of the standard library", "ms"}
 	throughput = section{"throughput", "Throughput, every run in a fresh container", "runs/s"}
 	burst      = section{"burst", "100 simultaneous calls over one MCP session", "ms"}
 	idle       = section{"idle", "Idle", ""}
-	sections   = []section{cold, process, call, callTool, callImport, throughput, burst, idle}
+	sections   = []section{cold, process, call, callTool, callMany, callImport, throughput, burst, idle}
 )
 
 // empty is a section without rows yet.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"time"
 
@@ -32,10 +33,10 @@ type mcpServer struct {
 }
 
 // callServers are those that are measured over MCP.
-func (b *bench) callServers(original bool) ([]*mcpServer, error) {
-	file := filepath.Join(b.Dir, "servers.json")
+func (b *bench) callServers(original bool, otherTools int) ([]*mcpServer, error) {
+	file := filepath.Join(b.Dir, fmt.Sprintf("servers-%d.json", otherTools))
 	err := os.WriteFile(file, raw(map[string]any{"mcpServers": map[string]any{
-		"bench": map[string]any{"command": b.Program, "args": []string{"bench-server", "echo"}},
+		"bench": map[string]any{"command": b.Program, "args": []string{"bench-server", "echo", strconv.Itoa(otherTools)}},
 	}}), 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("cannot write the configuration of the MCP server: %v", err)
@@ -51,7 +52,7 @@ func (b *bench) callServers(original bool) ([]*mcpServer, error) {
 	}
 	if original {
 		all = append(all, &mcpServer{name: originalName, note: "a podman run for each call, with its flags and podman's own filter, on the same tree; Go where it is Python", command: func() *exec.Cmd {
-			o := Original{Podman: b.podman(), Tree: b.Tree, Python: b.Python, Dir: b.Dir, Server: []string{b.Program, "bench-server", "echo"}}
+			o := Original{Podman: b.podman(), Tree: b.Tree, Python: b.Python, Dir: b.Dir, Server: []string{b.Program, "bench-server", "echo", "0"}}
 			cmd := exec.Command(b.Program, "bench-server", "original", string(raw(o))) // ended by client.close
 			cmd.Env = b.environ()
 			return cmd
@@ -90,7 +91,7 @@ func (b *bench) connectAll(ctx context.Context, all []*mcpServer, ask ...json.Ra
 }
 
 func (b *bench) measureCalls(ctx context.Context) (done []Section, err error) {
-	all, err := b.callServers(true)
+	all, err := b.callServers(true, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -117,6 +118,25 @@ func (b *bench) measureCalls(ctx context.Context) (done []Section, err error) {
 		done = append(done, s)
 	}
 	return done, nil
+}
+
+// manyTools is how many tools a large server lists beside the one that is called, as GitHub's does.
+const manyTools = 90
+
+func (b *bench) measureMany(ctx context.Context) (_ []Section, err error) {
+	all, err := b.callServers(false, manyTools)
+	if err != nil {
+		return nil, err
+	}
+	const code = "print(await mcp_bench.echo(text='1'))"
+	works, left, end := b.connectAll(ctx, all, arguments(code))
+	defer func() { err = errors.Join(err, end()) }()
+	s := callMany.empty(fmt.Sprintf("As above: `%s`, whose server lists %d more tools with 8 arguments each; `servers` does not name it.", code, manyTools))
+	s.LeftOut = left
+	if err := b.callInTurns(ctx, &s, works, arguments(code)); err != nil {
+		return nil, err
+	}
+	return []Section{s}, nil
 }
 
 func (b *bench) callInTurns(ctx context.Context, s *Section, works []*mcpServer, ask json.RawMessage) error {
@@ -172,7 +192,7 @@ func (b *bench) serverTime(s *mcpServer) time.Duration {
 }
 
 func (b *bench) measureBurst(ctx context.Context) (_ []Section, err error) {
-	all, err := b.callServers(false)
+	all, err := b.callServers(false, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -61,6 +61,7 @@ func (o Original) Serve(ctx context.Context, in io.Reader, out io.Writer) (err e
 		"run_python", `{"type":"object","properties":{"code":{"type":"string"},"servers":{"type":"array"}},"required":["code"]}`,
 		func(ctx context.Context, arguments json.RawMessage) (any, error) { return o.run(ctx, arguments, tool) },
 		false, // it takes as long as a podman run
+		0,
 	})
 	if upstream != nil {
 		err = errors.Join(err, upstream.close())

@@ -63,6 +63,7 @@ func Run(ctx context.Context, o Options) (_ Report, err error) {
 		{[]section{cold}, b.measureCold},
 		{[]section{process}, b.measureProcess},
 		{[]section{call, callTool, callImport}, b.measureCalls},
+		{[]section{callMany}, b.measureMany},
 		{[]section{throughput}, b.measureThroughput},
 		{[]section{burst}, b.measureBurst},
 		{[]section{idle}, b.measureIdle},

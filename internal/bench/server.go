@@ -14,10 +14,11 @@ type served struct {
 	name, schema string
 	call         func(ctx context.Context, arguments json.RawMessage) (any, error)
 	quick        bool // call takes no time for which another one would wait
+	others       int  // tools that it lists beside that one
 }
 
-// ServeEcho serves the tool that the measured scripts call, until in ends.
-func ServeEcho(ctx context.Context, in io.Reader, out io.Writer) error {
+// ServeEcho serves the tool that the measured scripts call, and lists others that nobody calls, until in ends.
+func ServeEcho(ctx context.Context, in io.Reader, out io.Writer, others int) error {
 	return serve(ctx, in, out, served{
 		"echo", `{"type":"object","properties":{"text":{"type":"string"}},"required":["text"]}`,
 		func(_ context.Context, arguments json.RawMessage) (any, error) {
@@ -30,6 +31,7 @@ func ServeEcho(ctx context.Context, in io.Reader, out io.Writer) error {
 			return map[string]any{"content": []any{map[string]any{"type": "text", "text": a.Text}}}, nil
 		},
 		true,
+		others,
 	})
 }
 
@@ -70,9 +72,11 @@ func serve(ctx context.Context, in io.Reader, out io.Writer, tool served) error 
 		case "ping":
 			answer(message{ID: m.ID, Result: raw(map[string]any{})})
 		case "tools/list":
-			answer(message{ID: m.ID, Result: raw(map[string]any{"tools": []any{map[string]any{
-				"name": tool.name, "inputSchema": json.RawMessage(tool.schema),
-			}}})})
+			tools := []any{map[string]any{"name": tool.name, "inputSchema": json.RawMessage(tool.schema)}}
+			for i := range tool.others {
+				tools = append(tools, uncalled(i))
+			}
+			answer(message{ID: m.ID, Result: raw(map[string]any{"tools": tools})})
 		case "tools/call":
 			var p struct {
 				Name      string          `json:"name"`
@@ -99,6 +103,20 @@ func serve(ctx context.Context, in io.Reader, out io.Writer, tool served) error 
 		}
 	}
 	return lines.Err()
+}
+
+// uncalled is a tool of the size that those of large servers have.
+func uncalled(i int) any {
+	properties := map[string]any{}
+	for a := range 8 {
+		properties[fmt.Sprintf("argument_%d", a)] = map[string]any{
+			"type": "string", "description": fmt.Sprintf("What argument %d of tool %d is for, in a sentence of the usual length.", a, i),
+		}
+	}
+	return map[string]any{
+		"name": fmt.Sprintf("tool_%d", i), "description": fmt.Sprintf("Does what tool %d does. Nobody calls it.", i),
+		"inputSchema": map[string]any{"type": "object", "properties": properties, "required": []string{"argument_0", "argument_1"}},
+	}
 }
 
 func raw(v any) json.RawMessage {

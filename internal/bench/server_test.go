@@ -21,7 +21,7 @@ func TestMain(m *testing.M) {
 	case "":
 		os.Exit(m.Run())
 	case "echo":
-		if err := ServeEcho(context.Background(), os.Stdin, os.Stdout); err != nil {
+		if err := ServeEcho(context.Background(), os.Stdin, os.Stdout, 2); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -68,7 +68,7 @@ func TestEcho(t *testing.T) {
 	if r, err := c.call(t.Context(), "echo", json.RawMessage(`"x"`)); err != nil || !r.IsError {
 		t.Errorf("bad arguments: %+v, %v", r, err)
 	}
-	if tools := c.ask(t.Context(), "tools/list", json.RawMessage(`{}`)); tools.err != nil || !strings.Contains(string(tools.result), `"echo"`) {
+	if tools := c.ask(t.Context(), "tools/list", json.RawMessage(`{}`)); tools.err != nil || strings.Count(string(tools.result), `"inputSchema"`) != 3 || !strings.Contains(string(tools.result), `"echo"`) {
 		t.Errorf("tools %s, %v", tools.result, tools.err)
 	}
 	if _, err := c.runPython(t.Context(), arguments("print(1)")); err == nil {
