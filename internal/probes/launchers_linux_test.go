@@ -3,6 +3,7 @@
 package probes
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mcp-bridge/mcp-bridge/oci"
 	"github.com/mcp-bridge/mcp-bridge/oci/cli"
 	"github.com/mcp-bridge/mcp-bridge/oci/direct"
 	"github.com/mcp-bridge/mcp-bridge/oci/host"
@@ -35,6 +37,20 @@ var launchers = []struct {
 	{"podman", func(o host.Options) host.Launcher {
 		return cli.NewEngine(cli.EngineOptions{Options: o, Kind: cli.Podman})
 	}, true},
+	// docker runs images of its daemon: dockerImageEnv is the id of one that was imported from the tests' tree.
+	{"docker", func(o host.Options) host.Launcher {
+		return imported{cli.NewEngine(cli.EngineOptions{Options: o, Kind: cli.Docker})}
+	}, true},
+}
+
+// dockerImageEnv is the id of the image that docker runs.
+const dockerImageEnv = "MCP_BRIDGE_TEST_DOCKER_IMAGE"
+
+type imported struct{ *cli.Engine }
+
+func (i imported) Run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit, error) {
+	c.Rootfs, c.Image = "", os.Getenv(dockerImageEnv)
+	return i.Engine.Run(ctx, c, s)
 }
 
 // launcher is the index in launchers of this process's own.
