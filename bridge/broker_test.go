@@ -147,6 +147,24 @@ out`
 	}
 }
 
+// TestToolsThatCome: tools that a server gets while the script runs are found, one after the other.
+func TestToolsThatCome(t *testing.T) {
+	f := newFake().add("c", upstream.Tool{Name: "old"})
+	f.infos[0].Tools = 1
+	f.now = make(map[string][]upstream.Tool)
+	f.call = func(_ context.Context, _, tool string, _ json.RawMessage) (json.RawMessage, error) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.now["c"] = append(f.now["c"], upstream.Tool{Name: tool + "er"})
+		return json.RawMessage(`{"content":[{"type":"text","text":"yes"}]}`), nil
+	}
+	b := newBridge(t, func(o *Options) { o.Servers = f })
+	const code = "hasattr(mcp_c, 'typo')\nfor name in 'old', 'older', 'olderer':\n    await getattr(mcp_c, name)()\n[t.name for t in runtime.list_tools_sync('c')]"
+	if r := runCode(t, b, "from mcp import runtime\n"+code); string(r.Result) != `["older","olderer"]` {
+		t.Errorf("%s: %+v", r.Result, r)
+	}
+}
+
 // TestSilentServer: a server that says nothing makes nobody wait but who names it, and a script that is stopped while it
 // waits for an answer says for whose.
 func TestSilentServer(t *testing.T) {

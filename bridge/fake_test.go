@@ -184,7 +184,7 @@ func (f synthetic) Run(ctx context.Context, c oci.Container, s oci.Streams) (oci
 		ctx: ctx, in: bufio.NewReader(s.Extra[0]), out: s.Extra[1], stdout: s.Stdout, stderr: s.Stderr, container: c,
 	}
 	defer context.AfterFunc(ctx, func() { _ = s.Extra[0].SetReadDeadline(time.Now()) })() // who is killed reads no more
-	for part, most := 0, 1; part < most; part++ { // of guest.Boot
+	for part, most := 0, 1; part < most; part++ {                                         // of guest.Boot
 		var size [4]byte
 		if _, err := io.ReadFull(g.in, size[:]); err != nil {
 			return oci.Exit{}, err

@@ -209,6 +209,26 @@ func TestAskClient(t *testing.T) {
 	})
 }
 
+// TestAskClientBadly: an answer that is none ends the question, and an initialize that is refused changes nothing.
+func TestAskClientBadly(t *testing.T) {
+	c, _ := newRawClient(t)
+	defer c.end()
+	c.hello(form)
+	c.say(`{"jsonrpc":"2.0","id":77,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"x","version":"1"}}}`)
+	if m := c.hear(); m.Error == nil {
+		t.Fatalf("a second initialize: %s", m.line)
+	}
+	for _, bad := range []string{
+		`{"jsonrpc":"2.0","id":%s,"error":"nope"}`, `{"jsonrpc":"2.0","id":%s,"error":{"code":"E1","message":"x"}}`, `{"id":%s,"result":{}}`,
+	} {
+		c.script("elicitation/create", `{"message":"?"}`)
+		c.say(bad, c.hear().ID)
+		if got := c.answer(); !strings.Contains(got, "no message of JSON-RPC") {
+			t.Errorf("%s: %s", bad, got)
+		}
+	}
+}
+
 // TestAskClientRefused: nothing comes to a client that cannot answer, and the server is told why.
 func TestAskClientRefused(t *testing.T) {
 	for _, tt := range []struct{ name, method, capabilities, params, want string }{

@@ -294,7 +294,9 @@ func (s *session) greeted(params json.RawMessage) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.hello = hello
+	if s.hello == nil { // a second one is refused
+		s.hello = hello
+	}
 }
 
 // legacy says if the session is of the era in which servers may send requests.

@@ -195,9 +195,27 @@ func (c *stdioConn) message(line []byte) {
 		return
 	}
 	if fields["method"] == nil && (fields["result"] != nil || fields["error"] != nil) {
-		return // an answer is not answered: two who did that would not come to an end
+		c.answerless(fields["id"], err) // an answer is not answered: two who did that would not come to an end
+		return
 	}
 	c.refuse(fields["id"], jsonrpc.CodeInvalidRequest, fmt.Sprintf("not a message of JSON-RPC 2.0: %v", err))
+}
+
+// answerless ends the question whose answer is no message.
+func (c *stdioConn) answerless(id json.RawMessage, why error) {
+	var name string
+	if json.Unmarshal(id, &name) != nil {
+		return // ours have names
+	}
+	known, err := jsonrpc.MakeID(name)
+	if err != nil {
+		return
+	}
+	e := &jsonrpc.Error{Code: jsonrpc.CodeInvalidRequest, Message: fmt.Sprintf("the client's answer is no message of JSON-RPC 2.0: %v", why)}
+	select {
+	case c.incoming <- &jsonrpc.Response{ID: known, Error: e}:
+	case <-c.closed:
+	}
 }
 
 // refuse answers what is no message (JSON-RPC 2.0, section 5: the id is null where it is not known). A client that

@@ -37,6 +37,9 @@ func login(ctx context.Context, out io.Writer, s *mcpServers, name string, scope
 			openBrowser(ctx, url)
 		}
 	})
+	if ctx.Err() != nil && err != nil {
+		return &exitError{exitInterrupt, errors.New("interrupted: there is no new login")}
+	}
 	if err != nil {
 		return &exitError{exitNothing, printableError(err)}
 	}

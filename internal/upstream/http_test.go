@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,15 +20,16 @@ import (
 
 // An httpServer is a server of streamable HTTP that a test bends.
 type httpServer struct {
-	mu       sync.Mutex
-	session  int // the one that is known
-	inits    int
-	headers  http.Header // of the last request
-	messages []string
-	forgot   func(w http.ResponseWriter)                                           // what it says of a session that it does not know
-	discover func(w http.ResponseWriter, r *http.Request)                          // what it says to server/discover
-	lax      bool                                                                  // several clients at a time, without sessions
-	answer   func(w http.ResponseWriter, r *http.Request, id json.RawMessage) bool // of tools/call
+	mu           sync.Mutex
+	session      int // the one that is known
+	inits        int
+	headers      http.Header // of the last request
+	messages     []string
+	forgot       func(w http.ResponseWriter)                                           // what it says of a session that it does not know
+	discover     func(w http.ResponseWriter, r *http.Request)                          // what it says to server/discover
+	capabilities string                                                                // {} if it is empty
+	lax          bool                                                                  // several clients at a time, without sessions
+	answer       func(w http.ResponseWriter, r *http.Request, id json.RawMessage) bool // of tools/call
 }
 
 func (h *httpServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -54,7 +56,7 @@ func (h *httpServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if !h.lax {
 			w.Header().Set("Mcp-Session-Id", fmt.Sprint(h.session))
 		}
-		fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":"2025-11-25","capabilities":{},"serverInfo":{"name":"web","version":"1"}}}`, m.ID)
+		fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":"2025-11-25","capabilities":%s,"serverInfo":{"name":"web","version":"1"}}}`, m.ID, cmp.Or(h.capabilities, "{}"))
 		return
 	}
 	if !h.lax && r.Header.Get("Mcp-Session-Id") != fmt.Sprint(h.session) {

@@ -24,13 +24,11 @@ type userLogin struct {
 // Token implements [wire.Authorizer]. It looks at the file each time, because another bridge may have renewed the login.
 func (u *userLogin) Token(ctx context.Context) (string, error) {
 	token, renew, err := oauth.Stored(u.server, u.dir, "")
-	if renew {
-		var renewed string
-		if renewed, err = u.fetch.token(ctx, ""); err == nil {
-			token = renewed
-		} else if token != "" {
-			err = nil // it is good until it ends
-		}
+	switch {
+	case renew && token != "":
+		u.fetch.begin(ctx, "")
+	case renew:
+		token, err = u.fetch.token(ctx, "")
 	}
 	if err == nil && token == "" && u.other != nil {
 		return u.other.Token(ctx)

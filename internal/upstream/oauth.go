@@ -17,8 +17,9 @@ import (
 const (
 	// tokenTimeout is how long getting a token may take in all.
 	tokenTimeout = 30 * time.Second
-	// tokenGrace is how long the end of the bridge waits for a renewal: its refresh token may be used up already.
-	tokenGrace = 2 * time.Second
+	// tokenGrace is how long the end of the bridge waits for a renewal: its refresh token may be used up already, and the login
+	// with it.
+	tokenGrace = 8 * time.Second
 	// tokenPause is how long getting a token that failed is not tried again, so that calls that wait do not all wait for it.
 	tokenPause = 5 * time.Second
 )
@@ -73,15 +74,23 @@ type fetch struct {
 	until   time.Time // no other try before
 }
 
-// token waits for a new token, other than the one that was refused.
-func (f *fetch) token(ctx context.Context, refused string) (string, error) {
+// begin gets a new token behind calls for which the old one is good.
+func (f *fetch) begin(ctx context.Context, refused string) (flight <-chan singleflight.Result, failed error) {
 	f.mu.Lock()
 	failed, until := f.failed, f.until
 	f.mu.Unlock()
 	if failed != nil && time.Now().Before(until) {
-		return "", failed
+		return nil, failed
 	}
-	flight := f.flights.DoChan(refused, func() (any, error) { return f.run(context.WithoutCancel(ctx), refused) })
+	return f.flights.DoChan(refused, func() (any, error) { return f.run(context.WithoutCancel(ctx), refused) }), nil
+}
+
+// token waits for a new token, other than the one that was refused.
+func (f *fetch) token(ctx context.Context, refused string) (string, error) {
+	flight, err := f.begin(ctx, refused)
+	if err != nil {
+		return "", err
+	}
 	select {
 	case r := <-flight:
 		token, _ := r.Val.(string)
@@ -127,14 +136,13 @@ type clientCredentials struct {
 // Token implements [wire.Authorizer].
 func (a *clientCredentials) Token(ctx context.Context) (string, error) {
 	token, renew := a.credentials.Stored("")
-	if !renew {
-		return token, nil
+	switch {
+	case renew && token != "":
+		a.fetch.begin(ctx, token)
+	case renew:
+		return a.fetch.token(ctx, "")
 	}
-	renewed, err := a.fetch.token(ctx, token)
-	if err != nil && token != "" {
-		return token, nil // it is good until it ends
-	}
-	return renewed, err
+	return token, nil
 }
 
 // Refused implements [wire.Authorizer].

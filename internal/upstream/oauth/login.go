@@ -30,7 +30,7 @@ func Login(ctx context.Context, s Server, dir string, show func(string)) (issuer
 		return "", err
 	}
 	defer w.close()
-	if err := checkDir(dir); err != nil { // before the user takes pains
+	if err := canKeep(dir); err != nil { // before the user takes pains
 		return "", err
 	}
 	f, err := w.discover(ctx, s)
@@ -79,7 +79,7 @@ func Login(ctx context.Context, s Server, dir string, show func(string)) (issuer
 	if err := g.take(t, time.Now()); err != nil {
 		return "", err
 	}
-	return f.AS.Issuer, locked(ctx, s, dir, g.write)
+	return f.AS.Issuer, g.keep(ctx, s, dir)
 }
 
 // register makes us known to the authorization server, unless we are already.

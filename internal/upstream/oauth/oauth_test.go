@@ -2,8 +2,12 @@ package oauth
 
 import (
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
 
 // TestSame: hosts are compared as RFC 3986 has it.
@@ -43,5 +47,34 @@ func TestNotInTheClear(t *testing.T) {
 	as := authServer{Issuer: "https://as.example", Token: "https://as.example/token", Authorization: "http://127.0.0.1:8080/admin?do=1"}
 	if err := w.check(as); err == nil {
 		t.Error("a browser is sent to this host")
+	}
+}
+
+// TestKeptAllTheSame: a bridge that was stopped while it renewed a login does not cost the user a new one.
+func TestKeptAllTheSame(t *testing.T) {
+	dir, s := filepath.Join(t.TempDir(), "tokens"), Server{URL: "https://mcp.example/"}
+	if err := canKeep(dir); err != nil {
+		t.Fatal(err)
+	}
+	stopped, err := os.Create(strings.TrimSuffix(s.file(dir), ".json") + ".lock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stopped.Close()
+	if err := syscall.Flock(int(stopped.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	defer func(d time.Duration) { lockPatience = d }(lockPatience)
+	lockPatience = 50 * time.Millisecond
+	g := &grant{Version: grantVersion, URL: s.URL, Access: "new"}
+	if err := g.keep(t.Context(), s, dir); err != nil {
+		t.Fatal(err)
+	}
+	if token, _, err := Stored(s, dir, ""); token != "new" || err != nil {
+		t.Errorf("%q, %v", token, err)
+	}
+	names, err := filepath.Glob(filepath.Join(dir, "*"))
+	if hidden, _ := filepath.Glob(filepath.Join(dir, ".*")); err != nil || len(names) != 2 || len(hidden) > 0 {
+		t.Errorf("%q, %q, %v", names, hidden, err)
 	}
 }

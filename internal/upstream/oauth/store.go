@@ -131,6 +131,23 @@ func checkDir(dir string) error {
 	return nil
 }
 
+// canKeep says why a login could not be kept in dir.
+func canKeep(dir string) error {
+	if err := checkDir(dir); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, ".login-*")
+	if err == nil {
+		defer os.Remove(f.Name())
+		_, err = f.Write(make([]byte, 16<<10)) // larger than most
+		err = errors.Join(err, f.Sync(), f.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("cannot keep tokens in %s: %w", dir, err)
+	}
+	return nil
+}
+
 // read reads a login; fs.ErrNotExist if there is none.
 func read(s Server, dir string) (_ *grant, err error) {
 	if dir == "" {
@@ -166,7 +183,7 @@ func read(s Server, dir string) (_ *grant, err error) {
 	}
 	var g grant
 	if len(content) > 2*maxBody || json.Unmarshal(content, &g) != nil || g.Version != grantVersion || g.URL != s.URL {
-		return nil, errors.New("it is not what this version has written for that server")
+		return nil, errors.New("it is not what this version has written for that server: log in again")
 	}
 	if s.ClientID != "" {
 		g.configured, g.Client.Secret = true, s.ClientSecret
@@ -185,6 +202,20 @@ func (g *grant) write(name string) error {
 		return err
 	}
 	return atomicfile.ReplaceDurably(name, atomicfile.Bytes(append(content, '\n')))
+}
+
+// lockPatience is longer than any renewal takes: who holds the lock of a login for so long has been stopped.
+var lockPatience = 35 * time.Second // but for the tests
+
+// keep puts a new login in the place of the one before.
+func (g *grant) keep(ctx context.Context, s Server, dir string) error {
+	within, cancel := context.WithTimeout(ctx, lockPatience)
+	defer cancel()
+	err := locked(within, s, dir, g.write)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		return g.write(s.file(dir)) // the user has gone to some pains
+	}
+	return err
 }
 
 // locked runs f while no other bridge changes the login.

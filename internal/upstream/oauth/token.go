@@ -67,9 +67,9 @@ func (g *grant) renew(ctx context.Context, file string) error {
 	switch {
 	case err == nil:
 	case !errors.As(err, &refused) || refused.temporary():
-		return fmt.Errorf("cannot renew the token: %w", err)
-	case refused.Code == "invalid_grant" || refused.Code == "invalid_client" || refused.Code == "unauthorized_client":
-		g.Access, g.Refresh = "", "" // there is no use in asking again
+		return fmt.Errorf("cannot renew the token: %w (if that stays so, log in again)", err)
+	case refused.Code == "invalid_grant": // others speak of the client, whose entry may be mended
+		g.Refresh = "" // there is no use in asking again; the access token may be good for some time
 		return errors.Join(fmt.Errorf("%w: the last one has ended: %v", ErrLogin, err), g.write(file))
 	default:
 		return fmt.Errorf("%w: the last one cannot be renewed: %v", ErrLogin, err)

@@ -406,10 +406,22 @@ func (c *Conn) respond(ctx context.Context, id, result json.RawMessage, err erro
 		}
 		b = append(append(b, `,"result":`...), line.Bytes()...)
 	}
-	if err := c.link.send(ctx, outgoing{data: append(b, '}')}); err != nil {
+	b = append(b, '}')
+	for pause := 200 * time.Millisecond; ; pause *= 4 {
+		err := c.link.send(ctx, outgoing{data: b})
+		if err == nil {
+			return
+		}
 		c.opts.Logger.Debug("cannot answer the server", "error", err)
+		// Over HTTP this is a request like others, and whoever was asked will not be asked again.
+		if pause > maxAnswerPause || errors.Is(err, ErrEnded) || Pause(ctx, pause) != nil {
+			return
+		}
 	}
 }
+
+// maxAnswerPause is the longest pause after which an answer is sent once more.
+const maxAnswerPause = 5 * time.Second
 
 // clip is a prefix for messages and the log.
 func clip(b []byte, n int) string {

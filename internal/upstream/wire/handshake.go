@@ -20,16 +20,20 @@ const (
 	versionModern = "2026-07-28"
 )
 
+// maxPause is how long a server that does not let us listen is left alone.
+const maxPause = time.Minute
+
 // maxRounds is how often one request may come back with questions.
 const maxRounds = 10
 
 // greet finds out what the server speaks. One way is tried and then, if the server refuses that, the other. With a
 // program that is not known the older way is the first: those that do not know it say so, while those that do not know
 // the modern one may say nothing, or end. Over HTTP the modern one is the first; a server that does not know it may do anything
-// but answer, and is then asked in the older way.
+// but answer, and is then asked in the older way. Where the user can be asked the older one is always the first: a server that
+// speaks both may know how to ask in that one only (PyPI's mcp).
 func (c *Conn) greet(ctx, base context.Context) error {
 	first, second := c.initialize, c.discover
-	if c.opts.Modern {
+	if c.opts.Modern && !c.asks() {
 		first, second = second, first
 	}
 	err := c.try(ctx, first)
@@ -42,15 +46,44 @@ func (c *Conn) greet(ctx, base context.Context) error {
 		return err
 	}
 	if h := c.Hello(); h.Modern && offers(h.Capabilities, "tools", "listChanged") {
-		c.spawn(func() {
-			_, err := c.call(base, "subscriptions/listen", json.RawMessage(`{"notifications":{"toolsListChanged":true}}`), nil)
-			c.opts.Logger.Debug("no longer told of changes", "error", err)
-		})
+		c.spawn(func() { c.subscribe(base) })
 	}
 	return nil
 }
 
-// try is the first way. The modern one has half of the time: the older one must have some, too.
+// subscribe has a server of the modern era tell of changes, again when that has broken off.
+func (c *Conn) subscribe(ctx context.Context) {
+	wait := time.Second
+	for {
+		begun := time.Now()
+		_, err := c.call(ctx, "subscriptions/listen", json.RawMessage(`{"notifications":{"toolsListChanged":true}}`), nil)
+		c.opts.Logger.Debug("no longer told of changes", "error", err)
+		if time.Since(begun) > maxPause {
+			wait = time.Second
+		}
+		if refused(err) || errors.Is(err, ErrEnded) || Pause(ctx, wait) != nil {
+			return
+		}
+		wait = min(2*wait, maxPause)
+		c.missed()
+	}
+}
+
+// missed is for what a server may have said while nobody listened.
+func (c *Conn) missed() {
+	if offers(c.Hello().Capabilities, "tools", "listChanged") {
+		c.opts.Notify("notifications/tools/list_changed", nil)
+	}
+}
+
+// asks says if there is a user, or a model, that servers may ask.
+func (c *Conn) asks() bool {
+	var groups map[string]json.RawMessage
+	_ = json.Unmarshal(c.opts.Capabilities, &groups)
+	return groups["elicitation"] != nil || groups["sampling"] != nil
+}
+
+// try is the first way. It has half of the time if the modern one may be understood: the other must have some, too.
 func (c *Conn) try(ctx context.Context, way func(context.Context) error) error {
 	if until, ok := ctx.Deadline(); ok && c.opts.Modern {
 		half, cancel := context.WithTimeout(ctx, time.Until(until)/2)

@@ -202,6 +202,8 @@ type streamable struct {
 	conn *Conn
 	work sync.WaitGroup
 
+	answers chan struct{} // has one when a message was taken since somebody looked
+
 	mu      sync.Mutex
 	session string
 	version string // "" until it is agreed on
@@ -217,7 +219,7 @@ func DialHTTP(ctx context.Context, e Endpoint, opts Options) (*Conn, error) {
 		cancel()
 		return nil, err
 	}
-	s := &streamable{web: w, conn: c}
+	s := &streamable{web: w, conn: c, answers: make(chan struct{}, 1)}
 	c.link = s
 	if err := c.greet(ctx, base); err != nil {
 		c.Close()
@@ -307,6 +309,10 @@ func (s *streamable) send(ctx context.Context, m outgoing) error {
 		return err
 	}
 	defer resp.Body.Close()
+	select {
+	case s.answers <- struct{}{}:
+	default:
+	}
 	if id := resp.Header.Get("Mcp-Session-Id"); id != "" && m.method == "initialize" {
 		s.mu.Lock()
 		s.session = id
@@ -388,47 +394,6 @@ func (s *streamable) take(ctx context.Context, r *eventReader, id int64) error {
 		if id != 0 && !s.conn.waits(id) {
 			return nil
 		}
-	}
-}
-
-// listen takes what the server sends by itself, if it offers that. answered is called each time that it says if it does.
-func (s *streamable) listen(ctx context.Context, answered func()) {
-	wait, lastID := time.Second, ""
-	for ctx.Err() == nil {
-		header, session := s.headers(outgoing{})
-		header.Set("Accept", "text/event-stream")
-		if lastID != "" {
-			header.Set("Last-Event-ID", lastID)
-		}
-		resp, err := s.do(ctx, http.MethodGet, s.endpoint.URL, nil, header)
-		answered()
-		if e := (*StatusError)(nil); errors.As(err, &e) && session != "" && e.forgotten() && (lastID != "" || e.Code != http.StatusNotFound) {
-			s.conn.end(fmt.Errorf("%w: the server has forgotten the session", ErrEnded))
-			return
-		} else if errors.As(err, &e) && e.Code/100 == 4 {
-			return // it does not offer that
-		} else if denied := (*AuthorizationError)(nil); errors.As(err, &denied) {
-			return // nor to us
-		}
-		if err == nil && mediaType(resp) != "text/event-stream" {
-			resp.Body.Close()
-			return // a page for people
-		}
-		if err == nil {
-			wait = time.Second
-			r := newEventReader(resp.Body)
-			r.lastID = lastID
-			err = s.take(ctx, r, 0)
-			resp.Body.Close()
-			if lastID = r.lastID; r.retry > 0 {
-				wait = r.retry
-			}
-		}
-		s.opts.Logger.Debug("the stream of a server has ended", "error", err)
-		if Pause(ctx, wait) != nil {
-			return
-		}
-		wait = min(2*wait+time.Millisecond, time.Minute)
 	}
 }
 

@@ -28,7 +28,7 @@ type Options struct {
 	Name, Version string // of this client
 	// Capabilities is the client capabilities object, nil for none.
 	Capabilities json.RawMessage
-	// Modern asks the server in the way of the modern era first, and not in the older one.
+	// Modern says that the server may speak the modern era, which is then tried first, unless it may ask the user something.
 	Modern bool
 
 	Notify func(method string, params json.RawMessage)

@@ -1,0 +1,190 @@
+package upstream
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// A listening server of streamable HTTP says something else to each GET, the last thing for ever.
+type listening struct {
+	*httpServer
+	gets []func(w http.ResponseWriter, r *http.Request)
+
+	mu    sync.Mutex
+	asked int
+}
+
+func (l *listening) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet {
+		l.httpServer.ServeHTTP(w, r)
+		return
+	}
+	l.mu.Lock()
+	get := l.gets[min(l.asked, len(l.gets)-1)]
+	l.asked++
+	l.mu.Unlock()
+	get(w, r)
+}
+
+// status is an answer that is none.
+func status(code int) func(http.ResponseWriter, *http.Request) {
+	return func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "not now", code) }
+}
+
+// stream sends an event, and stays if it is to.
+func stream(event string, stays bool) func(http.ResponseWriter, *http.Request) {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		fmt.Fprint(w, event)
+		_ = http.NewResponseController(w).Flush()
+		if stays {
+			<-r.Context().Done()
+		}
+	}
+}
+
+// said is how often a server was sent a method.
+func (h *httpServer) said(method string) (n int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, m := range h.messages {
+		if m == method {
+			n++
+		}
+	}
+	return n
+}
+
+// TestHTTPListensAgain: a server that did not let us listen for a while is listened to again as soon as it takes calls, and what
+// it may have said meanwhile is asked for.
+func TestHTTPListensAgain(t *testing.T) {
+	for name, gets := range map[string][]func(http.ResponseWriter, *http.Request){
+		"denied":   {stream("", false), status(http.StatusUnauthorized), stream("", true)},
+		"too many": {stream("", false), status(http.StatusTooManyRequests), stream("", true)},
+		"outage":   {stream("", false), status(503), status(503), status(503), stream("", true)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := &listening{httpServer: &httpServer{lax: true, capabilities: `{"tools":{"listChanged":true}}`}, gets: gets}
+			p := pool(t, Options{}, web(t, l))
+			text(t, p, "web", "echo", "{}")
+			before := l.said("tools/list")
+			wait(t, "it is listened to", func() bool {
+				text(t, p, "web", "echo", "{}")
+				l.mu.Lock()
+				defer l.mu.Unlock()
+				return l.asked == len(gets)
+			})
+			wait(t, "its tools are listed again", func() bool {
+				_, err := p.Running(limited(t), "web")
+				return err == nil && l.said("tools/list") > before
+			})
+		})
+	}
+}
+
+// TestHTTPAnswersAgain: an answer to a question of the server's is sent again when it was not taken.
+func TestHTTPAnswersAgain(t *testing.T) {
+	answers := make(chan string, 10)
+	h := &httpServer{lax: true}
+	l := &listening{httpServer: h, gets: []func(http.ResponseWriter, *http.Request){
+		stream(`data: {"jsonrpc":"2.0","id":"question","method":"roots/list"}`+"\n\n", true),
+	}}
+	refuse := 2
+	p := pool(t, Options{}, web(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if strings.Contains(string(body), `"question"`) {
+			answers <- string(body)
+			if refuse--; refuse >= 0 {
+				status(503)(w, r)
+				return
+			}
+			w.WriteHeader(http.StatusAccepted)
+			return
+		}
+		r.Body = io.NopCloser(strings.NewReader(string(body)))
+		l.ServeHTTP(w, r)
+	})))
+	text(t, p, "web", "echo", "{}")
+	for range 3 {
+		select {
+		case got := <-answers:
+			if !strings.Contains(got, `"roots":[]`) {
+				t.Error(got)
+			}
+		case <-limited(t).Done():
+			t.Fatal("the answer was not sent again")
+		}
+	}
+}
+
+// modernHello is how a server of the modern era answers server/discover.
+func modernHello(w http.ResponseWriter, id json.RawMessage) {
+	fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,"result":{"resultType":"complete","supportedVersions":["2026-07-28"],`+
+		`"capabilities":{"tools":{"listChanged":true}},"serverInfo":{"name":"web","version":"1"}}}`, id)
+}
+
+// bothEras is a server of both, which keeps what it is sent.
+func bothEras(t *testing.T, h *httpServer) http.Handler {
+	t.Helper()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		var m struct {
+			ID     json.RawMessage
+			Method string
+		}
+		_ = json.Unmarshal(body, &m)
+		h.mu.Lock()
+		switch m.Method {
+		case "server/discover", "subscriptions/listen":
+			h.messages = append(h.messages, m.Method)
+		}
+		h.mu.Unlock()
+		switch m.Method {
+		case "server/discover":
+			w.Header().Set("Content-Type", "application/json")
+			modernHello(w, m.ID)
+		case "subscriptions/listen":
+			stream("", false)(w, r)
+		default:
+			r.Body = io.NopCloser(strings.NewReader(string(body)))
+			h.ServeHTTP(w, r)
+		}
+	})
+}
+
+// TestSubscribedAgain: a server of the modern era whose stream of changes breaks off is asked for it again.
+func TestSubscribedAgain(t *testing.T) {
+	h := &httpServer{lax: true}
+	p := pool(t, Options{}, web(t, bothEras(t, h)))
+	text(t, p, "web", "echo", "{}")
+	wait(t, "it is subscribed to again", func() bool { return h.said("subscriptions/listen") > 1 })
+	wait(t, "its tools are listed again", func() bool {
+		_, err := p.Running(limited(t), "web")
+		return err == nil && h.said("tools/list") > 1
+	})
+}
+
+// TestEraOfQuestions: a server that speaks both eras is spoken to in the one in which it can ask, if there is whom to ask.
+func TestEraOfQuestions(t *testing.T) {
+	for capabilities, want := range map[string]string{`{}`: "server/discover", `{"roots":{}}`: "server/discover", `{"elicitation":{}}`: "initialize"} {
+		h := &httpServer{lax: true}
+		p := pool(t, Options{
+			OnRequest:    func(context.Context, string, string, json.RawMessage) (json.RawMessage, error) { return nil, nil },
+			Capabilities: func() json.RawMessage { return json.RawMessage(capabilities) },
+		}, web(t, bothEras(t, h)))
+		text(t, p, "web", "echo", "{}")
+		h.mu.Lock()
+		if h.messages[0] != want || want == "initialize" && slices.Contains(h.messages, "server/discover") {
+			t.Errorf("%s: %q", capabilities, h.messages)
+		}
+		h.mu.Unlock()
+	}
+}
