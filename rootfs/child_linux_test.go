@@ -184,13 +184,13 @@ func TestConfine(t *testing.T) {
 
 // A stallSource is a layout whose layers stop half-way until the context ends.
 type stallSource struct {
-	types.ImageSource
+	source
 	manifest ispec.Manifest
 	stalled  chan struct{}
 }
 
-func (s stallSource) GetBlob(ctx context.Context, info types.BlobInfo, c types.BlobInfoCache) (io.ReadCloser, int64, error) {
-	rc, size, err := s.ImageSource.GetBlob(ctx, info, c)
+func (s stallSource) GetBlob(ctx context.Context, info types.BlobInfo) (io.ReadCloser, int64, error) {
+	rc, size, err := s.source.GetBlob(ctx, info)
 	for _, l := range s.manifest.Layers {
 		if err == nil && l.Digest == info.Digest {
 			return struct {

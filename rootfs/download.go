@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/containers/image/v5/pkg/blobinfocache/none"
 	"github.com/containers/image/v5/types"
 )
 
@@ -13,10 +14,9 @@ import (
 // rest with a Range; where the registry knows no ranges, by us, who read from the start and skip what we have. What
 // it all adds up to is verified by whoever reads it, as always.
 type download struct {
-	ctx   context.Context // of one call of GetBlob, as in net/http's body
-	from  *registrySource
-	info  types.BlobInfo
-	cache types.BlobInfoCache
+	ctx  context.Context // of one call of GetBlob, as in net/http's body
+	from *registrySource
+	info types.BlobInfo
 
 	body io.ReadCloser // nil: not connected
 	bctx context.Context
@@ -43,7 +43,7 @@ func (d *download) begin() (size int64, err error) {
 
 func (d *download) connect() (int64, error) {
 	d.bctx, d.dog = d.from.patience.watch(d.ctx)
-	body, size, err := d.from.ImageSource.GetBlob(d.dog.traced(d.bctx, d.from.endpoint.insecure), d.info, d.cache)
+	body, size, err := d.from.ImageSource.GetBlob(d.dog.traced(d.bctx, d.from.endpoint.insecure), d.info, none.NoCache)
 	d.dog.sleep()
 	if err != nil {
 		err = d.dog.blame(d.bctx, err)

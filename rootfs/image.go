@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/containers/image/v5/pkg/blobinfocache/none"
 	"github.com/containers/image/v5/types"
 	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -21,7 +20,7 @@ import (
 type image struct {
 	ref      string
 	manifest ispec.Descriptor
-	src      types.ImageSource
+	src      source
 	remote   bool // its blobs are downloaded
 }
 
@@ -113,7 +112,7 @@ func (im image) open(ctx context.Context, desc ispec.Descriptor) (io.ReadCloser,
 		return nil, err
 	}
 	// Never URLs: a "foreign" layer is taken from the same place as all others, or not at all.
-	rc, size, err := im.src.GetBlob(ctx, types.BlobInfo{Digest: desc.Digest, Size: desc.Size}, none.NoCache)
+	rc, size, err := im.src.GetBlob(ctx, types.BlobInfo{Digest: desc.Digest, Size: desc.Size})
 	if err != nil {
 		return nil, err
 	}

@@ -126,12 +126,12 @@ func (m *meter) say() {
 
 // meteredSource counts what is read of an image's blobs.
 type meteredSource struct {
-	types.ImageSource
+	source
 	meter *meter
 }
 
-func (s meteredSource) GetBlob(ctx context.Context, info types.BlobInfo, cache types.BlobInfoCache) (io.ReadCloser, int64, error) {
-	rc, size, err := s.ImageSource.GetBlob(ctx, info, cache)
+func (s meteredSource) GetBlob(ctx context.Context, info types.BlobInfo) (io.ReadCloser, int64, error) {
+	rc, size, err := s.source.GetBlob(ctx, info)
 	if err != nil {
 		return nil, 0, err
 	}

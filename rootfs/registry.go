@@ -159,11 +159,11 @@ func (r *registrySource) nested(ctx context.Context, desc ispec.Descriptor) ([]b
 	return b, nil
 }
 
-func (r *registrySource) GetBlob(ctx context.Context, info types.BlobInfo, cache types.BlobInfoCache) (io.ReadCloser, int64, error) {
+func (r *registrySource) GetBlob(ctx context.Context, info types.BlobInfo) (io.ReadCloser, int64, error) {
 	if b := r.known[info.Digest]; b != nil {
 		return io.NopCloser(bytes.NewReader(b)), int64(len(b)), nil
 	}
-	d := &download{ctx: ctx, from: r, info: info, cache: cache}
+	d := &download{ctx: ctx, from: r, info: info}
 	size, err := d.begin()
 	if err != nil {
 		return nil, 0, err
