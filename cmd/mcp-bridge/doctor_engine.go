@@ -28,7 +28,7 @@ func diagnoseRuntime(ctx context.Context, cfg config.Config, engine *cli.Engine,
 	if engine != nil {
 		return engine.Diagnose(ctx)
 	}
-	if cfg.Runtime == "auto" {
+	if cfg.Runtime == "auto" || cfg.Runtime == "" { // "" if the settings could not be read
 		cfg.Runtime = "direct"
 	}
 	launcher, err := launcherFor(cfg)

@@ -240,9 +240,6 @@ func (a *auto) Close() error {
 	return errors.Join(errs...)
 }
 
-// Nested implements [host.Launcher].
-func (a *auto) Nested() bool { return a.first().Nested() }
-
 // An imported runs containers of docker on Linux, in place of those of a tree of ours, which docker cannot use: of the image
 // of the same name that docker keeps.
 type imported struct {

@@ -56,7 +56,6 @@ func (s *stub) Run(context.Context, oci.Container, oci.Streams) (oci.Exit, error
 	return oci.Exit{}, s.err
 }
 func (s *stub) Close() error { s.closed = true; return nil }
-func (s *stub) Nested() bool { return false }
 
 // TestAuto: a host that cannot use a runtime gets the next one, which stays; a container that fails for another reason, or
 // after one has run, gets no other.

@@ -92,9 +92,6 @@ func NewEngine(o EngineOptions) *Engine {
 // KeepsImages says that containers are run of images that the engine keeps (oci.Container.Image), and not of a directory.
 func (e *Engine) KeepsImages() bool { return e.opts.Kind == Docker || e.machine != nil }
 
-// Nested is false: how ids are mapped is the engine's business.
-func (e *Engine) Nested() bool { return false }
-
 // Close removes what is kept in the state directory, and stops the machine if this Engine has started it. No Run may be
 // going on.
 func (e *Engine) Close() error {

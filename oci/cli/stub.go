@@ -18,9 +18,6 @@ func NewRuntime(string, host.Options) *Runtime { return &Runtime{} }
 // Close does nothing here.
 func (*Runtime) Close() error { return nil }
 
-// Nested is false here.
-func (*Runtime) Nested() bool { return false }
-
 // Run fails: an OCI runtime is a program for Linux, and its pid 1 is a stage0 in C.
 func (*Runtime) Run(context.Context, oci.Container, oci.Streams) (oci.Exit, error) {
 	return oci.Exit{}, &oci.HostError{

@@ -18,9 +18,6 @@ func New(host.Options) *Launcher { return &Launcher{} }
 // Close does nothing here.
 func (*Launcher) Close() error { return nil }
 
-// Nested is false here.
-func (*Launcher) Nested() bool { return false }
-
 // Run fails: it needs Linux, and a stage0 in C.
 func (*Launcher) Run(context.Context, oci.Container, oci.Streams) (oci.Exit, error) {
 	return oci.Exit{}, &oci.HostError{

@@ -26,8 +26,6 @@ type Launcher interface {
 	oci.Launcher
 	// Close removes what is kept in the state directory. No Run may be going on.
 	Close() error
-	// Nested says that there was but one id to map, as far as containers have run.
-	Nested() bool
 }
 
 // StepStart is the step of a start in which what the host does not offer shows.

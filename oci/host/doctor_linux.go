@@ -379,7 +379,7 @@ func (d *diagnosis) tryContainer(ctx context.Context, unfiltered bool) (err erro
 	if cerr := l.Close(); cerr != nil {
 		return errors.Join(err, cerr)
 	}
-	if os.Geteuid() != 0 && l.Nested() {
+	if n, ok := l.(interface{ Nested() bool }); ok && os.Geteuid() != 0 && n.Nested() {
 		d.nested() // also where newuidmap looked fine, and refused
 	}
 	if start := (*oci.StartError)(nil); errors.As(err, &start) && strings.HasPrefix(start.Step, "exec ") && errors.Is(err, unix.ENOENT) {

@@ -15,9 +15,6 @@ func Init() {}
 // Seal does nothing here.
 func Seal() error { return nil }
 
-// Nested is false here.
-func (*Launcher) Nested() bool { return false }
-
 // A Launcher runs nothing on this system.
 type Launcher struct{}
 
