@@ -100,9 +100,9 @@ func (f *front) begin(ctx context.Context, server string) (askCtx context.Contex
 	}
 	switch {
 	case len(a.asks) >= maxAsked:
-		return nil, nil, refuse(server, codeNotAnswer, "%d of this server's requests are open, and no more are passed on at once", maxAsked)
+		return nil, nil, refuse(codeNotAnswer, "%d of this server's requests are open, and no more are passed on at once", maxAsked)
 	case len(a.times) >= maxAskedMinute:
-		return nil, nil, refuse(server, codeNotAnswer, "this server has made %d requests in a minute, and no more are passed on", maxAskedMinute)
+		return nil, nil, refuse(codeNotAnswer, "this server has made %d requests in a minute, and no more are passed on", maxAskedMinute)
 	}
 	a.times = append(a.times, now)
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -119,8 +119,8 @@ func (f *front) begin(ctx context.Context, server string) (askCtx context.Contex
 	}, nil
 }
 
-func refuse(server string, code int64, format string, args ...any) *upstream.Error {
-	return &upstream.Error{Server: server, Code: code, Message: "mcp-bridge: " + fmt.Sprintf(format, args...)}
+func refuse(code int64, format string, args ...any) *upstream.Error {
+	return &upstream.Error{Code: code, Message: "mcp-bridge: " + fmt.Sprintf(format, args...)}
 }
 
 func (f *front) client() *session {
@@ -177,7 +177,7 @@ func (b *Bridge) ClientCapabilities() json.RawMessage {
 // error is an [*upstream.Error].
 func (b *Bridge) AskClient(ctx context.Context, server, method string, params json.RawMessage) (json.RawMessage, error) {
 	s := b.front.client()
-	if err := s.may(server, method); err != nil {
+	if err := s.may(method); err != nil {
 		return nil, err
 	}
 	params, err := askParams(s.capabilities(), server, method, params)
@@ -192,25 +192,25 @@ func (b *Bridge) AskClient(ctx context.Context, server, method string, params js
 	b.opts.Logger.Debug("a server asks the client", "server", server, "method", method)
 	result, err := s.ask(ctx, method, params)
 	if e := (*upstream.Error)(nil); err != nil && !errors.As(err, &e) {
-		err = refuse(server, codeNotAnswer, "%s was not answered: %v", method, err)
+		err = refuse(codeNotAnswer, "%s was not answered: %v", method, err)
 	}
 	return result, err
 }
 
 // may says why a server cannot ask that. A nil session is no client.
-func (s *session) may(server, method string) error {
+func (s *session) may(method string) error {
 	group, ok := map[string]string{
 		"elicitation/create": "elicitation", "sampling/createMessage": "sampling", "roots/list": "roots",
 	}[method]
 	switch {
 	case !ok:
-		return refuse(server, jsonrpc.CodeMethodNotFound, "%s is not passed on to the client", quote(method))
+		return refuse(jsonrpc.CodeMethodNotFound, "%s is not passed on to the client", quote(method))
 	case s == nil:
-		return refuse(server, jsonrpc.CodeMethodNotFound, "%s: no client is connected that could answer", method)
+		return refuse(jsonrpc.CodeMethodNotFound, "%s: no client is connected that could answer", method)
 	case !s.legacy():
-		return refuse(server, jsonrpc.CodeMethodNotFound, "%s: the client speaks a version of MCP in which servers send no requests, and they are not passed on in another way", method)
+		return refuse(jsonrpc.CodeMethodNotFound, "%s: the client speaks a version of MCP in which servers send no requests, and they are not passed on in another way", method)
 	case s.capabilities()[group] == nil:
-		return refuse(server, jsonrpc.CodeMethodNotFound, "%s: the client has no capability %s", method, group)
+		return refuse(jsonrpc.CodeMethodNotFound, "%s: the client has no capability %s", method, group)
 	}
 	return nil
 }
@@ -218,12 +218,12 @@ func (s *session) may(server, method string) error {
 // askParams are what the client gets: what the server sent, with its name before what a user is shown.
 func askParams(has map[string]json.RawMessage, server, method string, params json.RawMessage) (json.RawMessage, error) {
 	if len(params) > maxAskedParams {
-		return nil, refuse(server, jsonrpc.CodeInvalidParams, "the params of %s are longer than %d MiB", method, maxAskedParams>>20)
+		return nil, refuse(jsonrpc.CodeInvalidParams, "the params of %s are longer than %d MiB", method, maxAskedParams>>20)
 	}
 	var p map[string]json.RawMessage
 	if len(params) > 0 {
 		if err := json.Unmarshal(params, &p); err != nil {
-			return nil, refuse(server, jsonrpc.CodeInvalidParams, "the params of %s are no JSON object", method)
+			return nil, refuse(jsonrpc.CodeInvalidParams, "the params of %s are no JSON object", method)
 		}
 	}
 	if p == nil {
@@ -234,28 +234,28 @@ func askParams(has map[string]json.RawMessage, server, method string, params jso
 	case "elicitation/create":
 		var message, mode string
 		if json.Unmarshal(p["message"], &message) != nil || p["mode"] != nil && json.Unmarshal(p["mode"], &mode) != nil {
-			return nil, refuse(server, jsonrpc.CodeInvalidParams, "%s needs a message, and its mode is a string", method)
+			return nil, refuse(jsonrpc.CodeInvalidParams, "%s needs a message, and its mode is a string", method)
 		}
 		can := object(has["elicitation"])
 		switch {
 		case mode == "url" && can["url"] == nil, mode != "url" && can["form"] == nil && can["url"] != nil:
-			return nil, refuse(server, jsonrpc.CodeInvalidParams, "%s: the client does not support the mode %s", method, quote(mode))
+			return nil, refuse(jsonrpc.CodeInvalidParams, "%s: the client does not support the mode %s", method, quote(mode))
 		case mode != "" && mode != "url" && mode != "form":
-			return nil, refuse(server, jsonrpc.CodeInvalidParams, "%s: there is no mode %s", method, quote(mode))
+			return nil, refuse(jsonrpc.CodeInvalidParams, "%s: there is no mode %s", method, quote(mode))
 		}
 		shown, err := marshal("[" + clip(plain(server), maxAskedName) + "] " + clip(plain(message), maxAskedMessage))
 		if err != nil {
-			return nil, refuse(server, jsonrpc.CodeInvalidParams, "the message of %s cannot be passed on: %v", method, err)
+			return nil, refuse(jsonrpc.CodeInvalidParams, "the message of %s cannot be passed on: %v", method, err)
 		}
 		p["message"] = shown
 	case "sampling/createMessage":
 		if (p["tools"] != nil || p["toolChoice"] != nil) && object(has["sampling"])["tools"] == nil {
-			return nil, refuse(server, jsonrpc.CodeInvalidParams, "%s: the client does not sample with tools", method)
+			return nil, refuse(jsonrpc.CodeInvalidParams, "%s: the client does not sample with tools", method)
 		}
 	}
 	params, err := marshal(p)
 	if err != nil {
-		return nil, refuse(server, jsonrpc.CodeInvalidParams, "the params of %s cannot be passed on: %v", method, err)
+		return nil, refuse(jsonrpc.CodeInvalidParams, "the params of %s cannot be passed on: %v", method, err)
 	}
 	return params, nil
 }

@@ -96,7 +96,7 @@ func oddities() *fakeServers {
 		case tool == "echo":
 			return json.RawMessage(`{"structuredContent":` + string(arguments) + `}`), nil
 		case tool == "invalid":
-			return nil, &upstream.Error{Server: server, Code: -32602, Message: "no", Data: json.RawMessage(`{"why":[1]}`)}
+			return nil, &upstream.Error{Code: -32602, Message: "no", Data: json.RawMessage(`{"why":[1]}`)}
 		case tool == "hang":
 			<-ctx.Done()
 			cancelled.Store(true)

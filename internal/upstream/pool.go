@@ -167,7 +167,7 @@ func (p *Pool) find(name string) (*client, error) {
 		for _, c := range p.clients {
 			names = append(names, c.server.Name)
 		}
-		return nil, &Error{Server: name, Message: fmt.Sprintf("there is no MCP server %q; %s", name, suggest(name, names, "no server is configured"))}
+		return nil, &Error{Message: fmt.Sprintf("there is no MCP server %q; %s", name, suggest(name, names, "no server is configured"))}
 	}
 	if c.server.Unavailable != "" {
 		return nil, c.errorf("cannot be used: %s", c.server.Unavailable)
@@ -215,7 +215,7 @@ func (p *Pool) Request(ctx context.Context, server, method string, params json.R
 		return nil, err
 	}
 	if method != "tools/call" && !slices.Contains(Reads, method) {
-		return nil, &Error{Server: server, Code: jsonrpc.CodeMethodNotFound, Message: fmt.Sprintf("%q is not passed on to servers; tools/call and these are: %s", method, strings.Join(Reads, ", "))}
+		return nil, &Error{Code: jsonrpc.CodeMethodNotFound, Message: fmt.Sprintf("%q is not passed on to servers; tools/call and these are: %s", method, strings.Join(Reads, ", "))}
 	}
 	return c.request(ctx, method, params, progress)
 }
@@ -268,7 +268,7 @@ func documents(tools []Tool) []rank.Document {
 
 // errorf is an error that names the server.
 func (c *client) errorf(format string, args ...any) *Error {
-	return &Error{Server: c.server.Name, Message: fmt.Sprintf("MCP server %q ", c.server.Name) + c.mask(fmt.Sprintf(format, args...))}
+	return &Error{Message: fmt.Sprintf("MCP server %q ", c.server.Name) + c.mask(fmt.Sprintf(format, args...))}
 }
 
 var errClosed = errors.New("the bridge is ending")

@@ -132,12 +132,12 @@ func (c *client) request(ctx context.Context, method string, params json.RawMess
 		if e := (*Error)(nil); errors.As(err, &e) || ctx.Err() != nil {
 			return nil, err
 		}
-		return nil, &Error{Server: c.server.Name, Code: jsonrpc.CodeInvalidParams, Message: fmt.Sprintf("the params of %s are wrong: %v", method, err)}
+		return nil, &Error{Code: jsonrpc.CodeInvalidParams, Message: fmt.Sprintf("the params of %s are wrong: %v", method, err)}
 	}
 	if limit := c.server.CallTimeout; limit > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, limit, &Error{
-			Server: c.server.Name, Message: fmt.Sprintf("MCP server %q did not answer %s in %v, the time its entry allows", c.server.Name, what, limit),
+			Message: fmt.Sprintf("MCP server %q did not answer %s in %v, the time its entry allows", c.server.Name, what, limit),
 		})
 		defer cancel()
 	}

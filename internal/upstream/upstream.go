@@ -39,7 +39,6 @@ type Match struct {
 // An Error is what a server answered instead of a result (a JSON-RPC error), or why it could not be asked. Message is
 // for the script's author and names the server.
 type Error struct {
-	Server  string
 	Code    int64 // of JSON-RPC, 0 if the server did not answer
 	Message string
 	Data    json.RawMessage
