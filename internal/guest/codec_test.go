@@ -455,7 +455,7 @@ func TestWriterRefuses(t *testing.T) {
 		raw := json.RawMessage(value)
 		tool := Tool{Name: "t", InputSchema: raw, OutputSchema: raw, Annotations: raw, Params: []Param{{Default: raw}}}
 		out.Reset()
-		if err := w.Run(Run{Servers: []Server{{Tools: []Tool{tool}}}}); err != nil || !json.Valid(out.Bytes()) || strings.Contains(out.String(), "chema") {
+		if err := w.Run(Run{Servers: []Server{{Tools: []Tool{tool.Check()}}}}); err != nil || !json.Valid(out.Bytes()) || strings.Contains(out.String(), "chema") {
 			t.Errorf("a tool with the schema %q: %v, %s", value, err, out.String())
 		}
 		if string(tool.Params[0].Default) != value {

@@ -287,7 +287,7 @@ var calls = []struct{ name, code, stdout, stderr, result string }{
 }
 
 func TestCalls(t *testing.T) {
-	servers := []Server{{Name: "a-b", Alias: "a_b", Loaded: true, Tools: []Tool{{Name: "t", Alias: "t", Description: "line\n\"end\", \"filename\":\"x\""}}}}
+	servers := []Server{{Name: "a-b", Alias: "a_b", Loaded: true, Tools: []Tool{{Name: "t", Alias: "t", Description: "line\n\"end\", \"filename\":\"x\"", Params: []Param{}}}}}
 	eachRunner(t, func(t *testing.T, start starter) {
 		for _, c := range calls {
 			t.Run(c.name, func(t *testing.T) {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"slices"
 	"sync"
 	"unicode/utf8"
 )
@@ -110,14 +109,10 @@ func (w *Writer) Warm(m Warming) error {
 	}{"warm", m})
 }
 
-// Run sends the script. Call [Reader.Running] before.
+// Run sends the script. Its tools are as [Tool.Check] leaves them. Call [Reader.Running] before.
 func (w *Writer) Run(r Run) error {
 	if r.Filename == "" {
 		r.Filename = Script
-	}
-	servers := slices.Clone(r.Servers)
-	for i, s := range servers {
-		servers[i].Tools, servers[i].Mentioned = checked(s.Tools), checked(s.Mentioned)
 	}
 	// The runner's fast path relies on this order.
 	return w.send(struct {
@@ -125,15 +120,7 @@ func (w *Writer) Run(r Run) error {
 		Code     string   `json:"code"`
 		Filename string   `json:"filename"`
 		Servers  []Server `json:"servers,omitempty"`
-	}{"run", r.Code, r.Filename, servers})
-}
-
-func checked(tools []Tool) []Tool {
-	tools = slices.Clone(tools)
-	for i, t := range tools {
-		tools[i] = t.Check()
-	}
-	return tools
+	}{"run", r.Code, r.Filename, r.Servers})
 }
 
 // Return sends the answer to a call. It fails, with nothing sent, if the value is no valid JSON, or is nested deeper
