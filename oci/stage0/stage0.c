@@ -143,13 +143,6 @@ void clear_capabilities(void)
 		fail();
 }
 
-// drop_capabilities leaves none in any set, the bounding set included.
-static void drop_capabilities(void)
-{
-	drop_bounding();
-	clear_capabilities();
-}
-
 // fork_nested forks a child into a user namespace where the one id that there is, 0, is called uid and gid. The child
 // returns 0 as that, without capabilities. CAP_SETFCAP is needed to map the parent's 0 (user_namespaces(7)).
 static int fork_nested(unsigned uid, unsigned gid)
@@ -184,7 +177,7 @@ static int fork_nested(unsigned uid, unsigned gid)
 			fail();
 		sys(close, ready[0]), sys(close, mapped[1]);
 	}
-	drop_capabilities();
+	drop_bounding(), clear_capabilities();
 	return child;
 }
 
