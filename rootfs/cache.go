@@ -85,16 +85,21 @@ func (c *cache) open(dir string) (e entry, again bool, err error) {
 	if err != nil {
 		return e, false, err
 	}
-	b := make([]byte, fi.Size())
-	if _, err = io.ReadFull(f, b); err == nil {
-		err = json.Unmarshal(b, &e)
-	}
-	if err != nil {
+	if e, err = readEntry(f, fi); err != nil {
 		f.Close()
 		return e, false, err
 	}
 	e.dir = dir
 	return e, !uses.add(path, f, fi), nil
+}
+
+// readEntry reads a .complete that has been opened.
+func readEntry(f *os.File, fi fs.FileInfo) (e entry, err error) {
+	b := make([]byte, fi.Size())
+	if _, err = io.ReadFull(f, b); err == nil {
+		err = json.Unmarshal(b, &e)
+	}
+	return e, err
 }
 
 // A staging is an entry that is being made.

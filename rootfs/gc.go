@@ -3,10 +3,8 @@ package rootfs
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -58,24 +56,17 @@ func (c *cache) entries() ([]found, error) {
 	var all []found
 	for _, d := range list {
 		f := found{name: d.Name()}
-		f.entry, f.used, f.err = readEntry(filepath.Join(c.dir, entriesDir, d.Name()))
-		f.dir = filepath.Join(c.dir, entriesDir, d.Name())
+		dir := filepath.Join(c.dir, entriesDir, d.Name())
+		complete, fi, err := openRegular(filepath.Join(dir, completeFn), maxRecord)
+		if err == nil {
+			f.used = fi.ModTime()
+			f.entry, err = readEntry(complete, fi)
+			complete.Close()
+		}
+		f.dir, f.err = dir, err
 		all = append(all, f)
 	}
 	return all, nil
-}
-
-func readEntry(dir string) (e entry, used time.Time, err error) {
-	f, fi, err := openRegular(filepath.Join(dir, completeFn), maxRecord)
-	if err != nil {
-		return e, used, err
-	}
-	defer f.Close()
-	b := make([]byte, fi.Size())
-	if _, err = io.ReadFull(f, b); err == nil {
-		err = json.Unmarshal(b, &e)
-	}
-	return e, fi.ModTime(), err
 }
 
 // Images lists what is in the cache, what was used last first.
