@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -25,14 +24,12 @@ const (
 	maxCatalog     = 32 << 20 // bytes of its tools
 	maxName        = 1024
 	maxDescription = 200 // of a server, in List
-	maxText        = 64 << 10
 )
 
 // A catalog is what a server offers, as far as it is known.
 type catalog struct {
-	instructions string
-	tools        []Tool         // those that the configuration allows
-	byName       map[string]int // into tools
+	tools  []Tool         // those that the configuration allows
+	byName map[string]int // into tools
 }
 
 // find looks a tool up; k may be nil.
@@ -47,7 +44,7 @@ func (k *catalog) find(name string) (Tool, bool) {
 
 // newCatalog is the catalog of what a server offers and a configuration allows.
 func (c *client) newCatalog(r record) *catalog {
-	k := &catalog{instructions: r.Instructions, byName: make(map[string]int, len(r.Tools))}
+	k := &catalog{byName: make(map[string]int, len(r.Tools))}
 	for _, t := range r.Tools {
 		if c.server.Permits(t.Name) {
 			k.byName[t.Name] = len(k.tools)
@@ -164,7 +161,7 @@ func (c *client) refresh(ctx context.Context, s *session, always bool) error {
 	}
 	s.seen, s.asked = changes, time.Now()
 	hello := s.conn.Hello()
-	r := record{Instructions: cut(hello.Instructions, maxText), Tools: tools}
+	r := record{Tools: tools}
 	h := head{Modern: hello.Modern, Tools: len(tools), Description: describe(hello)}
 	known := c.newCatalog(r)
 	c.catalogMu.Lock()
@@ -222,7 +219,8 @@ func (c *client) list(ctx context.Context, s *session) ([]Tool, error) {
 			return nil, fmt.Errorf("it gives the same page again and again (cursor %.50q)", cursor)
 		}
 		cursors[cursor] = true
-		params = wire.Object([]wire.Member{{Name: "cursor", Value: quote(cursor)}})
+		quoted, _ := json.Marshal(cursor) // a string can be encoded
+		params = wire.Object([]wire.Member{{Name: "cursor", Value: quoted}})
 	}
 	return nil, fmt.Errorf("they take more than %d pages", maxPages)
 }
@@ -292,14 +290,6 @@ func cut(s string, n int) string {
 		n--
 	}
 	return s[:n] + "..."
-}
-
-func quote(s string) json.RawMessage {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	_ = e.Encode(s) // a string can be encoded
-	return bytes.TrimSpace(b.Bytes())
 }
 
 // valid says if a record that was read can have been written by us.

@@ -43,8 +43,7 @@ type head struct {
 
 // A record is its second line.
 type record struct {
-	Instructions string `json:"instructions,omitempty"`
-	Tools        []Tool `json:"tools"`
+	Tools []Tool `json:"tools"`
 }
 
 // A catalogDir is the directory with one file for each configuration of a server. The name of a file is a keyed hash of
