@@ -22,9 +22,9 @@ type capture struct {
 	total      int64
 }
 
-func (c *capture) Write(p []byte) (int, error) {
-	n := len(p)
-	c.total += int64(n)
+// add takes what comes next; p may be used again.
+func (c *capture) add(p []byte) {
+	c.total += int64(len(p))
 	if room := maxStream/2 - len(c.head); room > 0 {
 		k := min(room, len(p))
 		c.head = append(c.head, p[:k]...)
@@ -35,7 +35,6 @@ func (c *capture) Write(p []byte) (int, error) {
 	if len(c.tail) > maxStream {
 		c.tail = append(c.tail[:0], c.tail[len(c.tail)-maxStream/2:]...)
 	}
-	return n, nil
 }
 
 // cut says whether some of the stream is not kept.
@@ -58,7 +57,7 @@ func (c *capture) lines() []string {
 // copyStream reads r to its end, which is never far: the other end dies with the sandbox. What it reads is kept in c
 // and passed on to w, if that is not nil; when w fails (a closed pipe of "| head"), stop is called once. When r gets a
 // deadline, what is in it is all there will be.
-func copyStream(r *os.File, c *capture, w io.Writer, stop func(error)) error {
+func copyStream(r *os.File, c *capture, w io.Writer, stop func(error)) {
 	buf := make([]byte, 1<<10) // which is enough for most; a large one costs them the clearing of its pages
 	read := r.Read
 	for {
@@ -69,7 +68,7 @@ func copyStream(r *os.File, c *capture, w io.Writer, stop func(error)) error {
 			continue
 		}
 		if n > 0 {
-			_, _ = c.Write(buf[:n]) // never fails
+			c.add(buf[:n])
 			if w != nil {
 				if _, werr := w.Write(buf[:n]); werr != nil {
 					stop(werr)
@@ -81,10 +80,7 @@ func copyStream(r *os.File, c *capture, w io.Writer, stop func(error)) error {
 			}
 		}
 		if err != nil {
-			if errors.Is(err, io.EOF) || errors.Is(err, os.ErrClosed) {
-				return nil
-			}
-			return err
+			return
 		}
 	}
 }

@@ -194,8 +194,8 @@ func (r *run) in(asked context.Context, s *sandbox.Sandbox, kept bool) (Result, 
 
 	var readers sync.WaitGroup
 	stop := func(err error) { cancel(fmt.Errorf("%w: %w", errOutput, err)) }
-	readers.Go(func() { _ = copyStream(s.Stdout, &r.stdout, r.out.Stdout, stop) })
-	readers.Go(func() { _ = copyStream(s.Stderr, &r.stderr, r.out.Stderr, stop) })
+	readers.Go(func() { copyStream(s.Stdout, &r.stdout, r.out.Stdout, stop) })
+	readers.Go(func() { copyStream(s.Stderr, &r.stderr, r.out.Stderr, stop) })
 	var timeout, lost *time.Timer
 	waits, begun := context.WithCancel(ctx)
 	defer begun()
