@@ -171,12 +171,8 @@ func newQuestion(f found, c client, redirect string) (*question, error) {
 	return q, nil
 }
 
-// random is a text that nobody can guess.
-func random() string {
-	b := make([]byte, 32)
-	_, _ = rand.Read(b) // it never fails
-	return base64.RawURLEncoding.EncodeToString(b)
-}
+// random is a text that nobody can guess, as long as a verifier has to be: 43 characters or more (RFC 7636, 4.1).
+func random() string { return rand.Text() + rand.Text() }
 
 // answer waits for the browser to come back. The first answer to our question counts, right or wrong; what has another state
 // may be of any page or of an older login.
