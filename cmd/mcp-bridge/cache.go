@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -55,9 +54,7 @@ func showImages(out io.Writer, list []rootfs.CachedImage, asJSON bool) error {
 		for _, i := range list {
 			rows = append(rows, row{i.Ref, i.Digest, i.Bytes, i.Used.UTC(), i.InUse})
 		}
-		e := json.NewEncoder(out)
-		e.SetIndent("", "  ")
-		return e.Encode(rows)
+		return writeJSON(out, rows)
 	}
 	if len(list) == 0 {
 		return nil

@@ -175,13 +175,6 @@ func doctorExit(checks []host.Check) int {
 	return code
 }
 
-func writeJSON(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	return e.Encode(v)
-}
-
 // writeText ends with what code, the exit code, comes to.
 func writeText(w io.Writer, checks []host.Check, code int) error {
 	var b strings.Builder

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -75,9 +74,7 @@ func search(out io.Writer, s bridge.Servers, query string, limit int, asJSON boo
 		rows = append(rows, row{m.Server, m.Tool.Name, m.Tool.Description, m.Score})
 	}
 	if asJSON {
-		e := json.NewEncoder(out)
-		e.SetIndent("", "  ")
-		if err := e.Encode(rows); err != nil {
+		if err := writeJSON(out, rows); err != nil {
 			return err
 		}
 	} else {

@@ -1,12 +1,21 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
 	"unicode"
 	"unicode/utf8"
 )
+
+// writeJSON writes what a program is to read, and people may.
+func writeJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
 
 // forTerminal is f, or if f is a terminal what shows a script's output there: a terminal obeys what it is told by escape
 // sequences (titles, the clipboard by OSC 52, keystrokes as answers), and bidirectional controls show one text as
