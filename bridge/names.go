@@ -4,7 +4,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 )
 
 // maxAlias bounds the Python name of a thing whose own name has no bound.
@@ -102,8 +101,5 @@ var letters = [][2]rune{
 }
 
 func pythonLetter(r rune) bool {
-	if r < utf8.RuneSelf {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
-	}
 	return slices.ContainsFunc(letters, func(l [2]rune) bool { return r >= l[0] && r <= l[1] })
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"path/filepath"
 	"runtime"
-	"time"
 
 	dref "github.com/containers/image/v5/docker/reference"
 	"github.com/opencontainers/go-digest"
@@ -19,7 +18,6 @@ type memo struct {
 	Ref    string        `json:"ref"`
 	Arch   string        `json:"arch"`
 	Digest digest.Digest `json:"digest"`
-	Time   time.Time     `json:"time"`
 }
 
 // remembered finds the entry of a registry's image without asking the registry: a digest means the same for ever, a
@@ -54,7 +52,7 @@ func (c *cache) remember(name dref.Named, top, d digest.Digest) error {
 		if key == d.String() {
 			continue // says nothing
 		}
-		b, err := json.Marshal(memo{Ref: key, Arch: runtime.GOARCH, Digest: d, Time: time.Now().UTC()})
+		b, err := json.Marshal(memo{Ref: key, Arch: runtime.GOARCH, Digest: d})
 		if err != nil {
 			return err
 		}

@@ -12,8 +12,8 @@ import (
 
 // An event of a stream of server-sent events.
 type event struct {
-	name, id string
-	data     []byte
+	name string
+	data []byte
 }
 
 // minRetry is the least pause between two streams of a server, whatever it asks for.
@@ -86,7 +86,7 @@ func (r *eventReader) next() (event, error) {
 		case "event":
 			e.name = string(value)
 		case "id":
-			e.id, r.lastID = string(value), string(value)
+			r.lastID = string(value)
 		case "retry":
 			if ms, err := strconv.Atoi(string(value)); err == nil && ms >= 0 {
 				r.retry = max(minRetry, time.Duration(min(ms, 60_000))*time.Millisecond)

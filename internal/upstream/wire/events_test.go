@@ -29,7 +29,7 @@ func TestLineEnds(t *testing.T) {
 		for name, reader := range map[string]io.Reader{"at once": strings.NewReader(text), "by bytes": iotest.OneByteReader(strings.NewReader(text))} {
 			r := newEventReader(reader)
 			first, err := r.next()
-			if err != nil || string(first.data) != "a\nb" || first.id != "1" {
+			if err != nil || string(first.data) != "a\nb" || r.lastID != "1" {
 				t.Errorf("%q, %s: %q, %v", text, name, first, err)
 			}
 			if second, err := r.next(); err != nil || string(second.data) != "c" {
