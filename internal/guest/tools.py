@@ -45,17 +45,14 @@ class Server:
         return "<MCP server %r: mcp_%s, %s>" % (i["name"], i["alias"], about)
 
     def __mcp_help__(self):
-        print(repr(self), i_description(self), sep="")
+        print(repr(self))
+        if self.__info.get("description"):
+            print(self.__info["description"])
         for t in tools_of(self):
             print("  %s\n      %s" % (signature_text(self, t), first_line(t.get("description"))))
 
 
 info_of, functions_of = Server._Server__info.__get__, Server._Server__functions.__get__
-
-
-def i_description(server):
-    about = info_of(server).get("description")
-    return "\n%s" % about if about else ""
 
 
 class Servers:
