@@ -73,9 +73,8 @@ var readonly = []string{
 	"/proc/sys", "/proc/sysrq-trigger", "/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty",
 }
 
-// Spec makes the OCI runtime specification (v1.2) of a container on a host. It is pure: the same arguments give the
-// same specification, and nothing is looked up. An error means that c or host is inconsistent, which is a bug of the
-// caller.
+// Spec makes the OCI runtime specification of a container on a host. It is pure: the same arguments give the same
+// specification, and nothing is looked up. An error means that c or host is inconsistent, which is a bug of the caller.
 func Spec(c Container, host Host) (*specs.Spec, error) {
 	if err := c.validate(); err != nil {
 		return nil, err

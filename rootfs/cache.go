@@ -23,6 +23,7 @@ import (
 //	                                               holds a shared flock on its .complete (use.go)
 //	rootfs/<entry>/{.durable,.files}               it is on the disk; what it consists of (durable.go, verify.go)
 //	refs/host-<hex>                                what the host's Python looked like when it was copied
+//	refs/image-<hex>                               what a tag, or an index, stood for when it was pulled (remember.go)
 //	tmp/<entry>.<random>/                          entries that are being made
 //	locks/<entry>                                  one flock per entry, held while it is made; never removed,
 //	                                               because a removed lock file can be locked by nobody and by two

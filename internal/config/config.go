@@ -58,18 +58,20 @@ type User struct {
 	UID, GID uint32
 }
 
-// Host is what [Load] and [Discover] have to know about the machine and the process.
+// Host is what this package has to know about the machine and the process.
 type Host struct {
 	Getenv func(string) string // os.Getenv
 	Home   string              // the user's home directory; may be empty
 	Cwd    string              // absolute; empty if there is none, because it has been removed
 
-	// The rest of these is for Discover only.
+	// These are for servers and for trust: Load does without them.
 	OS      string                       // runtime.GOOS
 	UID     int                          // os.Geteuid
 	Program string                       // the path of this program; may be empty
 	Files   fs.FS                        // from the root; see [Disk]
 	Real    func(string) (string, error) // filepath.EvalSymlinks; nil: there are no links
+
+	// The rest is for Load only.
 
 	// Root says that the effective user id is 0.
 	Root bool

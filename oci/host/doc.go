@@ -17,7 +17,7 @@ type Options struct {
 	// Unfiltered leaves out the system call filter. It is for the tests and the benchmark, which must show
 	// what the filter keeps from happening, and what it costs.
 	Unfiltered bool
-	// Logger gets libcontainer's own warnings too; nil discards.
+	// Logger gets what libcontainer logs too, as debug messages; nil discards.
 	Logger *slog.Logger
 }
 

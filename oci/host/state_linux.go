@@ -33,7 +33,7 @@ const (
 //
 //	STATE_DIR/<random>/lock             flock
 //	STATE_DIR/<random>/<id>.json        the cgroups of a container: what no crash takes away by itself
-//	STATE_DIR/<random>/<id>/            libcontainer's state
+//	STATE_DIR/<random>/<id>/            libcontainer's state, or the bundle of a runtime that is a program
 type state struct {
 	parent, dir string
 	lock        *os.File
