@@ -304,7 +304,7 @@ func (k *broker) check(ctx context.Context, server, tool string) error {
 	for i, t := range tools {
 		names[i] = t.Name
 	}
-	return missing{unknown(fmt.Sprintf("the MCP server %s has no tool", quote(server)), tool, names)}
+	return missing{fmt.Errorf("the MCP server %s has no tool %s; %s", quote(server), quote(tool), upstream.Suggest(tool, names, "it has none"))}
 }
 
 func (k *broker) has(server string) error {

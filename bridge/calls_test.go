@@ -47,10 +47,10 @@ func TestCalls(t *testing.T) {
 	}))
 	for _, tt := range []struct{ name, code, want string }{ // want: result, or the error
 		{"value", "call_tool_sync('files', 'echo', {'a': [1, None, 'é']})", `{"arguments":{"a":[1,null,"é"]},"server":"files"}`},
-		{"error", "try: await call_tool('files', 'missing')\nexcept MCPError as e: r = str(e)\nr", `"the MCP server \"files\" has no tool \"missing\"; there are echo, big, invalid, deep, t, started"`},
-		{"uncaught error", "await call_tool('files', 'missing')", `mcp.runtime.MissingError: the MCP server "files" has no tool "missing"; there are echo, big, invalid, deep, t, started (line 3)`},
-		{"unknown server", "try: await call_tool('file', 'echo')\nexcept Exception as e: r = str(e)\nr", `"there is no MCP server \"file\"; did you mean files?"`},
-		{"unknown server without a match", "try: await call_tool('zzz', 'echo')\nexcept Exception as e: r = str(e)\nr", `"there is no MCP server \"zzz\"; there are files, web-search"`},
+		{"error", "try: await call_tool('files', 'missing')\nexcept MCPError as e: r = str(e)\nr", `"the MCP server \"files\" has no tool \"missing\"; there are \"echo\", \"big\", \"invalid\", \"deep\", \"t\", \"started\""`},
+		{"uncaught error", "await call_tool('files', 'missing')", `mcp.runtime.MissingError: the MCP server "files" has no tool "missing"; there are "echo", "big", "invalid", "deep", "t", "started" (line 3)`},
+		{"unknown server", "try: await call_tool('file', 'echo')\nexcept Exception as e: r = str(e)\nr", `"there is no MCP server \"file\"; did you mean \"files\"?"`},
+		{"unknown server without a match", "try: await call_tool('zzz', 'echo')\nexcept Exception as e: r = str(e)\nr", `"there is no MCP server \"zzz\"; there are \"files\", \"web-search\""`},
 		{"10 MB", "len(await call_tool('files', 'big'))", "10485760"},
 		{"10 MB to a tool", "len(call_tool_sync('files', 'echo', {'x': 'y' * (10 << 20)})['arguments']['x'])", "10485760"},
 		{"an answer that is not JSON", "try: await call_tool('files', 'invalid')\nexcept MCPError as e: r = 'cannot send' in str(e)\nr", "true"},
@@ -191,7 +191,7 @@ func TestEndIsNotHidden(t *testing.T) {
 func TestNoServers(t *testing.T) {
 	b := newBridge(t, nil)
 	r := runCode(t, b, imports+"try: call_tool_sync('x', 't')\nexcept Exception as e: r = str(e)\nr")
-	if want := `"there is no MCP server \"x\": none is configured"`; string(r.Result) != want {
+	if want := `"there is no MCP server \"x\"; none is configured"`; string(r.Result) != want {
 		t.Errorf("%s, want %s; %+v", r.Result, want, r)
 	}
 }

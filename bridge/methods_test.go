@@ -23,7 +23,7 @@ func TestMethods(t *testing.T) {
 		{"", "", `{}`, `there is no method`},
 		{"", "tools", `{}`, `there is no MCP server \"\"`},
 		{"", "tools", `{"server":5}`, `cannot understand the arguments of \"tools\"`},
-		{"", "tools", `{"server":"Say"}`, `did you mean say?`},
+		{"", "tools", `{"server":"Say"}`, `did you mean \"say\"?`},
 		{"", "tools", `{"server":"broken"}`, `cannot be used: no reason`},
 		{"", "tools", `{"server":"failing"}`, `it does not start`},
 		{"", "tools", `{"server":"say"}`, `"value":{"tools":[{"name":"say","alias":"say","params":[],"open":true,"returns":"Any"}`},
@@ -40,7 +40,7 @@ func TestMethods(t *testing.T) {
 		{"", "display", `{"content":{"type":"text","text":"x"}}`, `a block of type \"text\" cannot be shown`},
 		{"", "display", `{}`, `no content block`},
 		{"odd", "say", `{}`, `has no tool \"say\"`},
-		{"ODD", "names", `{}`, `did you mean odd?`},
+		{"ODD", "names", `{}`, `did you mean \"odd\"?`},
 		{"say", "say\x00", `{}`, `has no tool`},
 		{"say", "number", `{}`, `"n":1000`},
 	} {

@@ -118,26 +118,7 @@ func (b *Bridge) check(req *Request) (note string, err error) {
 }
 
 func unknownServer(name string, known []string) error {
-	if len(known) == 0 {
-		return fmt.Errorf("there is no MCP server %s: none is configured", quote(name))
-	}
-	return unknown("there is no MCP server", name, known)
-}
-
-// unknown says what else there is.
-func unknown(what, name string, known []string) error {
-	if near := upstream.Near(name, known, 3); len(near) > 0 {
-		return fmt.Errorf("%s %s; did you mean %s?", what, quote(name), strings.Join(near, " or "))
-	}
-	if len(known) == 0 {
-		return fmt.Errorf("%s %s; there are none", what, quote(name))
-	}
-	const most = 20
-	more := ""
-	if len(known) > most {
-		known, more = known[:most], fmt.Sprintf(" and %d more", len(known)-most)
-	}
-	return fmt.Errorf("%s %s; there are %s%s", what, quote(name), clip(strings.Join(known, ", "), 1000), more)
+	return fmt.Errorf("there is no MCP server %s; %s", quote(name), upstream.Suggest(name, known, "none is configured"))
 }
 
 func invalidAt(s string) int {

@@ -60,7 +60,7 @@ var badArguments = []struct{ name, raw, want string }{
 	{"timeout as a word", `{"code":"x","timeout":"soon"}`, `timeout must be a whole number of seconds, not a string`},
 	{"half a second", `{"code":"x","timeout":0.5}`, `timeout must be a whole number of seconds, not 0.5`},
 	{"timeout as a boolean", `{"code":"x","timeout":true}`, `timeout must be a whole number of seconds, not a boolean`},
-	{"unknown server", `{"code":"x","servers":["file"]}`, `there is no MCP server "file"; did you mean files?`},
+	{"unknown server", `{"code":"x","servers":["file"]}`, `there is no MCP server "file"; did you mean "files"?`},
 }
 
 func TestBadArguments(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/mcp-bridge/mcp-bridge/internal/atomicfile"
+	"github.com/mcp-bridge/mcp-bridge/internal/upstream"
 )
 
 // Bounds of what scripts may save.
@@ -127,7 +128,7 @@ func (s *SavedTools) Remove(name string) error {
 		return err
 	}
 	if !slices.Contains(names, name) {
-		return unknown("there is no saved tool", name, names)
+		return fmt.Errorf("there is no saved tool %s; %s", quote(name), upstream.Suggest(name, names, "there are none"))
 	}
 	root, err := os.OpenRoot(s.Dir)
 	if err != nil {

@@ -215,8 +215,8 @@ func TestNames(t *testing.T) {
 		{"", []string{"a"}, `did you mean "a"?`},
 		{strings.Repeat("x", 5000), []string{"a"}, `there are "a"`},
 	} {
-		if got := suggest(tt.name, tt.names, ""); got != tt.want {
-			t.Errorf("suggest(%.20q): %s; want %s", tt.name, got, tt.want)
+		if got := Suggest(tt.name, tt.names, ""); got != tt.want {
+			t.Errorf("Suggest(%.20q): %s; want %s", tt.name, got, tt.want)
 		}
 	}
 }

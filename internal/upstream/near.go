@@ -8,11 +8,16 @@ import (
 	"github.com/agnivade/levenshtein"
 )
 
-// maxSuggestions is how many names an error lists.
-const maxSuggestions = 5
+// What is said of names: of those that are near, and of all.
+const (
+	maxNear   = 3
+	maxListed = 20
+	maxList   = 1000 // bytes
+)
 
-// suggest is what an error says of the names that there are: those close to the one given, or the first of them.
-func suggest(name string, names []string, none string) string {
+// Suggest is what an error says of the names that there are: those near to the one that was asked for, or the first of them.
+// Without any it is none.
+func Suggest(asked string, names []string, none string) string {
 	if len(names) == 0 {
 		return none
 	}
@@ -23,20 +28,20 @@ func suggest(name string, names []string, none string) string {
 		}
 		return strings.Join(list, between)
 	}
-	if near := Near(name, names, maxSuggestions); len(near) > 0 {
-		return "did you mean " + quoted(near, " or ") + "?"
+	if list := near(asked, names); len(list) > 0 {
+		return "did you mean " + quoted(list, " or ") + "?"
 	}
-	first := names[:min(len(names), 3*maxSuggestions)]
+	first := names[:min(len(names), maxListed)]
 	more := ""
 	if rest := len(names) - len(first); rest > 0 {
 		more = fmt.Sprintf(" and %d more", rest)
 	}
-	return "there are " + quoted(first, ", ") + more
+	return "there are " + cut(quoted(first, ", "), maxList) + more
 }
 
-// Near are up to most of the names that share most with the one that was asked for, the nearest first: the same but for case
+// near are up to maxNear of the names that share most with the one that was asked for, the nearest first: the same but for case
 // and punctuation, a part of each other, or few edits apart.
-func Near(asked string, names []string, most int) []string {
+func near(asked string, names []string) (list []string) {
 	const long = 100 // who asks for more has not mistyped a name; and the time it takes is the product of two lengths
 	if len(asked) > long {
 		return nil
@@ -66,9 +71,8 @@ func Near(asked string, names []string, most int) []string {
 		}
 	}
 	slices.SortStableFunc(matches, func(a, b match) int { return a.distance - b.distance })
-	var near []string
-	for _, m := range matches[:min(most, len(matches))] {
-		near = append(near, m.name)
+	for _, m := range matches[:min(maxNear, len(matches))] {
+		list = append(list, m.name)
 	}
-	return near
+	return list
 }

@@ -26,7 +26,7 @@ func TestNear(t *testing.T) {
 		{strings.Repeat("a", 1000), nil},
 	} {
 		t.Run(tt.name[:min(len(tt.name), 20)], func(t *testing.T) {
-			got := Near(tt.name, known, 3)
+			got := near(tt.name, known)
 			if len(got) > 3 {
 				t.Errorf("%d suggestions", len(got))
 			}

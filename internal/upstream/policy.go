@@ -33,7 +33,7 @@ func (c *client) permit(ctx context.Context, tool string) error {
 	for _, t := range known.tools {
 		names = append(names, t.Name)
 	}
-	e := c.errorf("has no tool %q; %s", tool, suggest(tool, names, "it has none"))
+	e := c.errorf("has no tool %q; %s", tool, Suggest(tool, names, "it has none"))
 	e.Code = jsonrpc.CodeInvalidParams
 	return e
 }

@@ -167,7 +167,7 @@ func (p *Pool) find(name string) (*client, error) {
 		for _, c := range p.clients {
 			names = append(names, c.server.Name)
 		}
-		return nil, &Error{Message: fmt.Sprintf("there is no MCP server %q; %s", name, suggest(name, names, "no server is configured"))}
+		return nil, &Error{Message: fmt.Sprintf("there is no MCP server %q; %s", name, Suggest(name, names, "no server is configured"))}
 	}
 	if c.server.Unavailable != "" {
 		return nil, c.errorf("cannot be used: %s", c.server.Unavailable)
