@@ -213,11 +213,16 @@ func TestAskClient(t *testing.T) {
 func TestAskClientBadly(t *testing.T) {
 	c, _ := newRawClient(t)
 	defer c.end()
-	c.hello(form)
-	c.say(`{"jsonrpc":"2.0","id":77,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"x","version":"1"}}}`)
-	if m := c.hear(); m.Error == nil {
-		t.Fatalf("a second initialize: %s", m.line)
+	refused := func(params string) {
+		t.Helper()
+		c.say(`{"jsonrpc":"2.0","id":77,"method":"initialize","params":%s}`, params)
+		if m := c.hear(); m.Error == nil {
+			t.Fatalf("%s was accepted: %s", params, m.line)
+		}
 	}
+	refused(`{"protocolVersion":5,"capabilities":{}}`)
+	c.hello(form)
+	refused(`{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"x","version":"1"}}`)
 	for _, bad := range []string{
 		`{"jsonrpc":"2.0","id":%s,"error":"nope"}`, `{"jsonrpc":"2.0","id":%s,"error":{"code":"E1","message":"x"}}`, `{"id":%s,"result":{}}`,
 	} {

@@ -31,15 +31,17 @@ var errSessionOver = errors.New("the client's session is over")
 // through the SDK because that decodes and checks an answer, and encodes it again: the server that asked is to get what
 // the client sent.
 type session struct {
-	mu      sync.Mutex
-	hello   map[string]json.RawMessage // of the client's capabilities, those that count here; nil without the legacy era's handshake
-	waiting map[string]chan *jsonrpc.Response
-	open    map[jsonrpc.ID]bool // the client's requests that have no answer yet
-	queue   []*jsonrpc.Request
-	last    int
-	ended   bool
-	unread  int           // bytes of answers that are being written
-	less    chan struct{} // closed when they are few enough again; nil while they are
+	mu       sync.Mutex
+	greeting jsonrpc.ID                 // of the initialize that has no answer yet
+	offered  map[string]json.RawMessage // in it; nil if there is none
+	hello    map[string]json.RawMessage // of the client's capabilities, those that count here; nil without the legacy era's handshake
+	waiting  map[string]chan *jsonrpc.Response
+	open     map[jsonrpc.ID]bool // the client's requests that have no answer yet
+	queue    []*jsonrpc.Request
+	last     int
+	ended    bool
+	unread   int           // bytes of answers that are being written
+	less     chan struct{} // closed when they are few enough again; nil while they are
 
 	writing sync.Mutex // held by who writes, from the choice of the message on
 
@@ -83,6 +85,7 @@ func (t tapped) Write(ctx context.Context, m jsonrpc.Message) error {
 	if ok {
 		answer = coded(answer)
 		m = answer
+		t.session.welcome(answer)
 		t.session.owe(len(answer.Result))
 		defer t.session.owe(-len(answer.Result))
 	}
@@ -130,7 +133,7 @@ func (t tapped) Read(ctx context.Context) (jsonrpc.Message, error) {
 				t.session.begun(m.ID)
 			}
 			if m.Method == "initialize" {
-				t.session.greeted(m.Params)
+				t.session.greeted(m)
 			}
 		case *jsonrpc.Response:
 			if id, ok := m.ID.Raw().(string); ok && strings.HasPrefix(id, askID) {
@@ -284,8 +287,8 @@ func (s *session) finished(id jsonrpc.ID) {
 	}
 }
 
-func (s *session) greeted(params json.RawMessage) {
-	given := object(object(params)["capabilities"])
+func (s *session) greeted(r *jsonrpc.Request) {
+	given := object(object(r.Params)["capabilities"])
 	hello := make(map[string]json.RawMessage)
 	for _, name := range []string{"elicitation", "sampling", "roots"} {
 		if v := capability(given[name]); v != nil {
@@ -294,8 +297,19 @@ func (s *session) greeted(params json.RawMessage) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.hello == nil { // a second one is refused
-		s.hello = hello
+	s.greeting, s.offered = r.ID, hello
+}
+
+// welcome takes what the client has said of itself when it has been accepted: a first initialize may be wrong, and a second one
+// is.
+func (s *session) welcome(answer *jsonrpc.Response) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if answer.ID == s.greeting && s.offered != nil {
+		if answer.Error == nil {
+			s.hello = s.offered
+		}
+		s.offered = nil
 	}
 }
 

@@ -292,7 +292,9 @@ def bind_now(server, tool, args, kwargs):
         return bind(server, tool, args, kwargs)
     except ArgumentError:
         try:
-            now = named(look_again(server), tool["name"])
+            now = named(tools_of(server), tool["name"])
+            if now == tool:
+                now = named(look_again(server), tool["name"])
         except MCPError:
             now = None
         if now is None or now == tool:

@@ -162,7 +162,9 @@ func (c *client) refresh(ctx context.Context, s *session, always bool) error {
 	s.seen, s.asked = changes, time.Now()
 	hello := s.conn.Hello()
 	r := record{Tools: tools}
-	h := head{Modern: hello.Modern, Tools: len(tools), Description: describe(hello)}
+	// Which of two eras a server speaks where the user can be asked says nothing of where nobody can.
+	modern := hello.Modern || wire.Asks(c.capabilities()) && c.modern()
+	h := head{Modern: modern, Tools: len(tools), Description: describe(hello)}
 	known := c.newCatalog(r)
 	c.catalogMu.Lock()
 	c.looked, c.head, c.catalog = true, &h, known

@@ -9,7 +9,11 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/mcp-bridge/mcp-bridge/internal/config"
 )
 
 // A listening server of streamable HTTP says something else to each GET, the last thing for ever.
@@ -90,16 +94,38 @@ func TestHTTPListensAgain(t *testing.T) {
 	}
 }
 
+// TestHTTPDoesNotListen: a server that takes calls and does not let us listen is asked for that less and less often.
+func TestHTTPDoesNotListen(t *testing.T) {
+	l := &listening{httpServer: &httpServer{lax: true}, gets: []func(http.ResponseWriter, *http.Request){status(http.StatusNotImplemented)}}
+	p := pool(t, Options{}, web(t, l))
+	for end := time.Now().Add(4 * time.Second); time.Now().Before(end); {
+		text(t, p, "web", "echo", "{}")
+		<-time.After(20 * time.Millisecond)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.asked < 2 || l.asked > 3 { // at once, after 1 s, and not before 3 s
+		t.Errorf("%d times", l.asked)
+	}
+}
+
 // TestHTTPAnswersAgain: an answer to a question of the server's is sent again when it was not taken.
 func TestHTTPAnswersAgain(t *testing.T) {
 	answers := make(chan string, 10)
 	h := &httpServer{lax: true}
+	ask := `data: {"jsonrpc":"2.0","id":"%s","method":"roots/list"}` + "\n\n"
 	l := &listening{httpServer: h, gets: []func(http.ResponseWriter, *http.Request){
-		stream(`data: {"jsonrpc":"2.0","id":"question","method":"roots/list"}`+"\n\n", true),
+		stream(fmt.Sprintf(ask, "unwanted")+fmt.Sprintf(ask, "question"), true),
 	}}
 	refuse := 2
+	var unwanted atomic.Int32
 	p := pool(t, Options{}, web(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
+		if strings.Contains(string(body), `"unwanted"`) {
+			unwanted.Add(1)
+			status(http.StatusBadRequest)(w, r)
+			return
+		}
 		if strings.Contains(string(body), `"question"`) {
 			answers <- string(body)
 			if refuse--; refuse >= 0 {
@@ -123,6 +149,9 @@ func TestHTTPAnswersAgain(t *testing.T) {
 			t.Fatal("the answer was not sent again")
 		}
 	}
+	if n := unwanted.Load(); n != 1 {
+		t.Errorf("an answer that was refused was sent %d times", n)
+	}
 }
 
 // modernHello is how a server of the modern era answers server/discover.
@@ -131,9 +160,8 @@ func modernHello(w http.ResponseWriter, id json.RawMessage) {
 		`"capabilities":{"tools":{"listChanged":true}},"serverInfo":{"name":"web","version":"1"}}}`, id)
 }
 
-// bothEras is a server of both, which keeps what it is sent.
-func bothEras(t *testing.T, h *httpServer) http.Handler {
-	t.Helper()
+// bothEras is a server of both, which keeps what it is sent; subscribe answers subscriptions/listen.
+func bothEras(h *httpServer, subscribe func(w http.ResponseWriter, r *http.Request)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		var m struct {
@@ -152,7 +180,7 @@ func bothEras(t *testing.T, h *httpServer) http.Handler {
 			w.Header().Set("Content-Type", "application/json")
 			modernHello(w, m.ID)
 		case "subscriptions/listen":
-			stream("", false)(w, r)
+			subscribe(w, r)
 		default:
 			r.Body = io.NopCloser(strings.NewReader(string(body)))
 			h.ServeHTTP(w, r)
@@ -163,12 +191,26 @@ func bothEras(t *testing.T, h *httpServer) http.Handler {
 // TestSubscribedAgain: a server of the modern era whose stream of changes breaks off is asked for it again.
 func TestSubscribedAgain(t *testing.T) {
 	h := &httpServer{lax: true}
-	p := pool(t, Options{}, web(t, bothEras(t, h)))
+	answers := make(chan func(http.ResponseWriter, *http.Request), 3)
+	answers <- stream("", false) // breaks off
+	answers <- status(http.StatusUnauthorized)
+	const acknowledged = `data: {"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{}}` + "\n\n"
+	answers <- stream(acknowledged, true)
+	p := pool(t, Options{}, web(t, bothEras(h, func(w http.ResponseWriter, r *http.Request) { (<-answers)(w, r) })))
 	text(t, p, "web", "echo", "{}")
-	wait(t, "it is subscribed to again", func() bool { return h.said("subscriptions/listen") > 1 })
+	wait(t, "it is subscribed to again", func() bool { return h.said("subscriptions/listen") == 2 })
+	before := h.said("tools/list")
+	<-time.After(2500 * time.Millisecond)
+	if n := h.said("subscriptions/listen"); n != 2 || h.said("tools/list") != before {
+		t.Errorf("it is asked again, %d times, although a login lacks and nobody calls it", n)
+	}
+	wait(t, "it is subscribed to as soon as it takes calls", func() bool {
+		text(t, p, "web", "echo", "{}")
+		return h.said("subscriptions/listen") == 3
+	})
 	wait(t, "its tools are listed again", func() bool {
 		_, err := p.Running(limited(t), "web")
-		return err == nil && h.said("tools/list") > 1
+		return err == nil && h.said("tools/list") > before
 	})
 }
 
@@ -179,12 +221,50 @@ func TestEraOfQuestions(t *testing.T) {
 		p := pool(t, Options{
 			OnRequest:    func(context.Context, string, string, json.RawMessage) (json.RawMessage, error) { return nil, nil },
 			Capabilities: func() json.RawMessage { return json.RawMessage(capabilities) },
-		}, web(t, bothEras(t, h)))
+		}, web(t, bothEras(h, stream("", true))))
 		text(t, p, "web", "echo", "{}")
 		h.mu.Lock()
 		if h.messages[0] != want || want == "initialize" && slices.Contains(h.messages, "server/discover") {
 			t.Errorf("%s: %q", capabilities, h.messages)
 		}
 		h.mu.Unlock()
+	}
+}
+
+// TestSlowWhereItAsks: where the user can be asked a server of the older era has all the time to start, and what it says of
+// itself is not hidden by what it says of the modern one.
+func TestSlowWhereItAsks(t *testing.T) {
+	asks := Options{
+		OnRequest:    func(context.Context, string, string, json.RawMessage) (json.RawMessage, error) { return nil, nil },
+		Capabilities: func() json.RawMessage { return json.RawMessage(`{"elicitation":{}}`) },
+	}
+	for name, initialize := range map[string]func(w http.ResponseWriter, r *http.Request, h http.Handler){
+		"slow": func(w http.ResponseWriter, r *http.Request, h http.Handler) {
+			<-time.After(1300 * time.Millisecond)
+			h.ServeHTTP(w, r)
+		},
+		"down": func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+			http.Error(w, "the database is down", http.StatusServiceUnavailable)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := &httpServer{discover: func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "Server not initialized", 400) }}
+			s := web(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				body, _ := io.ReadAll(r.Body)
+				r.Body = io.NopCloser(strings.NewReader(string(body)))
+				if strings.Contains(string(body), `"initialize"`) {
+					initialize(w, r, h)
+					return
+				}
+				h.ServeHTTP(w, r)
+			}))
+			s.Transport, s.StartTimeout = config.HTTP, 2*time.Second
+			_, err := call(limited(t), pool(t, asks, s), "web", "echo", "{}")
+			if name == "slow" && err != nil {
+				t.Error(err)
+			} else if name == "down" {
+				wantError(t, err, "the database is down")
+			}
+		})
 	}
 }

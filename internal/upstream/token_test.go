@@ -228,13 +228,18 @@ func TestUsableUntilItEnds(t *testing.T) {
 	wait(t, "it is asked to renew the token", func() bool { return w.Count("refresh") == 1 })
 	text(t, p, "web", "echo", "{}")
 	// What is said of the client is not said of the login: its entry may be mended.
-	w.Set(func(s *oauthtest.Settings) { *s = oauthtest.Settings{Lifetime: 3600, ClientSecret: "another"} })
+	configured := s
+	configured.OAuth = &config.OAuth{ClientID: "me"}
+	w.Set(func(s *oauthtest.Settings) { *s = oauthtest.Settings{Lifetime: 3600} })
+	if _, err := login(t, pool(t, Options{TokenDir: dir}, configured)); err != nil {
+		t.Fatal(err)
+	}
+	w.Set(func(s *oauthtest.Settings) { s.ClientSecret = "another" })
 	w.Expire()
-	q := pool(t, Options{TokenDir: dir}, s)
-	_, err := call(limited(t), q, "web", "echo", "{}")
+	_, err := call(limited(t), pool(t, Options{TokenDir: dir}, configured), "web", "echo", "{}")
 	wantError(t, err, "invalid_client", "mcp-bridge login web")
 	w.Set(func(s *oauthtest.Settings) { s.ClientSecret = "" })
-	text(t, pool(t, Options{TokenDir: dir}, s), "web", "echo", "{}")
+	text(t, pool(t, Options{TokenDir: dir}, configured), "web", "echo", "{}")
 	for _, status := range []int{http.StatusUnauthorized, http.StatusBadRequest} {
 		w.Set(func(s *oauthtest.Settings) { s.RefuseRenewals = status })
 		w.Expire()

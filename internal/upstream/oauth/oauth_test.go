@@ -1,6 +1,9 @@
 package oauth
 
 import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -76,5 +79,34 @@ func TestKeptAllTheSame(t *testing.T) {
 	names, err := filepath.Glob(filepath.Join(dir, "*"))
 	if hidden, _ := filepath.Glob(filepath.Join(dir, ".*")); err != nil || len(names) != 2 || len(hidden) > 0 {
 		t.Errorf("%q, %q, %v", names, hidden, err)
+	}
+}
+
+// TestNewLoginStays: a renewal that ends behind a login that did not wait for it leaves that as it is.
+func TestNewLoginStays(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "tokens")
+	if err := canKeep(dir); err != nil {
+		t.Fatal(err)
+	}
+	var s Server
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		login := &grant{Version: grantVersion, URL: s.URL, Access: "of the login", Refresh: "r2"}
+		if err := login.write(s.file(dir)); err != nil {
+			t.Error(err)
+		}
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprint(w, `{"access_token":"renewed","token_type":"bearer","refresh_token":"r3"}`)
+	}))
+	defer server.Close()
+	s.URL = server.URL + "/mcp"
+	old := &grant{Version: grantVersion, URL: s.URL, TokenEndpoint: server.URL + "/token", Access: "old", Refresh: "r1"}
+	if err := old.write(s.file(dir)); err != nil {
+		t.Fatal(err)
+	}
+	if token, err := Renew(t.Context(), s, dir, "old"); token != "of the login" || err != nil {
+		t.Errorf("%q, %v", token, err)
+	}
+	if token, _, err := Stored(s, dir, ""); token != "of the login" || err != nil {
+		t.Errorf("%q, %v", token, err)
 	}
 }

@@ -204,7 +204,8 @@ func (g *grant) write(name string) error {
 	return atomicfile.ReplaceDurably(name, atomicfile.Bytes(append(content, '\n')))
 }
 
-// lockPatience is longer than any renewal takes: who holds the lock of a login for so long has been stopped.
+// lockPatience is longer than a renewal takes. Who holds the lock of a login for so long has been stopped, or is one of several
+// that get no answer; they give way to a new login when they have one (renew).
 var lockPatience = 35 * time.Second // but for the tests
 
 // keep puts a new login in the place of the one before.

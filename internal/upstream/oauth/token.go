@@ -34,7 +34,7 @@ func Renew(ctx context.Context, s Server, dir, refused string) (token string, er
 	err = locked(ctx, s, dir, func(file string) error {
 		g, err := read(s, dir)
 		if err == nil && (g.Access == "" || g.Access == refused || !g.fresh(time.Now())) {
-			err = g.renew(ctx, file)
+			err = g.renew(ctx, s, dir, refused)
 		}
 		if err == nil {
 			token = g.Access
@@ -47,8 +47,8 @@ func Renew(ctx context.Context, s Server, dir, refused string) (token string, er
 	return token, err
 }
 
-// renew gets a new token for the refresh token; the lock is held.
-func (g *grant) renew(ctx context.Context, file string) error {
+// renew gets a new token for the refresh token; the lock is held, but a login that waited too long for that does without.
+func (g *grant) renew(ctx context.Context, s Server, dir, rejected string) error {
 	if g.Refresh == "" {
 		return fmt.Errorf("%w: the token has expired, and cannot be renewed", ErrLogin)
 	}
@@ -57,19 +57,30 @@ func (g *grant) renew(ctx context.Context, file string) error {
 		return err
 	}
 	defer w.close()
+	file, used := s.file(dir), *g
 	if err := g.write(file); err != nil { // before the refresh token is used up: what comes for it must have a place
 		return fmt.Errorf("cannot renew the token, which could not be kept: %w", err)
 	}
 	form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {g.Refresh}, "resource": {g.Resource}}
 	var t tokens
 	err = w.postForm(ctx, g.Client, g.TokenEndpoint, form, &t, g.Refresh, g.Access)
+	switch now, rerr := read(s, dir); {
+	case errors.Is(rerr, fs.ErrNotExist):
+		return rerr // logged out meanwhile
+	case rerr == nil && (now.Refresh != used.Refresh || now.Client != used.Client):
+		*g = *now // logged in
+		return nil
+	}
 	refused := (*refusal)(nil)
 	switch {
 	case err == nil:
 	case !errors.As(err, &refused) || refused.temporary():
 		return fmt.Errorf("cannot renew the token: %w (if that stays so, log in again)", err)
-	case refused.Code == "invalid_grant": // others speak of the client, whose entry may be mended
-		g.Refresh = "" // there is no use in asking again; the access token may be good for some time
+	case refused.Code == "invalid_grant" || !g.configured && (refused.Code == "invalid_client" || refused.Code == "unauthorized_client"):
+		// There is no use in asking again, where no entry can be mended. The access token may be good for some time.
+		if g.Refresh = ""; g.Access == rejected {
+			g.Access = ""
+		}
 		return errors.Join(fmt.Errorf("%w: the last one has ended: %v", ErrLogin, err), g.write(file))
 	default:
 		return fmt.Errorf("%w: the last one cannot be renewed: %v", ErrLogin, err)

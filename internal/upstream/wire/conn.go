@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
@@ -20,7 +21,10 @@ type Conn struct {
 	cancel context.CancelFunc // of all that the connection does by itself
 	done   chan struct{}      // closed when it is over
 	slots  chan struct{}      // of the server's requests that are being answered
+	taken  chan struct{}      // has one when a message was taken since somebody looked, over HTTP
 	work   sync.WaitGroup     // goroutines of the Conn itself
+
+	deaf atomic.Bool // the server was not heard for a while; its next acknowledgement says that it is again
 
 	mu      sync.Mutex
 	pending map[int64]*call
@@ -43,7 +47,7 @@ func newConn(opts Options, cancel context.CancelFunc) *Conn {
 	opts.fill()
 	return &Conn{
 		opts: opts, cancel: cancel,
-		done: make(chan struct{}), slots: make(chan struct{}, maxServing), pending: make(map[int64]*call),
+		done: make(chan struct{}), slots: make(chan struct{}, maxServing), taken: make(chan struct{}, 1), pending: make(map[int64]*call),
 		serving: make(map[string]context.CancelCauseFunc),
 	}
 }
@@ -300,6 +304,11 @@ func (c *Conn) notified(method string, params json.RawMessage) {
 	case "notifications/cancelled":
 		c.withdrawn(params)
 		return
+	case "notifications/subscriptions/acknowledged":
+		if c.deaf.Swap(false) {
+			c.missed()
+		}
+		return
 	default:
 		c.opts.Notify(method, params)
 		return
@@ -350,7 +359,7 @@ func (c *Conn) asked(ctx context.Context, m message) {
 		defer end()
 		result, err := c.serve(asked, method, m.Params)
 		if context.Cause(asked) != errWithdrawn { // then no answer may be sent
-			c.respond(ctx, m.ID, result, err)
+			c.respond(asked, m.ID, result, err)
 		}
 	}) {
 		end()
@@ -413,8 +422,9 @@ func (c *Conn) respond(ctx context.Context, id, result json.RawMessage, err erro
 			return
 		}
 		c.opts.Logger.Debug("cannot answer the server", "error", err)
-		// Over HTTP this is a request like others, and whoever was asked will not be asked again.
-		if pause > maxAnswerPause || errors.Is(err, ErrEnded) || Pause(ctx, pause) != nil {
+		// Over HTTP this is a request like others, and whoever was asked will not be asked again. A server that had it after all
+		// does not know the id any more.
+		if pause > maxAnswerPause || !passing(err) || Pause(ctx, pause) != nil {
 			return
 		}
 	}

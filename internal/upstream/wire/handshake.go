@@ -20,9 +20,6 @@ const (
 	versionModern = "2026-07-28"
 )
 
-// maxPause is how long a server that does not let us listen is left alone.
-const maxPause = time.Minute
-
 // maxRounds is how often one request may come back with questions.
 const maxRounds = 10
 
@@ -33,12 +30,13 @@ const maxRounds = 10
 // speaks both may know how to ask in that one only (PyPI's mcp).
 func (c *Conn) greet(ctx, base context.Context) error {
 	first, second := c.initialize, c.discover
-	if c.opts.Modern && !c.asks() {
+	modern := c.opts.Modern && !Asks(c.opts.Capabilities)
+	if modern {
 		first, second = second, first
 	}
-	err := c.try(ctx, first)
+	err := c.try(ctx, modern, first)
 	if refused(err) || c.opts.Modern && err != nil && !errors.Is(err, ErrNotSent) && ctx.Err() == nil {
-		if err2 := second(ctx); err2 == nil || !refused(err2) || c.opts.Modern {
+		if err2 := second(ctx); err2 == nil || !refused(err2) || modern {
 			err = err2
 		}
 	}
@@ -51,41 +49,16 @@ func (c *Conn) greet(ctx, base context.Context) error {
 	return nil
 }
 
-// subscribe has a server of the modern era tell of changes, again when that has broken off.
-func (c *Conn) subscribe(ctx context.Context) {
-	wait := time.Second
-	for {
-		begun := time.Now()
-		_, err := c.call(ctx, "subscriptions/listen", json.RawMessage(`{"notifications":{"toolsListChanged":true}}`), nil)
-		c.opts.Logger.Debug("no longer told of changes", "error", err)
-		if time.Since(begun) > maxPause {
-			wait = time.Second
-		}
-		if refused(err) || errors.Is(err, ErrEnded) || Pause(ctx, wait) != nil {
-			return
-		}
-		wait = min(2*wait, maxPause)
-		c.missed()
-	}
-}
-
-// missed is for what a server may have said while nobody listened.
-func (c *Conn) missed() {
-	if offers(c.Hello().Capabilities, "tools", "listChanged") {
-		c.opts.Notify("notifications/tools/list_changed", nil)
-	}
-}
-
-// asks says if there is a user, or a model, that servers may ask.
-func (c *Conn) asks() bool {
+// Asks says if there is a user, or a model, that a server that gets these capabilities may ask.
+func Asks(capabilities json.RawMessage) bool {
 	var groups map[string]json.RawMessage
-	_ = json.Unmarshal(c.opts.Capabilities, &groups)
+	_ = json.Unmarshal(capabilities, &groups)
 	return groups["elicitation"] != nil || groups["sampling"] != nil
 }
 
-// try is the first way. It has half of the time if the modern one may be understood: the other must have some, too.
-func (c *Conn) try(ctx context.Context, way func(context.Context) error) error {
-	if until, ok := ctx.Deadline(); ok && c.opts.Modern {
+// try is the first way. The modern one has half of the time: the older one must have some, too.
+func (c *Conn) try(ctx context.Context, modern bool, way func(context.Context) error) error {
+	if until, ok := ctx.Deadline(); ok && modern {
 		half, cancel := context.WithTimeout(ctx, time.Until(until)/2)
 		defer cancel()
 		ctx = half
@@ -96,7 +69,7 @@ func (c *Conn) try(ctx context.Context, way func(context.Context) error) error {
 // refused says if the server did not want what it was asked, so that it can be asked in another way.
 func refused(err error) bool {
 	refusal, status := (*Error)(nil), (*StatusError)(nil)
-	return errors.As(err, &refusal) || errors.As(err, &status) && status.Code/100 == 4
+	return errors.As(err, &refusal) || errors.As(err, &status) && status.Code/100 == 4 && !status.passing()
 }
 
 // offers reads one flag of a capabilities object.

@@ -65,6 +65,31 @@ func (e *StatusError) forgotten() bool {
 	return false
 }
 
+// passing says if the answer may be another one soon.
+func (e *StatusError) passing() bool {
+	return e.Code == http.StatusRequestTimeout || e.Code == http.StatusTooManyRequests || e.Code/100 == 5
+}
+
+var errNoToken = errors.New("cannot get a token")
+
+// denied says if it is a login that lacks. To ask again may cost a renewal.
+func denied(err error) bool {
+	e := (*AuthorizationError)(nil)
+	return errors.As(err, &e) || errors.Is(err, errNoToken)
+}
+
+// passing says if what could not be sent over HTTP may be sent again.
+func passing(err error) bool {
+	status, refusal, network := (*StatusError)(nil), (*Error)(nil), net.Error(nil)
+	switch {
+	case denied(err) || errors.As(err, &refusal):
+		return false
+	case errors.As(err, &status):
+		return status.passing()
+	}
+	return errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+}
+
 // maxResumes is how often a stream is resumed that brings nothing.
 const maxResumes = 5
 
@@ -136,7 +161,7 @@ func (w *web) do(ctx context.Context, method, to string, body []byte, header htt
 		token := ""
 		if w.endpoint.Authorizer != nil {
 			if token, err = w.endpoint.Authorizer.Token(ctx); err != nil {
-				return nil, fmt.Errorf("%w: cannot get a token: %w", ErrNotSent, err)
+				return nil, fmt.Errorf("%w: %w: %w", ErrNotSent, errNoToken, err)
 			}
 			if token != "" {
 				r.Header.Set("Authorization", "Bearer "+token)
@@ -202,8 +227,6 @@ type streamable struct {
 	conn *Conn
 	work sync.WaitGroup
 
-	answers chan struct{} // has one when a message was taken since somebody looked
-
 	mu      sync.Mutex
 	session string
 	version string // "" until it is agreed on
@@ -219,7 +242,7 @@ func DialHTTP(ctx context.Context, e Endpoint, opts Options) (*Conn, error) {
 		cancel()
 		return nil, err
 	}
-	s := &streamable{web: w, conn: c, answers: make(chan struct{}, 1)}
+	s := &streamable{web: w, conn: c}
 	c.link = s
 	if err := c.greet(ctx, base); err != nil {
 		c.Close()
@@ -310,7 +333,7 @@ func (s *streamable) send(ctx context.Context, m outgoing) error {
 	}
 	defer resp.Body.Close()
 	select {
-	case s.answers <- struct{}{}:
+	case s.conn.taken <- struct{}{}:
 	default:
 	}
 	if id := resp.Header.Get("Mcp-Session-Id"); id != "" && m.method == "initialize" {
