@@ -117,7 +117,7 @@ func TestHTTPAnswersAgain(t *testing.T) {
 	l := &listening{httpServer: h, gets: []func(http.ResponseWriter, *http.Request){
 		stream(fmt.Sprintf(ask, "unwanted")+fmt.Sprintf(ask, "question"), true),
 	}}
-	refuse := 2
+	refuse := 3
 	var unwanted atomic.Int32
 	p := pool(t, Options{}, web(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
@@ -129,7 +129,15 @@ func TestHTTPAnswersAgain(t *testing.T) {
 		if strings.Contains(string(body), `"question"`) {
 			answers <- string(body)
 			if refuse--; refuse >= 0 {
-				status(503)(w, r)
+				switch refuse {
+				case 2:
+					status(503)(w, r)
+				case 1:
+					w.WriteHeader(503)
+					fmt.Fprint(w, `{"jsonrpc":"2.0","id":null,"error":{"code":-32603,"message":"busy"}}`)
+				case 0:
+					panic(http.ErrAbortHandler)
+				}
 				return
 			}
 			w.WriteHeader(http.StatusAccepted)
@@ -139,7 +147,7 @@ func TestHTTPAnswersAgain(t *testing.T) {
 		l.ServeHTTP(w, r)
 	})))
 	text(t, p, "web", "echo", "{}")
-	for range 3 {
+	for range 4 {
 		select {
 		case got := <-answers:
 			if !strings.Contains(got, `"roots":[]`) {
@@ -231,6 +239,28 @@ func TestEraOfQuestions(t *testing.T) {
 	}
 }
 
+// TestEraAfterFailure: a server that failed for a moment when it was greeted is not spoken to for good in the era in which it
+// cannot ask.
+func TestEraAfterFailure(t *testing.T) {
+	h := &httpServer{lax: true}
+	var failed atomic.Bool
+	both := bothEras(h, stream("", true))
+	p := pool(t, Options{
+		OnRequest:    func(context.Context, string, string, json.RawMessage) (json.RawMessage, error) { return nil, nil },
+		Capabilities: func() json.RawMessage { return json.RawMessage(`{"elicitation":{}}`) },
+	}, web(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost && !failed.Swap(true) {
+			status(503)(w, r)
+			return
+		}
+		both.ServeHTTP(w, r)
+	})))
+	text(t, p, "web", "echo", "{}")
+	if h.said("initialize") != 1 || h.said("server/discover") != 0 {
+		t.Errorf("%q", h.messages)
+	}
+}
+
 // TestSlowWhereItAsks: where the user can be asked a server of the older era has all the time to start, and what it says of
 // itself is not hidden by what it says of the modern one.
 func TestSlowWhereItAsks(t *testing.T) {
@@ -240,7 +270,7 @@ func TestSlowWhereItAsks(t *testing.T) {
 	}
 	for name, initialize := range map[string]func(w http.ResponseWriter, r *http.Request, h http.Handler){
 		"slow": func(w http.ResponseWriter, r *http.Request, h http.Handler) {
-			<-time.After(1300 * time.Millisecond)
+			<-time.After(2200 * time.Millisecond)
 			h.ServeHTTP(w, r)
 		},
 		"down": func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
@@ -258,7 +288,7 @@ func TestSlowWhereItAsks(t *testing.T) {
 				}
 				h.ServeHTTP(w, r)
 			}))
-			s.Transport, s.StartTimeout = config.HTTP, 2*time.Second
+			s.Transport, s.StartTimeout = config.HTTP, 4*time.Second
 			_, err := call(limited(t), pool(t, asks, s), "web", "echo", "{}")
 			if name == "slow" && err != nil {
 				t.Error(err)

@@ -19,7 +19,7 @@ const (
 	tokenTimeout = 30 * time.Second
 	// tokenGrace is how long the end of the bridge waits for a renewal: its refresh token may be used up already, and the login
 	// with it.
-	tokenGrace = 8 * time.Second
+	tokenGrace = 5 * time.Second
 	// tokenPause is how long getting a token that failed is not tried again, so that calls that wait do not all wait for it.
 	tokenPause = 5 * time.Second
 )

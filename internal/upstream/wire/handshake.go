@@ -20,6 +20,9 @@ const (
 	versionModern = "2026-07-28"
 )
 
+// askPause is how long a server that can ask in the older era only may fail before the newer one is tried.
+const askPause = 500 * time.Millisecond
+
 // maxRounds is how often one request may come back with questions.
 const maxRounds = 10
 
@@ -35,6 +38,9 @@ func (c *Conn) greet(ctx, base context.Context) error {
 		first, second = second, first
 	}
 	err := c.try(ctx, modern, first)
+	if Asks(c.opts.Capabilities) && c.opts.Modern && passing(err) && Pause(ctx, askPause) == nil {
+		err = c.try(ctx, modern, first) // it would not be asked by the other way
+	}
 	if refused(err) || c.opts.Modern && err != nil && !errors.Is(err, ErrNotSent) && ctx.Err() == nil {
 		if err2 := second(ctx); err2 == nil || !refused(err2) || modern {
 			err = err2
@@ -69,7 +75,10 @@ func (c *Conn) try(ctx context.Context, modern bool, way func(context.Context) e
 // refused says if the server did not want what it was asked, so that it can be asked in another way.
 func refused(err error) bool {
 	refusal, status := (*Error)(nil), (*StatusError)(nil)
-	return errors.As(err, &refusal) || errors.As(err, &status) && status.Code/100 == 4 && !status.passing()
+	if errors.As(err, &status) && status.passing() {
+		return false // be there a JSON-RPC error in it or not
+	}
+	return errors.As(err, &refusal) || status != nil && status.Code/100 == 4
 }
 
 // offers reads one flag of a capabilities object.

@@ -80,14 +80,16 @@ func denied(err error) bool {
 
 // passing says if what could not be sent over HTTP may be sent again.
 func passing(err error) bool {
-	status, refusal, network := (*StatusError)(nil), (*Error)(nil), net.Error(nil)
+	status, network := (*StatusError)(nil), net.Error(nil)
 	switch {
-	case denied(err) || errors.As(err, &refusal):
+	case err == nil || denied(err) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded):
 		return false
 	case errors.As(err, &status):
 		return status.passing()
+	case errors.Is(err, ErrNotSent):
+		return errors.As(err, &network)
 	}
-	return errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+	return true // a connection, or a stream of one, that broke
 }
 
 // maxResumes is how often a stream is resumed that brings nothing.

@@ -9,8 +9,11 @@ import (
 	"time"
 )
 
-// maxPause is how long a server that does not let us listen is left alone.
-const maxPause = time.Minute
+// How long a server that does not let us listen is left alone, and one that takes calls nevertheless.
+const (
+	maxPause  = time.Minute
+	maxSlowly = 8 * time.Second
+)
 
 // listen takes what the server sends by itself, if it offers that. answered is called each time that it says if it does.
 func (s *streamable) listen(ctx context.Context, answered func()) {
@@ -36,8 +39,8 @@ func (s *streamable) listen(ctx context.Context, answered func()) {
 			return // a page for people
 		}
 		no := denied(err)
-		// One that takes calls, and not this, or too much of it, is left alone for longer and longer.
-		slowly := no || err != nil && woken || e != nil && e.Code == http.StatusTooManyRequests
+		// One that takes calls, and not this, or too much of it, is asked for it less and less often.
+		slowly := err != nil && woken || e != nil && e.Code == http.StatusTooManyRequests
 		if deaf = deaf || err != nil; err == nil {
 			if deaf {
 				s.conn.missed()
@@ -55,10 +58,10 @@ func (s *streamable) listen(ctx context.Context, answered func()) {
 		s.opts.Logger.Debug("the stream of a server has ended", "error", err)
 		pause, most := least, wait
 		if slowly {
-			pause = wait
+			pause = min(wait, maxSlowly)
 		}
-		if no {
-			most = 0
+		if no { // each time may cost a renewal
+			pause, most = wait, 0
 		}
 		if woken, err = s.conn.rest(ctx, pause, most); err != nil {
 			return
@@ -81,11 +84,11 @@ func (c *Conn) subscribe(ctx context.Context) {
 			wait, woken = time.Second, false
 		}
 		pause, most := time.Second, wait
-		if woken || denied(err) {
-			pause = wait
+		if woken {
+			pause = min(wait, maxSlowly)
 		}
 		if denied(err) {
-			most = 0
+			pause, most = wait, 0
 		}
 		c.deaf.Store(true)
 		if woken, err = c.rest(ctx, pause, most); err != nil {
