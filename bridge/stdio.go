@@ -195,14 +195,14 @@ func (c *stdioConn) message(line []byte) {
 		return
 	}
 	if fields["method"] == nil && (fields["result"] != nil || fields["error"] != nil) {
-		c.answerless(fields["id"], err) // an answer is not answered: two who did that would not come to an end
+		c.badAnswer(fields["id"], err) // an answer is not answered: two who did that would not come to an end
 		return
 	}
 	c.refuse(fields["id"], jsonrpc.CodeInvalidRequest, fmt.Sprintf("not a message of JSON-RPC 2.0: %v", err))
 }
 
-// answerless ends the question whose answer is no message.
-func (c *stdioConn) answerless(id json.RawMessage, why error) {
+// badAnswer ends the question whose answer is no message.
+func (c *stdioConn) badAnswer(id json.RawMessage, why error) {
 	var name string
 	if json.Unmarshal(id, &name) != nil {
 		return // ours have names

@@ -31,7 +31,7 @@ func Stored(s Server, dir, refused string) (token string, renew bool, err error)
 // Renew renews the access token of a login, unless another bridge has; empty if there is no login. ctx should outlive who
 // waits for the token: the refresh token of a renewal that is broken off may be used up.
 func Renew(ctx context.Context, s Server, dir, refused string) (token string, err error) {
-	err = locked(ctx, s, dir, func(file string) error {
+	err = locked(ctx, s, dir, func(string) error {
 		g, err := read(s, dir)
 		if err == nil && (g.Access == "" || g.Access == refused || !g.fresh(time.Now())) {
 			err = g.renew(ctx, s, dir, refused)
@@ -57,7 +57,7 @@ func (g *grant) renew(ctx context.Context, s Server, dir, rejected string) error
 		return err
 	}
 	defer w.close()
-	file, used := s.file(dir), *g
+	file := s.file(dir)
 	if err := g.write(file); err != nil { // before the refresh token is used up: what comes for it must have a place
 		return fmt.Errorf("cannot renew the token, which could not be kept: %w", err)
 	}
@@ -67,7 +67,7 @@ func (g *grant) renew(ctx context.Context, s Server, dir, rejected string) error
 	switch now, rerr := read(s, dir); {
 	case errors.Is(rerr, fs.ErrNotExist):
 		return rerr // logged out meanwhile
-	case rerr == nil && (now.Refresh != used.Refresh || now.Client != used.Client):
+	case rerr == nil && (now.Refresh != g.Refresh || now.Client != g.Client):
 		*g = *now // logged in
 		return nil
 	}

@@ -33,12 +33,13 @@ const maxRounds = 10
 // speaks both may know how to ask in that one only (PyPI's mcp).
 func (c *Conn) greet(ctx, base context.Context) error {
 	first, second := c.initialize, c.discover
-	modern := c.opts.Modern && !Asks(c.opts.Capabilities)
+	asks := Asks(c.opts.Capabilities)
+	modern := c.opts.Modern && !asks
 	if modern {
 		first, second = second, first
 	}
 	err := c.try(ctx, modern, first)
-	if Asks(c.opts.Capabilities) && c.opts.Modern && passing(err) && Pause(ctx, askPause) == nil {
+	if asks && c.opts.Modern && passing(err) && Pause(ctx, askPause) == nil {
 		err = c.try(ctx, modern, first) // it would not be asked by the other way
 	}
 	if refused(err) || c.opts.Modern && err != nil && !errors.Is(err, ErrNotSent) && ctx.Err() == nil {

@@ -17,8 +17,7 @@ const (
 
 // listen takes what the server sends by itself, if it offers that. answered is called each time that it says if it does.
 func (s *streamable) listen(ctx context.Context, answered func()) {
-	least, wait, lastID := time.Second, time.Second, ""
-	deaf, woken := false, false
+	again, lastID, deaf := newRetry(time.Second), "", false
 	for ctx.Err() == nil {
 		header, session := s.headers(outgoing{})
 		header.Set("Accept", "text/event-stream")
@@ -38,41 +37,31 @@ func (s *streamable) listen(ctx context.Context, answered func()) {
 			resp.Body.Close()
 			return // a page for people
 		}
-		no := denied(err)
-		// One that takes calls, and not this, or too much of it, is asked for it less and less often.
-		slowly := err != nil && woken || e != nil && e.Code == http.StatusTooManyRequests
-		if deaf = deaf || err != nil; err == nil {
+		if err != nil {
+			deaf = true
+		} else {
 			if deaf {
 				s.conn.missed()
 			}
-			deaf, least = false, time.Second
+			deaf, again = false, newRetry(time.Second)
 			r := newEventReader(resp.Body)
 			r.lastID = lastID
 			err = s.take(ctx, r, 0)
 			resp.Body.Close()
 			if lastID = r.lastID; r.retry > 0 {
-				least = r.retry
+				again = newRetry(r.retry)
 			}
-			wait = least
 		}
 		s.opts.Logger.Debug("the stream of a server has ended", "error", err)
-		pause, most := least, wait
-		if slowly {
-			pause = min(wait, maxSlowly)
-		}
-		if no { // each time may cost a renewal
-			pause, most = wait, 0
-		}
-		if woken, err = s.conn.rest(ctx, pause, most); err != nil {
+		if again.rest(ctx, s.conn.taken, err) != nil {
 			return
 		}
-		wait = min(2*wait+time.Millisecond, maxPause)
 	}
 }
 
 // subscribe has a server of the modern era tell of changes, again when that has broken off.
 func (c *Conn) subscribe(ctx context.Context) {
-	wait, woken := time.Second, false
+	again := newRetry(time.Second)
 	for {
 		begun := time.Now()
 		_, err := c.call(ctx, "subscriptions/listen", json.RawMessage(`{"notifications":{"toolsListChanged":true}}`), nil)
@@ -81,20 +70,12 @@ func (c *Conn) subscribe(ctx context.Context) {
 			return
 		}
 		if time.Since(begun) > maxPause {
-			wait, woken = time.Second, false
-		}
-		pause, most := time.Second, wait
-		if woken {
-			pause = min(wait, maxSlowly)
-		}
-		if denied(err) {
-			pause, most = wait, 0
+			again = newRetry(time.Second)
 		}
 		c.deaf.Store(true)
-		if woken, err = c.rest(ctx, pause, most); err != nil {
+		if again.rest(ctx, c.taken, err) != nil {
 			return
 		}
-		wait = min(2*wait, maxPause)
 	}
 }
 
@@ -105,28 +86,46 @@ func (c *Conn) missed() {
 	}
 }
 
-// rest waits before the server is asked again: for least, and then until the server takes a message, which says that it is
-// back, and may ask something; or for most in all, if that is not 0. woken says that it was a message.
-func (c *Conn) rest(ctx context.Context, least, most time.Duration) (woken bool, err error) {
+// A retry is how long a server that was listened to, or that does not let us, is left alone.
+type retry struct {
+	least, wait time.Duration // wait grows
+	woken       bool          // the last time ended because the server took a message
+}
+
+func newRetry(least time.Duration) *retry { return &retry{least: least, wait: least} }
+
+// rest waits before the server is asked again, after err: for some time at least, and then until it takes a message (taken),
+// which says that it is back, and may ask something, or for a time that grows.
+func (r *retry) rest(ctx context.Context, taken <-chan struct{}, err error) error {
+	pause, most := r.least, r.wait
+	e := (*StatusError)(nil)
+	switch {
+	case denied(err): // each time may cost a renewal, so not by the clock
+		pause, most = r.wait, 0
+	case r.woken, errors.As(err, &e) && e.Code == http.StatusTooManyRequests:
+		pause = min(r.wait, maxSlowly) // it takes calls and not this, or too much of it
+	}
+	r.wait = min(2*r.wait, maxPause)
 	select {
-	case <-c.taken: // which was sent before
+	case <-taken: // which was sent before
 	default:
 	}
-	if err := Pause(ctx, least); err != nil {
-		return false, err
+	if err := Pause(ctx, pause); err != nil {
+		return err
 	}
 	var enough <-chan time.Time
 	if most > 0 {
-		t := time.NewTimer(most - least)
+		t := time.NewTimer(most - pause)
 		defer t.Stop()
 		enough = t.C
 	}
 	select {
-	case <-c.taken:
-		return true, nil
+	case <-taken:
+		r.woken = true
 	case <-enough:
-		return false, nil
+		r.woken = len(taken) > 0
 	case <-ctx.Done():
-		return false, ctx.Err()
+		return ctx.Err()
 	}
+	return nil
 }
