@@ -115,8 +115,8 @@ func (e *Engine) prepare(ctx context.Context) (*engineState, error) {
 	switch {
 	case e.state == nil:
 	case e.state.lost():
-		e.opts.Logger.Warn("the state directory has been removed; making another", "dir", e.state.dir())
-		e.state.lock.Close()
+		e.opts.Logger.Warn("the state directory has been removed; making another", "dir", e.state.Path)
+		_ = e.state.Close(true)
 		e.state = nil
 	default:
 		return e.state, nil
@@ -128,9 +128,7 @@ func (e *Engine) prepare(ctx context.Context) (*engineState, error) {
 	if err := st.writeProfile(); err != nil {
 		return nil, errors.Join(err, st.close())
 	}
-	if err := st.sweep(func(name string) error { return e.removeAll(ctx, name) }); err != nil {
-		e.opts.Logger.Warn("cannot clean up after a crashed bridge", "error", err)
-	}
+	st.Sweep(e.opts.Logger, func(_ *os.Root, name string) error { return e.removeAll(ctx, name) })
 	e.state = st
 	return st, nil
 }
@@ -233,7 +231,7 @@ func (e *Engine) try(ctx context.Context, c oci.Container, s oci.Streams, st *en
 	if err != nil {
 		return oci.Exit{}, err
 	}
-	p := enginePlan{kind: e.opts.Kind, system: e.opts.System, owner: st.name, ways: m.ways, limits: limits, root: os.Geteuid() == 0}
+	p := enginePlan{kind: e.opts.Kind, system: e.opts.System, owner: st.Name(), ways: m.ways, limits: limits, root: os.Geteuid() == 0}
 	if !e.opts.Unfiltered {
 		p.profile = st.profile()
 	}

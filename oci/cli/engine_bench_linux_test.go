@@ -32,7 +32,7 @@ func BenchmarkPodman(b *testing.B) {
 		began := time.Now()
 		c.ID = fmt.Sprintf("alone-%d", i)
 		p := enginePlan{
-			kind: Podman, system: "linux", owner: e.state.name, limits: oci.ByCgroup, root: os.Geteuid() == 0, profile: e.state.profile(),
+			kind: Podman, system: "linux", owner: e.state.Name(), limits: oci.ByCgroup, root: os.Geteuid() == 0, profile: e.state.profile(),
 			hardLimits: engineHardLimits(), runtime: hybridRuntime(),
 		}
 		args, err := p.args(c)

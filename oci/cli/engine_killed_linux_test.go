@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -66,11 +65,11 @@ func killBridge(t *testing.T, kind EngineKind, image string) {
 			if line, err := bufio.NewReader(stdout).ReadString('\n'); err != nil || line != "ready\n" {
 				t.Fatalf("the bridge to be killed says %q, %v", line, err)
 			}
-			locks, err := filepath.Glob(filepath.Join(stateDir, string(kind), "*.lock"))
+			locks, err := filepath.Glob(filepath.Join(stateDir, string(kind), "*", "lock"))
 			if err != nil || len(locks) != 1 {
 				t.Fatalf("%v %v", locks, err)
 			}
-			owner := strings.TrimSuffix(filepath.Base(locks[0]), ".lock")
+			owner := filepath.Base(filepath.Dir(locks[0]))
 			left := func() []string { return engineContainersOf(t, kind, owner) }
 			var first int
 			if out, err := exec.Command(string(kind), "inspect", "--format", "{{.State.Pid}}", left()[0]).Output(); err != nil {

@@ -65,7 +65,7 @@ func TestEngineLeavesNothing(t *testing.T) {
 		}
 		return len(list)
 	}
-	files, routines, owner := descriptors(), runtime.NumGoroutine(), e.state.name
+	files, routines, owner := descriptors(), runtime.NumGoroutine(), e.state.Name()
 	run(t.Context(), "import os; os.kill(os.getpid(), 11)", "crash")
 	run(t.Context(), "import os; os._exit(3)", "exit")
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
@@ -265,7 +265,7 @@ func TestEngineAnswersEarly(t *testing.T) {
 			t.Errorf("%q: printed %d bytes, told %+v and %d times more, returned %+v, want %+v", code, len(out), exit, len(told), o, want)
 		}
 	}
-	if left := containersOf(t, e.state.name); len(left) > 0 {
+	if left := containersOf(t, e.state.Name()); len(left) > 0 {
 		t.Errorf("left: %v", left)
 	}
 	if left, err := filepath.Glob("*"); err != nil || len(left) > 0 { // podman's monitor makes a file of a kill for want of memory
@@ -316,7 +316,7 @@ exec podman "${args[@]}"
 				t.Errorf("%+v, %v: %q; want a HostError", exit, err, out)
 			}
 		}
-		if left := containersOf(t, e.state.name); len(left) > 0 {
+		if left := containersOf(t, e.state.Name()); len(left) > 0 {
 			t.Errorf("left: %q", left)
 		}
 		if err := e.Close(); err != nil {

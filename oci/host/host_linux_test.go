@@ -52,8 +52,8 @@ func TestRecordsAreFound(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !isStateName(filepath.Base(s.dir)) {
-		t.Errorf("%s would not be swept", s.dir)
+	if !isStateName(s.Name()) {
+		t.Errorf("%s would not be swept", s.Path)
 	}
 	if err := s.close(); err != nil {
 		t.Error(err)

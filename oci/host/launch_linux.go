@@ -72,14 +72,14 @@ func (h *Host) prepare(ctx context.Context) (oci.Host, cgroupParent, *state, err
 	defer h.mu.Unlock()
 	switch {
 	case h.state == nil:
-	case h.state.lost():
+	case h.state.Lost():
 		// By "git clean", say, where it is in a repository. What runs goes on without.
-		h.Logger.Warn("the state directory has been removed; making another", "dir", h.state.dir)
+		h.Logger.Warn("the state directory has been removed; making another", "dir", h.state.Path)
 		st, err := openState(h.StateDir, h.Logger)
 		if err != nil {
 			return oci.Host{}, cgroupParent{}, nil, err
 		}
-		h.state.lock.Close()
+		_ = h.state.Close(true)
 		h.state = st
 		return h.offer, h.cg, st, nil
 	default:
@@ -152,7 +152,7 @@ func (h *Host) Run(ctx context.Context, c oci.Container, launch func(Offer) (oci
 }
 
 // StateDir is where the launcher may keep what it needs of a container that runs.
-func (o Offer) StateDir() string { return o.state.dir }
+func (o Offer) StateDir() string { return o.state.Path }
 
 // Record notes the container's cgroups, by controller, which no crash takes away by itself.
 func (o Offer) Record(cgroups map[string]string) error { return o.state.record(o.id, cgroups) }
