@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -45,6 +46,7 @@ type Result struct {
 	Limits         string `json:"limits,omitempty"`         // what enforced the limits, when it was not a cgroup
 	Runtime        string `json:"runtime,omitempty"`        // what ran the sandbox, when it is not the one to be expected
 
+	cut     string        // what is not complete, where that is the result too
 	content []mcp.Content // what the script has shown besides
 	note    string        // a sentence on what else the caller should know; a part of the summary
 }
@@ -108,7 +110,10 @@ func (r Result) Summarize() string {
 		s += "."
 	}
 	if r.Truncated {
-		s += " Its output was cut."
+		s += " Its " + cmp.Or(r.cut, "output") + " was cut."
+		if r.cut != "" {
+			s += " The result is the beginning of its JSON text."
+		}
 	}
 	if r.note != "" {
 		s += " " + r.note

@@ -342,7 +342,13 @@ func (r *run) result(exit oci.Exit, launchErr, cause error) (Result, error) {
 	}
 	if r.done != nil {
 		res.Result = r.done.Result
-		res.Truncated = res.Truncated || r.done.Truncated
+		if r.done.Truncated {
+			res.cut = "result"
+			if res.Truncated {
+				res.cut = "output and result"
+			}
+			res.Truncated = true
+		}
 	} else if exit.Code == 0 {
 		r.b.opts.Logger.Debug("a script ended without its runner saying so")
 	}

@@ -302,7 +302,7 @@ func TestRunSaysWhatTheHostSaw(t *testing.T) {
 		{"a value, but it ran out of memory", `{"type":"done","result":1}`, oci.Exit{Code: 137, Signal: 9, OOM: true}, Result{Status: StatusOOM, ExitCode: exit(137), Error: "the memory limit of 512 MiB was reached"}},
 		{"a child ran out of memory", `{"type":"done"}`, oci.Exit{OOM: true}, Result{Status: StatusSuccess, ExitCode: exit(0)}},
 		{"weak limits", `{"type":"done"}`, oci.Exit{Limits: oci.ByRlimits}, Result{Status: StatusSuccess, ExitCode: exit(0), Limits: "rlimit"}},
-		{"a long value", `{"type":"done","result":"x","truncated":true}`, oci.Exit{}, Result{Status: StatusSuccess, ExitCode: exit(0), Result: []byte(`"x"`), Truncated: true}},
+		{"a long value", `{"type":"done","result":"x","truncated":true}`, oci.Exit{}, Result{Status: StatusSuccess, ExitCode: exit(0), Result: []byte(`"x"`), Truncated: true, cut: "result"}},
 		{"nothing", "", oci.Exit{}, Result{Status: StatusSuccess, ExitCode: exit(0)}},
 		{"half a frame", `{"type":"do`, oci.Exit{Code: 1}, Result{Status: StatusError, ExitCode: exit(1)}},
 	} {

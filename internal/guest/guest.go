@@ -124,13 +124,19 @@ var runtimeSource string
 //go:embed warm.py
 var warmSource string
 
+//go:embed forgotten.py
+var forgottenSource string
+
+//go:embed hints.py
+var hintsSource string
+
 // source is the whole runner: what every script needs, and behind a form feed each what those need that have a result, those
-// that await, those that use MCP, and a runner that is warmed. They are one namespace; that there are more files is for the
+// that await, those that use MCP, a runner that is warmed, and a script that ends in an error. They are one namespace; that there are more files is for the
 // reader of the code. Like RunnerID it waits until it is asked for, because each start of a container pays for what packages do
 // at theirs.
 var source = sync.OnceValue(func() string {
-	library := callsSource + "\n" + valuesSource + "\n" + toolsSource + "\n" + runtimeSource
-	return framesSource + "\n" + runnerSource + "\f\n" + resultsSource + "\f\n" + aloneSource + "\f\n" + library + "\f\n" + warmSource
+	library := callsSource + "\n" + valuesSource + "\n" + toolsSource + "\n" + forgottenSource + "\n" + runtimeSource
+	return framesSource + "\n" + runnerSource + "\f\n" + resultsSource + "\f\n" + aloneSource + "\f\n" + library + "\f\n" + warmSource + "\f\n" + hintsSource
 })
 
 // RunnerID names this version of the runner: two equal ids can share compiled code for the same image.

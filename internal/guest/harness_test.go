@@ -76,6 +76,11 @@ func versions() []string {
 	return slices.SortedFunc(maps.Keys(pythons()), func(a, b string) int { return minor(a) - minor(b) })
 }
 
+// notes says that an interpreter prints the notes of an error, as those from 3.11 on do.
+func notes(python string) bool {
+	return slices.ContainsFunc(versions(), func(v string) bool { return pythons()[v] == python && minor(v) >= 11 })
+}
+
 // between says that an interpreter is neither the oldest nor the newest.
 func between(python string) bool {
 	all := versions()

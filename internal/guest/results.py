@@ -21,6 +21,7 @@ FORMS = {
     "collections.deque": list,
     "collections.UserDict": lambda v: v.data,
     "collections.UserList": lambda v: v.data,
+    "sqlite3.Row": lambda v: dict(zip(v.keys(), tuple(v))),
     "numpy.generic": lambda v: v.item(),
     "numpy.ndarray": lambda v: v.tolist(),
 }
@@ -168,11 +169,32 @@ def encode_result(value):
 
 
 def remind(value):
-    """Say of a last value that is a coroutine what has most likely been forgotten, before the script counts as a success.
+    """Say of a last value that is or holds a coroutine or a task what has most likely been forgotten, before that is a success.
 
     The interpreter would do so too, but of a line of the runner's.
     """
-    if type(value).__name__ == "coroutine" and type(value).__module__ == "builtins" and value.cr_frame and not value.cr_await:
-        name = safe_text(value.__name__)[:100]
-        complain("RuntimeWarning: coroutine '%s' was never awaited, nothing of it has run: await %s(...)\n" % (name, name))
-        value.close()
+    kind, values = type(value), [value]
+    if kind in (list, tuple, set, dict):
+        values = list(value.values() if kind is dict else value)[:1000]
+    told = set()
+    for v in values:
+        kind, text = type(v), None
+        if kind.__name__ == "coroutine" and kind.__module__ == "builtins" and v.cr_frame and not v.cr_await:
+            text = never_awaited(v)
+            v.close()
+        elif kind.__name__ in ("Task", "_GatheringFuture") and kind.__module__ in ("_asyncio", "asyncio.tasks"):
+            text = "a task was never awaited, and ended with the script: await it" if v.cancelled() else None
+        if text and text not in told:
+            told.add(text)
+            complain("RuntimeWarning: %s\n" % text)
+
+
+def never_awaited(coroutine):
+    name = name_of(coroutine)
+    return "coroutine '%s' was never awaited, nothing of it has run: await %s(...)" % (name, name)
+
+
+def name_of(coroutine):
+    """What a script calls to have it."""
+    name = safe_text(coroutine.__qualname__)[:100]
+    return "runtime." + name if coroutine.cr_code.co_filename == "<runner>" and name[:4] != "mcp_" else name

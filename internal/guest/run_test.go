@@ -106,7 +106,7 @@ var sandboxed = []struct {
 	{name: "error keyboard", code: "raise KeyboardInterrupt", exit: 130, stderr: "Traceback…", err: &Error{Type: "KeyboardInterrupt", Message: "", Line: 1}},
 	{name: "error signal", code: "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nwhile True: pass", exit: 130, stderr: "Traceback…", err: &Error{Type: "KeyboardInterrupt", Message: "", Line: -1}},
 	{name: "syntax error", code: "print('not run')\nx = (\n", exit: 1, stderr: "  File \"script.py\", line …", err: &Error{Type: "SyntaxError", Message: "…", Line: -1}},
-	{name: "syntax text", code: "x = 1\nreturn 5", exit: 1, stderr: "  File \"script.py\", line 2\n    return 5\n…", err: &Error{Type: "SyntaxError", Message: "'return' outside function", Line: 2}},
+	{name: "syntax text", code: "x = 1\nreturn 5", exit: 1, stderr: "  File \"script.py\", line 2\n    return 5\n…", err: &Error{Type: "SyntaxError", Message: "'return' outside function; end with an expression instead: its value is the result", Line: 2}},
 	{name: "null byte", code: "x = 1\ny = '\x00'", exit: 1, stderr: "  File \"script.py\"…", err: &Error{Type: "SyntaxError", Message: "source code …", Line: -1}},
 	{name: "nested parentheses", code: strings.Repeat("(", 300) + strings.Repeat(")", 300), exit: 1, stderr: "…", err: &Error{Type: "SyntaxError", Message: "too many nested parentheses", Line: -1}},
 	{name: "exit text", code: "import sys\nsys.exit('bye')", exit: 1, stderr: "bye\n", err: &Error{Type: "SystemExit", Message: "bye", Line: 2}},
@@ -278,7 +278,7 @@ var calls = []struct{ name, code, stdout, stderr, result string }{
 	{name: "surrogates", code: "from mcp import runtime\nruntime.call_tool_sync('s', 'echo', {'\\ud800': '\\ud83d\\ude00'}) == {'\\ud800': '\\U0001f600'}", result: `true`},
 	{name: "cancelled", code: "import asyncio\nfrom mcp import runtime\ntry:\n    await asyncio.wait_for(runtime.call_tool('s', 'never'), 0.01)\nexcept asyncio.TimeoutError:\n    print('timeout')\nawait runtime.call_tool('s', 'echo', {'a': 1})", stdout: "timeout\n", result: `{"a":1}`},
 	{name: "no thread is left", code: "import os, warnings\nwarnings.simplefilter('error')\nfrom mcp import runtime\nawait runtime.call_tool('s', 'echo')\nruntime.call_tool_sync('s', 'echo')\nimport _thread\nassert not _thread._count()\nif os.fork() == 0: os._exit(0)"},
-	{name: "daemon thread in a call at the end", code: "import threading\nfrom mcp import runtime\nthreading.Thread(target=runtime.call_tool_sync, args=('s', 'never'), daemon=True).start()\n5", result: `5`},
+	{name: "daemon thread in a call at the end", code: "import threading\nfrom mcp import runtime\nthreading.Thread(target=runtime.call_tool_sync, args=('s', 'never'), daemon=True).start()\n5", stderr: "RuntimeWarning: the script has ended before the answers to 1 calls; wait for the threads that make them\n", result: `5`},
 	{
 		name: "servers", code: "from mcp import runtime\nprint(runtime.discovered_servers(), await runtime.list_servers(), runtime.list_servers_sync())\nruntime.discovered_servers(detailed=True)", stdout: "('a-b',) ('a-b',) ('a-b',)\n",
 		result: `[{"name":"a-b","alias":"a_b","loaded":true,"toolCount":1}]`,

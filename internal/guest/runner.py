@@ -63,9 +63,10 @@ def spec_of(besides, name, path=None, target=None):
 
 
 OURS = "mcp", "user_tools"  # modules that are ours, whatever is installed
+modules = {}  # ours, once the script has MCP
 # Modules that run the main file again, so it must exist. The last is there since 3.14.
 AGAIN = "multiprocessing.popen_spawn_posix", "multiprocessing.popen_forkserver", "concurrent.interpreters"
-NOTED = "linecache", "site", *AGAIN
+NOTED = "linecache", "site", "warnings", "asyncio.runners", *AGAIN
 
 # A script with await at its top level, as a file that Python can run.
 AWAITS = "(lambda s: __import__('asyncio').run(eval(compile(s, __file__, 'exec', %d, True), globals())))(%r)\n"
@@ -75,7 +76,7 @@ class Watch:
     """First of the finders: knows our modules, and notices imports that have to do with the script's source."""
 
     def __init__(self, name, source):
-        self.name, self.source, self.awaits = name, source, False
+        self.name, self.source, self.awaits, self.heeds = name, source, False, {}
         for modules in sys.modules, kept:
             if "linecache" in modules:
                 self.fill(modules["linecache"])
@@ -84,12 +85,17 @@ class Watch:
         spec = name in kept and find_kept(self, name)
         if spec:
             return spec
-        if name.partition(".")[0] in OURS:
+        if name.partition(".")[0] in OURS or name[:4] == "mcp_":
             use_library()
-            return find_module(name)
+            spec = find_module(name)
+            if spec or name[:4] != "mcp_":
+                return spec
         if name in NOTED and sys._getframe(2).f_code.co_name == "_find_and_load_unlocked":  # else it is only asked for
             if name == "linecache":
                 return self.around(name, path, target, lambda module, run: (run(module), self.fill(module)))
+            if name in ("warnings", "asyncio.runners"):
+                heed = self.heeds.get(name)
+                return heed and self.around(name, path, target, lambda module, run: (run(module), heed(module)))
             if name != "site":
                 self.prepare(name)
             elif not sys.flags.no_site:
@@ -318,6 +324,15 @@ def run(codes, names):
 # --- errors -----------------------------------------------------------------------------------------------------------
 
 
+def members_of(error):
+    """The errors of a group of errors, of whatever kind; of another none."""
+    try:
+        members = getattr(error, "exceptions", ())
+    except BaseException:  # a property of the script's own failed
+        return []
+    return [e for e in members if isinstance(e, BaseException)] if isinstance(members, (list, tuple)) else []
+
+
 def strip(error, script):
     """Take the runner's frames, and asyncio's above the script, out of the tracebacks of an error and its causes."""
     todo, seen = [error], set()
@@ -338,9 +353,7 @@ def strip(error, script):
             f.tb_next = after
         BaseException.with_traceback(e, frames[0] if frames else None)  # a class may refuse assignments
         todo += [e.__cause__, e.__context__]
-        exceptions = getattr(e, "exceptions", ())
-        if isinstance(exceptions, (list, tuple)):
-            todo += exceptions
+        todo += members_of(e)
 
 
 def line_of(error, script):
@@ -457,6 +470,27 @@ def message_of(error):
         return "<exception str() failed>"
 
 
+def noted(error, text):
+    """The error with a line that its traceback ends with, from 3.11 on, and that str() of it does not have."""
+    if hasattr(error, "add_note"):
+        error.add_note(text)
+    else:
+        error.__notes__ = [*getattr(error, "__notes__", ()), text]
+    return error
+
+
+def whole_message(error):
+    """The message with all that a traceback says besides: the first error of a group, and notes."""
+    parts = [message_of(error)]
+    try:
+        for e in members_of(error)[:1]:
+            parts.append("%s: %s" % (type_of(e), whole_message(e)))
+        parts += [n for n in getattr(error, "__notes__", ()) if isinstance(n, str)]
+    except BaseException:
+        pass
+    return "; ".join(p for p in parts if p)
+
+
 def type_of(error):
     kind = type(error)
     if kind.__module__ in ("builtins", "__main__"):
@@ -527,6 +561,8 @@ def finish(code, fields):
             code = 120
     if "_interpreters" in sys.modules:
         end_interpreters()
+    if modules:
+        tell_of_open_calls()
     if posix.getpid() == PID:  # and no forked child that has fallen off the end of the script
         try:
             if lock.acquire(True, 5):  # a daemon thread may be in the middle of a frame
@@ -605,7 +641,7 @@ def compile_rest():
 
 
 loading = _thread.RLock()
-RESULTS, LONE, LIBRARY, WARMING = range(4)  # where they are in more
+RESULTS, LONE, LIBRARY, WARMING, HINTS = range(5)  # where they are in more
 
 
 def load(*parts):
@@ -657,6 +693,10 @@ def serve():
     source = source.replace("\r\n", "\n").replace("\r", "\n")
     if source[:1] == "\ufeff":
         source = source[1:]
+    head = source.lstrip()[:3]
+    if head == "```" or head and source.lstrip("\n")[:1] in " \t":
+        load(HINTS)
+        source = unwrapped(source)
     names = vars(main)
     names["__file__"] = script
     names["__loader__"] = Loader(source)
@@ -667,6 +707,7 @@ def serve():
     if "mcp" in source or "MCP" in source or "user_tools" in source:
         use_library()
         names.update(names_for_scripts())
+        heed_coroutines(watch)
     if sys.version_info >= (3, 15):  # it would tell who misses a module that it is for want of what we have done
         sys.flags = sys.flags.__replace__(no_site=0)
     try:
@@ -700,9 +741,14 @@ def serve():
                 # The compiler's later passes look for the file and find none.
                 error.text = (source.split("\n") + [""] * error.lineno)[error.lineno - 1] or None
             show_source(script, source)
-            if type(error) is NameError and "mcp_" in source:  # then the library is here
-                explain(error)
-            message = message_of(error)
+            try:
+                load(HINTS)
+                hint = hint_of(error)
+                if hint:
+                    noted(error, hint)
+            except BaseException:
+                pass  # an attribute of the script's own error failed
+            message = whole_message(error)
             code, shown = report(error), True
         if shown:
             fields = '"type":%s,"message":%s' % (quote(type_of(error)), quote(message[:MAX_ERROR]))

@@ -219,11 +219,23 @@ def stubs(server):
 def display(*values):
     """Add images, sounds and resources to what the run returns, in this order; other values are printed."""
     for value in values:
-        media = media_of(value)
+        media = media_of(value) or picture_in(value)
         for m in media:
             bridge_sync("display", content=dict(m))
         if not media:
             print(value)
+
+
+def picture_in(path):
+    """The picture or sound in the file of that name, if there is one."""
+    name = path.__fspath__() if hasattr(path, "__fspath__") else path
+    if not isinstance(name, str) or not name.lower().endswith((".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg", ".wav", ".mp3")):
+        return []
+    try:
+        with io.open(name, "rb") as f:
+            return [Media(f.read())]
+    except (ValueError, OSError):
+        return []
 
 
 def media_of(value):
@@ -362,8 +374,6 @@ def user_tools_getattr(name):
 
 # --- modules and names -------------------------------------------------------------------------------------------------
 
-modules = {}
-
 
 def names_for_scripts():
     """What a script has without importing it."""
@@ -389,6 +399,8 @@ class Ours:
 def find_module(name):
     """The spec of one of our modules; None if it is none."""
     package, _, last = name.rpartition(".")
+    if name[:4] == "mcp_" and name[4:] in (info_of(s)["alias"] for s in known().values()):
+        make_server_module(name, find(name[4:]))
     if name not in modules and package in modules:
         # "from package import name" comes here too, when the package has no such name. Python would pass over an error
         # that bears the module's own name, and say "unknown location" instead of what there is.
@@ -400,17 +412,31 @@ def find_module(name):
             there = [n for n in dir(modules[package]) if n[:1] != "_"]
             raise ModuleNotFoundError("%s has no %r%s" % (package, last, instead(last, there)), name=package) from None
         if package == "mcp.servers":
-            m = modules[name] = type(sys)(name, repr(server))
-            m.__getattr__, m.__dir__, m.__path__ = lambda n: module_getattr(server, n), lambda: dir_of(server), []
+            make_server_module(name, server)
     if name not in modules:
         return None
     return type(sys.__spec__)(name, Ours(), is_package=hasattr(modules[name], "__path__"))
+
+
+def make_server_module(name, server):
+    m = modules[name] = type(sys)(name, repr(server))
+    m.__getattr__, m.__dir__, m.__path__ = lambda n: module_getattr(server, n), lambda: dir_of(server), []
 
 
 def attribute(module, name):
     """getattr that resolves no lazy import (PEP 810), because that may be what asks."""
     own = vars(module)
     return own[name] if name in own else own.get("__getattr__", absent)(name)
+
+
+def package_getattr(name):
+    """What is looked for in mcp itself: what scripts have without import, a server, or something of mcp.runtime."""
+    runtime, names = vars(modules["mcp.runtime"]), names_for_scripts()
+    if name in names:
+        return names[name]
+    if name in runtime["__all__"]:
+        return runtime[name]
+    return find(name) if name in mcp_servers else absent(name)
 
 
 def module_getattr(server, name):
@@ -433,7 +459,7 @@ def make_modules():
     for module in (package, servers, runtime, user):
         module.__path__ = []  # so that each is asked what it has instead of a name that it has not
     package.runtime, package.servers = runtime, servers
-    runtime.mcp_servers = mcp_servers
+    runtime.mcp_servers, package.__getattr__ = mcp_servers, package_getattr
     for thing in PUBLIC:
         thing.__module__ = "mcp.runtime"
         setattr(runtime, thing.__name__, thing)
@@ -442,9 +468,9 @@ def make_modules():
     servers.__dir__ = lambda: dir(mcp_servers)
     user.__getattr__, user.__dir__ = user_tools_getattr, lambda: user_tools_getattr("__all__")
     modules.update({"mcp": package, "mcp.runtime": runtime, "mcp.servers": servers, "user_tools": user})
-    for cls in (Text, Items, Integer, Number, Data, Media):
+    for cls in (Text, Opened, Items, Integer, Number, Data, Media):
         shown[cls] = show_media if cls is Media else show_result
-    for cls in (Text, Items, Integer, Number, Data, Record, Blocks, Server, Servers):
+    for cls in (Text, Opened, Items, Integer, Number, Data, Record, Blocks, Server, Servers):
         cls.__module__ = "mcp.runtime"
 
 

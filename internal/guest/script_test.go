@@ -168,6 +168,13 @@ func normalise(s, dir string) string {
 // atEnd are the scripts with an error at their end.
 var atEnd = map[string]bool{"syntax unclosed": true, "syntax last": true, "syntax eof string": true}
 
+// hinted are the scripts whose error has a hint, which is what their standard error then ends with.
+var hinted = map[string]string{
+	"syntax return":    "end with an expression instead: its value is the result\n",
+	"import missing":   "it is not in the image, and there is no network to install it from\n",
+	"import submodule": "no MCP server is configured\n",
+}
+
 // TestSameAsPython: a script says and does what it does as a file that Python is given, in a runner that waits for it and in a
 // warmed one.
 func TestSameAsPython(t *testing.T) {
@@ -196,6 +203,9 @@ func TestSameAsPython(t *testing.T) {
 				want := outcome{
 					stdout: normalise(stdout.String(), dir), stderr: normalise(stderr.String(), dir),
 					code: cmd.ProcessState.ExitCode(),
+				}
+				if notes(python) {
+					want.stderr += hinted[name]
 				}
 
 				for _, warm := range []bool{false, true} {

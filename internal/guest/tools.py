@@ -132,15 +132,6 @@ def instead(name, names):
     return "; there are %s" % some(names) if names else ": none is configured"
 
 
-def explain(error):
-    """Let the NameError that ends a script which has guessed a server's name say which there are."""
-    text = str(error)
-    if text.startswith("name 'mcp_"):
-        names = ["mcp_" + info_of(s)["alias"] for s in known().values()]
-        about = "the MCP servers are %s" % some(names) if names else "no MCP server is configured"
-        error.args = ("%s; %s" % (text, about),)
-
-
 def usable(server):
     i = info_of(server)
     if i.get("unavailable"):
@@ -194,7 +185,13 @@ def pick(server, tools, name):
     if tool is not None:
         return tool
     i = info_of(server)
-    raise MissingError("the MCP server %r has no tool %r%s" % (i["name"], name, instead(str(name), [t["alias"] for t in tools])), i["name"], name)
+    if name in modules["mcp.runtime"].__all__:
+        near = "; from mcp import runtime, and runtime.%s(%r)" % (name, i["name"])
+    elif name == "tools":
+        near = "; from mcp import runtime, and runtime.list_tools_sync(%r)" % i["name"]
+    else:
+        near = instead(str(name), [t["alias"] for t in tools])
+    raise MissingError("the MCP server %r has no tool %r%s" % (i["name"], name, near), i["name"], name)
 
 
 def function(server, name):
@@ -311,6 +308,8 @@ def bind(server, tool, args, kwargs):
         shown = signature_text(server, tool)
         raise ArgumentError("mcp_%s.%s() %s\n(it is %s)" % (i["alias"], tool["alias"], text, shown), i["name"], tool["name"], signature=shown)
 
+    if len(args) + len(kwargs) == 1:
+        args, kwargs = unpacked(tool, args, kwargs)
     if len(args) > len(params):
         wrong("takes %d positional arguments, not %d" % (len(params), len(args)))
     for p, value in zip(params, args):
@@ -332,6 +331,18 @@ def bind(server, tool, args, kwargs):
     return out
 
 
+def unpacked(tool, args, kwargs):
+    """The arguments where a script gives them as one dict, as the protocol has them, and that can mean nothing else."""
+    given = args[0] if args else kwargs.get("arguments")
+    names = {n for p in tool["params"] for n in (p["name"], p["alias"])}
+    if not isinstance(given, dict) or not given or not names.issuperset(given):
+        return args, kwargs
+    if args:
+        simple = tool["params"][0]["type"].startswith(("str", "int", "float", "bool", "list"))
+        return ((), given) if simple and "dict" not in tool["params"][0]["type"] else (args, kwargs)
+    return (args, kwargs) if "arguments" in names or tool.get("open") else ((), given)
+
+
 def finish_call(text, server, tool, signature=None):
     try:
         value = parse(text, server, tool)
@@ -349,7 +360,7 @@ def names_of(server, tool):
     elif isinstance(server, str) and server not in known() and server in mcp_servers:
         server = info_of(find(server))["name"]
     if not isinstance(server, str) or not isinstance(tool, str):
-        raise TypeError("server and tool must be strings")
+        raise TypeError('server and tool must be strings: call_tool("server", "tool", {"argument": 1})')
     if server == BRIDGE:
         raise MissingError("there is no MCP server ''", server, tool)
     if server in known():
@@ -370,13 +381,13 @@ def signature_of(server, tool):
     return None
 
 
-async def call_tool(server, tool, arguments=None):
+async def call_tool(server, tool, arguments=None, **more):
     """Call a tool of an MCP server by its name, with a dict of arguments; many calls can be open at once."""
     names = names_of(server, tool)
-    return finish_call(await ask(*names, arguments), *names, signature_of(*names))
+    return finish_call(await ask(*names, {**arguments, **more} if more and arguments else arguments or more), *names, signature_of(*names))
 
 
-def call_tool_sync(server, tool, arguments=None):
+def call_tool_sync(server, tool, arguments=None, **more):
     """call_tool without await, in any thread. It blocks its thread, also where an event loop runs in it."""
     names = names_of(server, tool)
-    return finish_call(ask_sync(*names, arguments), *names, signature_of(*names))
+    return finish_call(ask_sync(*names, {**arguments, **more} if more and arguments else arguments or more), *names, signature_of(*names))

@@ -47,13 +47,6 @@ class Record(dict):
         return dict, (dict(self),)
 
 
-def noted(error, text):
-    """The error with a line that its traceback ends with, from 3.11 on, and that its message does not have."""
-    if hasattr(error, "add_note"):
-        error.add_note(text)
-    return error
-
-
 def some(names, most=20):
     """A bounded list of names for a message."""
     shown = [repr(n) for n, _ in zip(names, range(most))]
@@ -131,9 +124,13 @@ class Result:
         return dict.get(data, name, MISSING) if isinstance(data, dict) and name[:2] != "__" else MISSING
 
     def _item(self, key):
-        found = protocol_item(self, key)
+        found = self._structured(key)
         if found is MISSING:
-            found = self._structured(key)
+            found = protocol_item(self, key)
+        elif found == self and type(found) is str and key == "content":
+            return wrap(found, envelope(self), Opened)
+        if found is MISSING and key == "text":
+            found = extra(self, key)
         if found is MISSING:
             raise noted(KeyError(key), "this result is a %s" % type(self).__mro__[2].__name__)
         return found
@@ -158,6 +155,14 @@ class Result:
 class Text(Result, str):
     def __getitem__(self, key):
         return self._item(key) if isinstance(key, str) else str.__getitem__(self, key)
+
+
+class Opened(Result, str):
+    """The "content" of a result that is an object with a text under that key, and may be taken for the protocol's list."""
+
+    def __getitem__(self, key):
+        item = self._item(key) if isinstance(key, str) else str.__getitem__(self, key)
+        return wrap(item, envelope(self)) if type(key) is int and key == 0 else item
 
 
 class Items(Result, list):
@@ -335,9 +340,9 @@ def blocks_of(content):
 FORMS_OF = {str: Text, list: Items, int: Integer, float: Number, Record: Data, Media: Media}
 
 
-def wrap(value, message):
+def wrap(value, message, form=None):
     """The value as a result that knows the message it was in."""
-    form = FORMS_OF.get(type(value))
+    form = form or FORMS_OF.get(type(value))
     if form is None:
         return value  # None, True and False cannot know anything
     value = Media(value) if form is Media else form(value)
