@@ -210,7 +210,7 @@ func TestGuesses(t *testing.T) {
 			"def f():\n  mcp_x\nf()":     "NameError: name 'mcp_x' is not defined; the MCP servers are 'mcp_git_hub', 'mcp_mail' (line 2)",
 			"raise NameError('mcp_')":    "NameError: mcp_ (line 1)",
 			"mcp_mail, x":                "NameError: name 'x' is not defined (line 1)",
-			"eval('m' + 'cp_' + 'mail')": "NameError: name 'mcp_mail' is not defined (line 1)",
+			"eval('m' + 'cp_' + 'mail')": "NameError: name 'mcp_mail' is not defined; write import mcp_mail (line 1)",
 
 			"from mcp.servers.mail import sent":     "ModuleNotFoundError: the MCP server 'mail' has no tool 'sent'; did you mean 'send'? (line 1)",
 			"from mcp.servers.git_hub import close": "ModuleNotFoundError: the MCP server 'git-hub' has no tool 'close'; there are 'create_issue', 'search' (line 1)",

@@ -277,24 +277,27 @@ func TestAskClientRefused(t *testing.T) {
 	})
 }
 
-// TestAskSDK: a client of the SDK, in either era.
+// TestAskSDK: a client of the SDK that can be asked is, whichever version it begins with; one that cannot is not.
 func TestAskSDK(t *testing.T) {
-	for version, want := range map[string]string{
-		"2025-11-25": `"Ada"`, "2026-07-28": "speaks a version of MCP in which servers send no requests",
+	for name, want := range map[string]string{
+		"2025-11-25": `"Ada"`, "2026-07-28": `"Ada"`, "2026-07-28 and cannot": "speaks a version of MCP in which servers send no requests",
 	} {
-		t.Run(version, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
+			version, cannot, _ := strings.Cut(name, " ")
 			b, answers := askingBridge(t)
 			here, there := mcp.NewInMemoryTransports()
 			served := make(chan error, 1)
 			go func() { served <- b.Serve(t.Context(), there) }()
-			client, err := mcp.NewClient(&mcp.Implementation{Name: "test", Version: "1"}, &mcp.ClientOptions{
-				ElicitationHandler: func(_ context.Context, r *mcp.ElicitRequest) (*mcp.ElicitResult, error) {
+			var opts mcp.ClientOptions
+			if cannot == "" {
+				opts.ElicitationHandler = func(_ context.Context, r *mcp.ElicitRequest) (*mcp.ElicitResult, error) {
 					if r.Params.Message != "[files] Your name?" {
 						t.Errorf("%+v", r.Params)
 					}
 					return &mcp.ElicitResult{Action: "accept", Content: map[string]any{"name": "Ada"}}, nil
-				},
-			}).Connect(t.Context(), here, &mcp.ClientSessionOptions{ProtocolVersion: version})
+				}
+			}
+			client, err := mcp.NewClient(&mcp.Implementation{Name: "test", Version: "1"}, &opts).Connect(t.Context(), here, &mcp.ClientSessionOptions{ProtocolVersion: version})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -34,11 +34,11 @@ type Result struct {
 	Status   Status          `json:"status"`
 	Summary  string          `json:"summary"`            // filled in by Render when empty
 	ExitCode *int            `json:"exitCode,omitempty"` // nil when the script did not run to an exit
-	Stdout   []string        `json:"stdout,omitempty"`   // of linesOf
-	Stderr   []string        `json:"stderr,omitempty"`   // of linesOf
-	Result   json.RawMessage `json:"result,omitempty"`   // the value of a last expression; null is left out
-	Servers  []string        `json:"servers,omitempty"`  // MCP servers that this run had
 	Error    string          `json:"error,omitempty"`
+	Result   json.RawMessage `json:"result,omitempty"`  // the value of a last expression; null is left out
+	Stdout   []string        `json:"stdout,omitempty"`  // of linesOf; behind what must not be lost where a client shows the beginning only
+	Stderr   []string        `json:"stderr,omitempty"`  // of linesOf
+	Servers  []string        `json:"servers,omitempty"` // MCP servers that this run had
 
 	TimeoutSeconds int    `json:"timeoutSeconds,omitempty"` // for StatusTimeout
 	Truncated      bool   `json:"truncated,omitempty"`      // stdout, stderr or result is not complete
@@ -64,11 +64,11 @@ const outputSchema = `{"type":"object","properties":{` +
 	`"status":{"enum":["success","error","timeout","oom","cancelled","validation_error"]},` +
 	`"summary":{"type":"string"},` +
 	`"exitCode":{"type":"integer"},` +
+	`"error":{"type":"string"},` +
+	`"result":{"description":"value of last expression"},` +
 	`"stdout":{"type":"array","items":{"type":"string"}},` +
 	`"stderr":{"type":"array","items":{"type":"string"}},` +
-	`"result":{"description":"value of last expression"},` +
 	`"servers":{"type":"array","items":{"type":"string"}},` +
-	`"error":{"type":"string"},` +
 	`"timeoutSeconds":{"type":"integer"},` +
 	`"truncated":{"type":"boolean"},` +
 	`"image":{"type":"string"},` +

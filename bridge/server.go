@@ -24,12 +24,13 @@ const (
 var capabilities string
 
 // instructions are shown to the model with the tool; hosts cut them at 2 KB.
-const instructions = "run_python runs a Python script in a sandbox of its own: no network, nothing kept between runs, " +
+const instructions = "run_python gives a script the tools of all the user's other MCP servers, whatever they are for: use it to work with " +
+	"their issues, messages, files, databases and the like. It runs a Python script in a sandbox of its own: no network, nothing kept between runs, " +
 	"files only in /tmp and /workspace. One script that loops, filters and prints what matters is better than many calls. " +
 	"The manual is the resource " + capabilitiesURI + "."
 
-const toolDescription = "Run a Python 3 script in a fresh, isolated sandbox (standard library, no network, nothing kept between runs) " +
-	"and get its output. The user's MCP servers are there as Python: await mcp_<server>.<tool>(arg=...); " +
+const toolDescription = "Run a Python 3 script in a fresh sandbox (standard library, no network, nothing is kept). " +
+	"The user's MCP servers are there as Python: await mcp_<server>.<tool>(arg=...); " +
 	"from mcp import runtime: runtime.discovered_servers(), runtime.search_tool_docs_sync('what to do'), " +
 	"runtime.query_tool_docs_sync(server)."
 
@@ -43,11 +44,13 @@ func (b *Bridge) Serve(ctx context.Context, t mcp.Transport) error {
 		// The default would promise logging, which the protocol has deprecated and this server does not do.
 		Capabilities: &mcp.ServerCapabilities{Tools: &mcp.ToolCapabilities{}, Resources: &mcp.ResourceCapabilities{}},
 	})
+	server.AddReceivingMiddleware(preferAsked)
 	runs, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	s := b.front.enter(func() { stop(errSessionOver) })
 	yes := true
 	server.AddTool(&mcp.Tool{
+		Meta: mcp.Meta{"anthropic/alwaysLoad": true}, // Claude Code would show its name only, which nobody looks for
 		Name: toolName, Title: "Run Python in a sandbox", Description: toolDescription,
 		InputSchema: json.RawMessage(inputSchema), OutputSchema: json.RawMessage(outputSchema),
 		Annotations: &mcp.ToolAnnotations{DestructiveHint: &yes, OpenWorldHint: &yes},

@@ -132,8 +132,8 @@ func TestOutputModes(t *testing.T) {
 	t.Parallel()
 	const code = "print('text')\n{'a': [1, 2]}"
 	for mode, want := range map[string]string{
-		"toon":    "```toon\nstatus: success\nsummary: The script ended successfully.\nexitCode: 0\nstdout[1]: text\nresult:\n  a[2]: 1,2\n```",
-		"json":    `{"status":"success","summary":"The script ended successfully.","exitCode":0,"stdout":["text"],"result":{"a":[1,2]}}`,
+		"toon":    "```toon\nstatus: success\nsummary: The script ended successfully.\nexitCode: 0\nresult:\n  a[2]: 1,2\nstdout[1]: text\n```",
+		"json":    `{"status":"success","summary":"The script ended successfully.","exitCode":0,"result":{"a":[1,2]},"stdout":["text"]}`,
 		"compact": "text\n[bridge: result] {\"a\":[1,2]}",
 	} {
 		t.Run(mode, func(t *testing.T) {

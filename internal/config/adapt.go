@@ -32,46 +32,9 @@ func flatten(t object) {
 
 // has says that a list, at keys of a document, has a name.
 func has(doc any, name string, keys ...string) bool {
-	v, _ := follow(doc, keys, "")
+	v, _ := follow(doc, keys)
 	list, _ := v.([]any)
 	return slices.Contains(list, any(name))
-}
-
-func claudeSwitches(i *importer, name string, _ object, x *extra) error {
-	for _, dir := range []string{i.project, i.real} {
-		if has(i.claude, name, "projects", dir, "disabledMcpServers") {
-			x.off = "it is disabled in Claude Code for this project"
-		}
-	}
-	return claudeManaged(i)
-}
-
-func claudeApproval(i *importer, name string, _ object, x *extra) error {
-	settings := i.claudeSettings()
-	for _, dir := range []string{i.project, i.real} {
-		if has(i.claude, name, "projects", dir, "disabledMcpjsonServers") || has(settings, name, "disabledMcpjsonServers") {
-			x.off = "it was rejected in Claude Code"
-		}
-	}
-	return claudeManaged(i)
-}
-
-func claudeManaged(i *importer) error {
-	if i.managed == "" {
-		return nil
-	}
-	return fmt.Errorf("%s allows Claude Code no servers but its own", i.managed)
-}
-
-// claudeSettings are the user's, which are no file with servers.
-func (i *importer) claudeSettings() any {
-	for _, name := range i.h.place("${CLAUDE_CONFIG_DIR:-~/.claude}/settings.json", i.project) {
-		if b, _, err := readFile(i.h.Files, name, maxFile); err == nil {
-			doc, _, _ := parse(name, b, strict, nil) // what is wrong with it is Claude Code's business
-			return doc
-		}
-	}
-	return nil
 }
 
 func vscodeEntry(_ *importer, _ string, t object, _ *extra) error {
@@ -119,7 +82,7 @@ func gemini(i *importer, name string, t object, x *extra) error {
 	case t["tcp"] != nil:
 		t["type"], t["url"] = "tcp", t["tcp"]
 	}
-	if _, ok := follow(i.f.doc, []string{"mcp", "allowed"}, ""); ok && !has(i.f.doc, name, "mcp", "allowed") {
+	if _, ok := follow(i.f.doc, []string{"mcp", "allowed"}); ok && !has(i.f.doc, name, "mcp", "allowed") {
 		x.off = `it is not among the "mcp.allowed" of Gemini CLI`
 	}
 	if has(i.f.doc, name, "mcp", "excluded") {
@@ -145,7 +108,7 @@ func googleLogin(t object) error {
 
 // openCode reads {"tools": {"server_tool*": false}}, which stands beside the servers.
 func openCode(i *importer, name string, _ object, x *extra) error {
-	v, _ := follow(i.f.doc, []string{"tools"}, "")
+	v, _ := follow(i.f.doc, []string{"tools"})
 	tools, _ := v.(object)
 	prefix := name + "_"
 	all := false
@@ -262,7 +225,7 @@ func gooseDrops(name string) bool {
 }
 
 func amp(i *importer, _ string, t object, x *extra) error {
-	v, _ := follow(i.f.doc, []string{"amp.mcpPermissions"}, "")
+	v, _ := follow(i.f.doc, []string{"amp.mcpPermissions"})
 	rules, _ := v.([]any)
 	command, _ := text(t["command"])
 	args, _ := texts(t["args"])

@@ -183,7 +183,7 @@ func shapeOf(doc any, byDefault shape) shape {
 		switch s.host {
 		case "Codex", "OpenCode", "Zed", "Goose", "Amp", "VS Code":
 			for _, root := range s.roots {
-				if v, ok := follow(t, root, ""); ok {
+				if v, ok := follow(t, root); ok {
 					if _, ok := v.(object); ok {
 						return s.shape
 					}

@@ -65,6 +65,7 @@ func Discover(h Host, c Config) Discovery {
 		return i.d
 	}
 	i.project, i.real = h.project()
+	i.dirs = h.claudeDirs(i.project, i.real)
 	for _, name := range c.ServersConfig {
 		i.named(name)
 	}
@@ -84,16 +85,18 @@ type importer struct {
 	c             Config
 	d             Discovery
 	project, real string         // the project's directory, as it was given and without links
+	dirs          []string       // what Claude Code may call it
 	names         map[string]int // indices into d.Servers
 	read          map[string]bool
 	told          map[string]bool // files and directories that cannot be read
 	given         map[string]bool // files of MCP_SERVERS_CONFIG
 
-	claude  any    // what Claude Code's own file says
-	managed string // the file that forbids all other servers to Claude Code
-	mine    bool   // the file being read is the user's, not the project's
-	f       loaded // the file being read
-	x       expander
+	claude   any             // what Claude Code's own file says
+	settings []claudeSetting // nil before they are read
+	managed  string          // the file that forbids all other servers to Claude Code
+	mine     bool            // the file being read is the user's, not the project's
+	f        loaded          // the file being read
+	x        expander
 }
 
 func newImporter(h Host) *importer {
@@ -164,7 +167,7 @@ func (i *importer) load(s source, name string, must bool) (f loaded, ok bool) {
 		return f, false
 	}
 	i.read[name] = true
-	doc, notes, err := parse(name, b, s.format, s.keep(i.project, i.real))
+	doc, notes, err := parse(name, b, s.format, s.keep(i.dirs))
 	if err != nil {
 		p := Problem{File: name, Text: "cannot be read: " + err.Error()}
 		if e, ok := err.(*syntaxError); ok { // it is made by parse, and wrapped by nobody
@@ -214,7 +217,7 @@ func (i *importer) named(name string) {
 }
 
 // keep says which keys of a file matter, so that the rest of it, which may be megabytes, need not be kept.
-func (s shape) keep(project, real string) func(key ...string) bool {
+func (s shape) keep(dirs []string) func(key ...string) bool {
 	if s.roots == nil {
 		return nil
 	}
@@ -229,26 +232,40 @@ func (s shape) keep(project, real string) func(key ...string) bool {
 			if root[0] != key[0] {
 				return false
 			}
-			return len(key) == 1 || len(root) == 1 || root[1] != thisProject || key[1] == project || key[1] == real
+			return len(key) == 1 || len(root) == 1 || root[1] != thisProject || slices.Contains(dirs, key[1])
 		})
 	}
 }
 
 // follow goes along keys.
-func follow(doc any, root []string, project string) (any, bool) {
+func follow(doc any, root []string) (any, bool) {
 	for _, key := range root {
 		t, ok := doc.(object)
 		if !ok {
 			return nil, false
-		}
-		if key == thisProject {
-			key = project
 		}
 		if doc, ok = t[key]; !ok {
 			return nil, false
 		}
 	}
 	return doc, true
+}
+
+// rootsOf puts the directories, in turn, in the place of the project.
+func rootsOf(roots [][]string, dirs []string) (list [][]string) {
+	for _, root := range roots {
+		at := slices.Index(root, thisProject)
+		if at < 0 {
+			list = append(list, root)
+			continue
+		}
+		for _, dir := range dirs {
+			of := slices.Clone(root)
+			of[at] = dir
+			list = append(list, of)
+		}
+	}
+	return list
 }
 
 // An item is one entry of a file, before anything is made of it.
@@ -259,11 +276,9 @@ type item struct {
 
 // items lists the entries of a file.
 func (i *importer) items(f loaded) (list []item) {
-	for n, root := range f.roots {
-		v, ok := follow(f.doc, root, i.project)
-		if !ok {
-			v, ok = follow(f.doc, root, i.real)
-		}
+	roots := rootsOf(f.roots, i.dirs)
+	for n, root := range roots {
+		v, ok := follow(f.doc, root)
 		if !ok || v == nil {
 			continue
 		}
@@ -275,7 +290,7 @@ func (i *importer) items(f loaded) (list []item) {
 			}
 			for _, name := range slices.Sorted(maps.Keys(v)) {
 				inner := append(slices.Clone(root), name)
-				if n > 0 && slices.ContainsFunc(f.roots[:n], func(r []string) bool { return slices.Equal(r, inner) }) && !single(v[name]) {
+				if n > 0 && slices.ContainsFunc(roots[:n], func(r []string) bool { return slices.Equal(r, inner) }) && !single(v[name]) {
 					continue // was a root itself
 				}
 				some = append(some, item{name, v[name]})

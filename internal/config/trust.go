@@ -63,6 +63,7 @@ func (h Host) real(dir string) string {
 func ProjectAt(h Host, dir string) (Project, []Problem) {
 	i := newImporter(h)
 	i.project, i.real = dir, h.real(dir)
+	i.dirs = h.claudeDirs(i.project, i.real)
 	all := sources()
 	for _, s := range all { // what is the user's is not the project's
 		for _, pattern := range s.user {

@@ -97,6 +97,8 @@ def instead_of(name):
             if ("mcp_" + rest).startswith(alias + "_"):
                 return "write %s.%s(...)" % (alias, ("mcp_" + rest)[len(alias) :].lstrip("_"))
         servers = ["mcp_" + info_of(s)["alias"] for s in known().values()]
+        if name in servers:  # by a script that does not say mcp
+            return "write import %s" % name
         return "the MCP servers are %s" % some(servers) if servers else "no MCP server is configured"
     if known():
         try:

@@ -1,0 +1,174 @@
+package config
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+)
+
+// claudeDirs are the directories under which Claude Code may keep what it knows of a project: the root of its repository, of which
+// a worktree is a part, or else itself.
+func (h Host) claudeDirs(project, real string) []string {
+	dirs := []string{h.repository(real), project, real}
+	slices.Sort(dirs[1:])
+	return slices.Compact(dirs)
+}
+
+// repository is the root of the git repository that a directory is in, or the directory. Of a worktree it is that of the first.
+func (h Host) repository(dir string) string {
+	for d := dir; ; d = path.Dir(d) {
+		mark := path.Join(d, ".git")
+		b, _, err := readFile(h.Files, mark, 4<<10)
+		switch {
+		case err == errNotFile:
+			return d
+		case err == nil:
+			// See gitrepository-layout(5). Both have to name each other: a file alone could name any repository.
+			at, _ := strings.CutPrefix(strings.TrimSpace(string(b)), "gitdir: ")
+			back, _, err := readFile(h.Files, path.Join(at, "gitdir"), 4<<10)
+			root, ok := strings.CutSuffix(path.Dir(at), "/.git/worktrees")
+			if ok && err == nil && path.IsAbs(at) && strings.TrimSpace(string(back)) == mark {
+				return root
+			}
+			return d
+		case d == path.Dir(d):
+			return dir
+		}
+	}
+}
+
+func claudeSwitches(i *importer, name string, t object, x *extra) error {
+	for _, dir := range i.dirs {
+		if has(i.claude, name, "projects", dir, "disabledMcpServers") {
+			x.off = "it is disabled in Claude Code for this project"
+		}
+	}
+	return claudePolicy(i, name, t)
+}
+
+func claudeApproval(i *importer, name string, t object, x *extra) error {
+	for _, dir := range i.dirs {
+		if has(i.claude, name, "projects", dir, "disabledMcpjsonServers") {
+			x.off = "it was rejected in Claude Code"
+		}
+	}
+	for _, s := range i.claudeSettings() {
+		if has(s.doc, name, "disabledMcpjsonServers") {
+			x.off = "it was rejected in Claude Code"
+		}
+	}
+	return claudePolicy(i, name, t)
+}
+
+// A claudeSetting is one of Claude Code's files of settings, which are none with servers.
+type claudeSetting struct {
+	file string
+	doc  any
+}
+
+// claudeSettings are those of the machine, the user's, and the project's, which can only forbid.
+func (i *importer) claudeSettings() []claudeSetting {
+	if i.settings != nil {
+		return i.settings
+	}
+	i.settings = []claudeSetting{}
+	patterns := []string{
+		"linux:/etc/claude-code/managed-settings.json", "mac:/Library/Application Support/ClaudeCode/managed-settings.json",
+		"${CLAUDE_CONFIG_DIR:-~/.claude}/settings.json",
+	}
+	for _, pattern := range patterns {
+		for _, name := range i.h.place(pattern, i.project) {
+			i.claudeSettingsAt(name)
+		}
+	}
+	for _, dir := range i.dirs {
+		i.claudeSettingsAt(path.Join(dir, ".claude/settings.json"))
+		i.claudeSettingsAt(path.Join(dir, ".claude/settings.local.json"))
+	}
+	return i.settings
+}
+
+func (i *importer) claudeSettingsAt(name string) {
+	b, _, err := readFile(i.h.Files, name, maxFile)
+	if err != nil {
+		return
+	}
+	if doc, _, _ := parse(name, b, strict, nil); doc != nil { // what is wrong with it is Claude Code's business
+		i.settings = append(i.settings, claudeSetting{name, doc})
+	}
+}
+
+// claudePolicy says that Claude Code is not allowed a server (https://code.claude.com/docs/en/managed-mcp).
+func claudePolicy(i *importer, name string, t object) error {
+	if i.managed != "" {
+		return fmt.Errorf("%s allows Claude Code no servers but its own", i.managed)
+	}
+	for _, s := range i.claudeSettings() {
+		if rules, ok := claudeRules(s.doc, "deniedMcpServers"); ok && slices.ContainsFunc(rules, func(r object) bool { return claudeRuleFits(r, name, t) }) {
+			return fmt.Errorf(`it is among the "deniedMcpServers" of %s`, s.file)
+		}
+		if rules, ok := claudeRules(s.doc, "allowedMcpServers"); ok && !claudeAllowed(rules, name, t) {
+			return fmt.Errorf(`it is not among the "allowedMcpServers" of %s`, s.file)
+		}
+	}
+	return nil
+}
+
+func claudeRules(doc any, key string) (rules []object, ok bool) {
+	v, _ := follow(doc, []string{key})
+	list, ok := v.([]any)
+	for _, r := range list {
+		if rule, ok := r.(object); ok {
+			rules = append(rules, rule)
+		}
+	}
+	return rules, ok
+}
+
+// claudeAllowed heeds names only where no rule is about commands, or for a remote server about addresses.
+func claudeAllowed(rules []object, name string, t object) bool {
+	key := "serverUrl"
+	if _, local := t["command"]; local {
+		key = "serverCommand"
+	}
+	strict := slices.ContainsFunc(rules, func(r object) bool { return r[key] != nil })
+	return slices.ContainsFunc(rules, func(r object) bool {
+		return (!strict || r[key] != nil) && claudeRuleFits(r, name, t)
+	})
+}
+
+func claudeRuleFits(rule object, name string, t object) bool {
+	if rule["serverName"] == any(name) {
+		return true
+	}
+	if want, ok := texts(rule["serverCommand"]); ok && len(want) > 0 {
+		command, _ := text(t["command"])
+		args, _ := texts(t["args"])
+		return slices.Equal(want, append([]string{command}, args...))
+	}
+	pattern, _ := text(rule["serverUrl"])
+	address, _ := text(t["url"])
+	return pattern != "" && address != "" && likeURL(pattern, address)
+}
+
+// likeURL says that an address is as a pattern, in which * is any text.
+func likeURL(pattern, address string) bool {
+	first, rest, star := strings.Cut(pattern, "*")
+	if !star {
+		return pattern == address
+	}
+	address, ok := strings.CutPrefix(address, first)
+	if !ok {
+		return false
+	}
+	parts := strings.Split(rest, "*")
+	for _, part := range parts[:len(parts)-1] {
+		n := strings.Index(address, part)
+		if n < 0 {
+			return false
+		}
+		address = address[n+len(part):]
+	}
+	return strings.HasSuffix(address, parts[len(parts)-1])
+}
