@@ -43,7 +43,7 @@ except ImportError as e: print(e)
 				s.waitWarm(1)
 			}
 			r := s.call(map[string]any{"code": "import no_such_module"})
-			if got := strings.Join(r.Stderr, "\n"); r.Status != "error" || !strings.HasSuffix(got, "\nModuleNotFoundError: No module named 'no_such_module'") {
+			if got := strings.Join(r.Stderr, "\n"); r.Status != "error" || !strings.HasSuffix(got, "\nModuleNotFoundError: No module named 'no_such_module'\nit is not in the image, and there is no network to install it from") {
 				t.Error(r.text)
 			}
 		})
