@@ -324,6 +324,7 @@ func (k *broker) method(ctx context.Context, name string, arguments json.RawMess
 		Server, Method, Query, Name, Source string
 		Limit                               int
 		Again                               bool
+		Aside                               bool
 		ID                                  int64
 		Params, Content                     json.RawMessage
 	}
@@ -342,7 +343,7 @@ func (k *broker) method(ctx context.Context, name string, arguments json.RawMess
 		tools, err := k.ask(ctx, a.Server, look)
 		return map[string]any{"tools": append([]guest.Tool{}, tools...)}, err
 	case "search":
-		return k.search(ctx, a.Query, a.Limit)
+		return k.search(ctx, a.Query, a.Limit, a.Aside)
 	case "request":
 		if err := k.has(a.Server); err != nil {
 			return nil, err
@@ -415,8 +416,8 @@ func (k *broker) unsearched() string {
 	return clip("A search does not find tools that are not known yet; runtime.list_tools_sync(name) asks for them, of "+strings.Join(not, ", "), 300) + "."
 }
 
-// search finds tools of all servers, those included that this run has not loaded.
-func (k *broker) search(ctx context.Context, query string, limit int) (any, error) {
+// search finds tools of all servers, those included that this run has not loaded. One aside is not the script's own.
+func (k *broker) search(ctx context.Context, query string, limit int, aside bool) (any, error) {
 	type match struct {
 		Server string     `json:"server"`
 		Tool   guest.Tool `json:"tool"`
@@ -427,7 +428,7 @@ func (k *broker) search(ctx context.Context, query string, limit int) (any, erro
 		return out, nil
 	}
 	k.mu.Lock()
-	k.searched = true
+	k.searched = k.searched || !aside
 	k.mu.Unlock()
 	for _, m := range k.servers.Search(query, min(max(limit, 1), maxSearch)) {
 		if !slices.Contains(k.names, m.Server) {

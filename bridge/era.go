@@ -3,14 +3,16 @@ package bridge
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 
 	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
 // preferAsked sends a client that can be asked something, and begins in the era in which servers ask nothing, to the one before.
-// Those that speak both then say initialize.
+// Those that speak both then say initialize; one that asks again speaks no other.
 func preferAsked(next mcp.MethodHandler) mcp.MethodHandler {
+	var refused atomic.Bool
 	return func(ctx context.Context, method string, req mcp.Request) (mcp.Result, error) {
 		discover, ok := req.(*mcp.ServerRequest[*mcp.DiscoverParams])
 		if !ok {
@@ -18,7 +20,7 @@ func preferAsked(next mcp.MethodHandler) mcp.MethodHandler {
 		}
 		can := discover.ClientCapabilities()
 		//lint:ignore SA1019 it is passed on as long as clients have it
-		if can == nil || can.Elicitation == nil && can.Sampling == nil {
+		if can == nil || can.Elicitation == nil && can.Sampling == nil || refused.Swap(true) {
 			return next(ctx, method, req)
 		}
 		older := slices.DeleteFunc(mcp.SupportedProtocolVersions(), func(v string) bool { return v >= silentEra })

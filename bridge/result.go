@@ -112,7 +112,7 @@ func (r Result) Summarize() string {
 	if r.Truncated {
 		s += " Its " + cmp.Or(r.cut, "output") + " was cut."
 		if r.cut != "" {
-			s += " The result is the beginning of its JSON text."
+			s += " The result is a text, the beginning of what it was."
 		}
 	}
 	if r.note != "" {

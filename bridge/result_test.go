@@ -104,7 +104,7 @@ func TestSummarize(t *testing.T) {
 		{"silence", Result{Status: StatusSuccess, Result: json.RawMessage(" null ")}, "The script ended successfully and printed nothing."},
 		{"only a value", Result{Status: StatusSuccess, Result: json.RawMessage("0")}, "The script ended successfully."},
 		{"cut", Result{Status: StatusSuccess, Stdout: []string{"a"}, Truncated: true}, "The script ended successfully. Its output was cut."},
-		{"cut result", Result{Status: StatusSuccess, Truncated: true, cut: "result"}, "The script ended successfully and printed nothing. Its result was cut. The result is the beginning of its JSON text."},
+		{"cut result", Result{Status: StatusSuccess, Truncated: true, cut: "result"}, "The script ended successfully and printed nothing. Its result was cut. The result is a text, the beginning of what it was."},
 		{"exit", Result{Status: StatusError, ExitCode: code(3)}, "The script ended with exit code 3."},
 		{"exception", Result{Status: StatusError, ExitCode: code(1), Error: "ValueError: x"}, "The script ended with exit code 1: ValueError: x."},
 		{"traceback", Result{Status: StatusError, ExitCode: code(1), Error: traceback}, "The script ended with exit code 1: ValueError: x."},

@@ -10,9 +10,13 @@ import (
 // claudeDirs are the directories under which Claude Code may keep what it knows of a project: the root of its repository, of which
 // a worktree is a part, or else itself.
 func (h Host) claudeDirs(project, real string) []string {
-	dirs := []string{h.repository(real), project, real}
-	slices.Sort(dirs[1:])
-	return slices.Compact(dirs)
+	var dirs []string
+	for _, dir := range []string{h.repository(real), project, real} {
+		if !slices.Contains(dirs, dir) {
+			dirs = append(dirs, dir)
+		}
+	}
+	return dirs
 }
 
 // repository is the root of the git repository that a directory is in, or the directory. Of a worktree it is that of the first.
@@ -26,11 +30,20 @@ func (h Host) repository(dir string) string {
 		case err == nil:
 			// See gitrepository-layout(5). Both have to name each other: a file alone could name any repository.
 			at, _ := strings.CutPrefix(strings.TrimSpace(string(b)), "gitdir: ")
+			if !path.IsAbs(at) {
+				at = path.Join(d, at)
+			}
 			back, _, err := readFile(h.Files, path.Join(at, "gitdir"), 4<<10)
 			root, ok := strings.CutSuffix(path.Dir(at), "/.git/worktrees")
-			if ok && err == nil && path.IsAbs(at) && strings.TrimSpace(string(back)) == mark {
+			other := strings.TrimSpace(string(back))
+			if !path.IsAbs(other) {
+				other = path.Join(at, other)
+			}
+			if ok && err == nil && other == mark {
 				return root
 			}
+			return d
+		case !absent(err):
 			return d
 		case d == path.Dir(d):
 			return dir
@@ -67,7 +80,7 @@ type claudeSetting struct {
 	doc  any
 }
 
-// claudeSettings are those of the machine, the user's, and the project's, which can only forbid.
+// claudeSettings are those of the machine, the user's, and the project's.
 func (i *importer) claudeSettings() []claudeSetting {
 	if i.settings != nil {
 		return i.settings
@@ -75,11 +88,18 @@ func (i *importer) claudeSettings() []claudeSetting {
 	i.settings = []claudeSetting{}
 	patterns := []string{
 		"linux:/etc/claude-code/managed-settings.json", "mac:/Library/Application Support/ClaudeCode/managed-settings.json",
+		"linux:/etc/claude-code/managed-settings.d/*.json", "mac:/Library/Application Support/ClaudeCode/managed-settings.d/*.json",
 		"${CLAUDE_CONFIG_DIR:-~/.claude}/settings.json",
 	}
-	for _, pattern := range patterns {
-		for _, name := range i.h.place(pattern, i.project) {
-			i.claudeSettingsAt(name)
+	for n, pattern := range patterns {
+		if n == len(patterns)-1 {
+			i.machines = len(i.settings)
+		}
+		for _, p := range i.h.place(pattern, i.project) {
+			names, _ := glob(i.h.Files, p) // what cannot be listed cannot be read either
+			for _, name := range names {
+				i.claudeSettingsAt(name)
+			}
 		}
 	}
 	for _, dir := range i.dirs {
@@ -104,12 +124,29 @@ func claudePolicy(i *importer, name string, t object) error {
 	if i.managed != "" {
 		return fmt.Errorf("%s allows Claude Code no servers but its own", i.managed)
 	}
-	for _, s := range i.claudeSettings() {
-		if rules, ok := claudeRules(s.doc, "deniedMcpServers"); ok && slices.ContainsFunc(rules, func(r object) bool { return claudeRuleFits(r, name, t) }) {
-			return fmt.Errorf(`it is among the "deniedMcpServers" of %s`, s.file)
+	if err := claudeDenied(i, name, t); err != nil {
+		return err
+	}
+	var allowed []object // of all files together, unless the machine's says that only its own count
+	var files []string
+	for n, s := range i.claudeSettings() {
+		if rules, ok := claudeRules(s.doc, "allowedMcpServers"); ok {
+			allowed, files = append(allowed, rules...), append(files, s.file)
 		}
-		if rules, ok := claudeRules(s.doc, "allowedMcpServers"); ok && !claudeAllowed(rules, name, t) {
-			return fmt.Errorf(`it is not among the "allowedMcpServers" of %s`, s.file)
+		if only, _ := follow(s.doc, []string{"allowManagedMcpServersOnly"}); only == true && n < i.machines {
+			break
+		}
+	}
+	if files != nil && !i.claudeAllowed(allowed, name, t) {
+		return fmt.Errorf(`it is not among the "allowedMcpServers" of %s`, strings.Join(files, " and "))
+	}
+	return nil
+}
+
+func claudeDenied(i *importer, name string, t object) error {
+	for _, s := range i.claudeSettings() {
+		if rules, ok := claudeRules(s.doc, "deniedMcpServers"); ok && slices.ContainsFunc(rules, func(r object) bool { return i.claudeRuleFits(r, name, t) }) {
+			return fmt.Errorf(`it is among the "deniedMcpServers" of %s`, s.file)
 		}
 	}
 	return nil
@@ -127,33 +164,64 @@ func claudeRules(doc any, key string) (rules []object, ok bool) {
 }
 
 // claudeAllowed heeds names only where no rule is about commands, or for a remote server about addresses.
-func claudeAllowed(rules []object, name string, t object) bool {
+func (i *importer) claudeAllowed(rules []object, name string, t object) bool {
 	key := "serverUrl"
 	if _, local := t["command"]; local {
 		key = "serverCommand"
 	}
 	strict := slices.ContainsFunc(rules, func(r object) bool { return r[key] != nil })
 	return slices.ContainsFunc(rules, func(r object) bool {
-		return (!strict || r[key] != nil) && claudeRuleFits(r, name, t)
+		return (!strict || r[key] != nil) && i.claudeRuleFits(r, name, t)
 	})
 }
 
-func claudeRuleFits(rule object, name string, t object) bool {
+// claudeRuleFits fills in variables on both sides.
+func (i *importer) claudeRuleFits(rule object, name string, t object) bool {
+	filled := func(list ...string) []string {
+		for n, s := range list {
+			if full, err := i.x.expand(s); err == nil {
+				list[n] = full
+			}
+		}
+		return list
+	}
 	if rule["serverName"] == any(name) {
 		return true
 	}
 	if want, ok := texts(rule["serverCommand"]); ok && len(want) > 0 {
 		command, _ := text(t["command"])
 		args, _ := texts(t["args"])
-		return slices.Equal(want, append([]string{command}, args...))
+		return slices.Equal(filled(slices.Clone(want)...), filled(append([]string{command}, args...)...))
 	}
 	pattern, _ := text(rule["serverUrl"])
 	address, _ := text(t["url"])
-	return pattern != "" && address != "" && likeURL(pattern, address)
+	if pattern == "" || address == "" {
+		return false
+	}
+	pattern, address = filled(pattern)[0], filled(address)[0]
+	scheme, host, where := urlParts(address)
+	pscheme, phost, pwhere := urlParts(pattern)
+	if pwhere == "" {
+		where = "" // any path
+	}
+	return like(pscheme+phost+pwhere, scheme+host+where)
 }
 
-// likeURL says that an address is as a pattern, in which * is any text.
-func likeURL(pattern, address string) bool {
+// urlParts are the scheme, the host as it is compared, and the rest of an address or of a pattern.
+func urlParts(s string) (scheme, host, rest string) {
+	scheme, s, ok := strings.Cut(s, "://")
+	if !ok {
+		return "", "", scheme
+	}
+	n := strings.IndexAny(s, "/?#")
+	if n < 0 {
+		n = len(s)
+	}
+	return strings.ToLower(scheme) + "://", strings.TrimSuffix(strings.ToLower(s[:n]), "."), s[n:]
+}
+
+// like says that an address is as a pattern, in which * is any text.
+func like(pattern, address string) bool {
 	first, rest, star := strings.Cut(pattern, "*")
 	if !star {
 		return pattern == address

@@ -60,10 +60,12 @@ func sources() []source {
 	user.adapt = claudeSwitches
 	local := claude
 	local.adapt = claudeApproval
+	managed := claude
+	managed.adapt = func(i *importer, name string, t object, _ *extra) error { return claudeDenied(i, name, t) }
 	any := claude
 	any.roots, any.syntax = nil, braced|envColon
 	return []source{
-		{host: "Claude Code (managed)", shape: claude, user: []string{
+		{host: "Claude Code (managed)", shape: managed, user: []string{
 			"linux:/etc/claude-code/managed-mcp.json", "mac:/Library/Application Support/ClaudeCode/managed-mcp.json",
 		}},
 		{host: "Claude Code", shape: user, user: []string{"${CLAUDE_CONFIG_DIR:-~}/.claude.json"}},

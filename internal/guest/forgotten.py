@@ -39,11 +39,11 @@ def heed_runners(runners):
 
 
 def tell_of_tasks(tasks):
+    abandoned.update(map(id, tasks))
     names = sorted(name_of(c) for c in map(coroutine_of, tasks) if c)
     if names:
         complain(
-            "RuntimeWarning: %d not done when the event loop ended, and cancelled: %s; await %s\n"
-            % (len(names), some(dict.fromkeys(names), 5), "it" if len(names) == 1 else "asyncio.gather(...) of them")
+            "RuntimeWarning: %d not done when the event loop ended, and cancelled: %s\n" % (len(names), some(dict.fromkeys(names), 5))
         )
 
 

@@ -48,7 +48,7 @@
 //
 //	tool        arguments                   value
 //	tools       server, again?              {tools: [Tool]}                      starts the server if it must, or to ask it again
-//	search      query, limit                [{server, tool: Tool, score}]        over all servers, starts none
+//	search      query, limit, aside?        [{server, tool: Tool, score}]        over all servers, starts none
 //	request     server, method, params      the result, as the server sent it    resources/…, prompts/…
 //	stubs       server                      "text of a .pyi"
 //	display     content: {…}                true, or an error if it is too much  a content block for the run's result

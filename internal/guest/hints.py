@@ -7,23 +7,27 @@ def hint_of(error):
     """What mends the error that the script ends with, in a few words; None if that is not known."""
     leaf = leaf_of(error)
     kind, text = type(leaf), message_of(leaf)
-    if kind is NameError:
+    if kind is NameError and text.startswith("name '"):
         return hint_of_name(leaf)
     if isinstance(leaf, SyntaxError):
         return hint_of_syntax(leaf) if leaf.filename == script else None
     if kind is ModuleNotFoundError and leaf.name and text == "No module named %r" % leaf.name:
         if leaf.name[:4] == "mcp_":
             return instead_of(leaf.name)
-        return "it is not in the image, and there is no network to install it from"
-    if isinstance(leaf, (TypeError, AttributeError)):
+        if "." not in leaf.name:
+            return "it is not in the image, and there is no network to install it from"
+        return None
+    if kind in (TypeError, AttributeError):
         return hint_of_type(text)
-    if kind is RuntimeError and text.startswith("asyncio.run() cannot be called"):
+    if kind is RuntimeError and text.startswith("asyncio.run() cannot be called") and watch.awaits:
         return "the script awaits at its top level, where a loop runs already: write await there too, in place of asyncio.run"
-    if kind is RuntimeError and text == "no running event loop":
+    if kind is RuntimeError and text == "no running event loop" and not watch.awaits:
         return "there is one where the script awaits at its top level: await what is to run, such as main()"
     if any(e for e in causes(leaf) if isinstance(e, OSError) and no_network(e)):
         return "there is no network here; only the tools of MCP servers reach it"
     if kind is FileNotFoundError and isinstance(leaf.filename, str) and leaf.filename[:1] == "/":
+        if leaf.filename.startswith(("/workspace/", "/tmp/", "/proc/", "/dev/", "/usr/", "/bin/")):
+            return None
         if not exists(leaf.filename.rpartition("/")[0] or "/"):
             return "a script sees the files of its sandbox only; the host's are for the tools of MCP servers"
 
@@ -64,13 +68,13 @@ def hint_of_type(text):
         if "function" in text or "method" in text:
             return "call it: await f(...)"
         return "it is there already: leave out await"
-    if "coroutine" in text and "a coroutine was expected" not in text:
+    if "'coroutine' object" in text or text.endswith(("not coroutine", "type coroutine is not JSON serializable")):
         return "a coroutine is what a call gives that was not awaited: write await before the call"
-    if not modules:
-        return
+    if not uses_mcp():
+        return None
     if " not Blocks" in text:
         return "this is the list of the protocol's content blocks: take the result itself, or its .text"
-    if text.startswith("the JSON object must be str"):
+    if text.startswith("the JSON object must be str") and text.endswith((" not Data", " not Items", " not Record")):
         return "what a tool returns is parsed already: leave out json.loads"
     if text.startswith("string indices must be integers"):
         return "it is text; if that is JSON, json.loads parses it"
@@ -102,7 +106,7 @@ def instead_of(name):
         return "the MCP servers are %s" % some(servers) if servers else "no MCP server is configured"
     if known():
         try:
-            for m in bridge_sync("search", query=name, limit=10):
+            for m in bridge_sync("search", query=name, limit=10, aside=True):
                 if name in (m["tool"]["alias"], m["tool"]["name"]):
                     return "write mcp_%s.%s(...)" % (info_of(find(m["server"]))["alias"], m["tool"]["alias"])
         except Exception:
@@ -110,13 +114,14 @@ def instead_of(name):
 
 
 def unwrapped(source):
-    """The script without a Markdown fence around it, and without what all its lines are indented by. No Python begins so.
+    """The script without a Markdown fence around it, and without what all its lines are indented by. No code begins so.
 
     The lines stay where they are.
     """
     lines = source.split("\n")
     full = [i for i, line in enumerate(lines) if line.strip()]
-    if lines[full[0]].lstrip()[:3] == "```":
+    fence = lines[full[0]].strip()
+    if fence[:3] == "```" and all(c.isalnum() or c in "+-._" for c in fence[3:]):  # and no code on it
         lines[full[0]] = ""
         if len(full) > 1 and lines[full[-1]].strip() == "```":
             lines[full[-1]] = ""

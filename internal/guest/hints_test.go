@@ -118,8 +118,8 @@ func TestForgotten(t *testing.T) {
 		"[mcp_my_files.read(path='a') for _ in range(3)]":                                     never,
 		"{'a': mcp_my_files.read(path='a')}":                                                  never,
 		"import warnings\nwarnings.simplefilter('ignore')\nr = mcp_my_files.read(path='a')":   "",
-		"import asyncio\nawait asyncio.sleep(0)\nasyncio.create_task(mcp_my_files.read('a'))": "RuntimeWarning: 1 " + cancelled + "'mcp_my_files.read'; await it\nRuntimeWarning: a task was never awaited, and ended with the script: await it\n",
-		"import asyncio\nasync def f(): await mcp_my_files.never()\nasync def main():\n    for _ in range(3): asyncio.create_task(f())\n    await asyncio.sleep(0)\nasyncio.run(main())": "RuntimeWarning: 3 " + cancelled + "'mcp_my_files.never'; await asyncio.gather(...) of them\n",
+		"import asyncio\nawait asyncio.sleep(0)\nasyncio.create_task(mcp_my_files.read('a'))": "RuntimeWarning: 1 " + cancelled + "'mcp_my_files.read'\nRuntimeWarning: a task was never awaited, and ended with the script: await it\n",
+		"import asyncio\nasync def f(): await mcp_my_files.never()\nasync def main():\n    for _ in range(3): asyncio.create_task(f())\n    await asyncio.sleep(0)\nasyncio.run(main())": "RuntimeWarning: 3 " + cancelled + "'mcp_my_files.never'\n",
 		"import asyncio\nasync def f():\n    while True: await asyncio.sleep(1)\nasyncio.create_task(f())\nawait asyncio.sleep(0)\nprint('mcp')":                                         "", // not a call's
 		"import asyncio\ntry: await asyncio.wait_for(mcp_my_files.never(), 0.001)\nexcept asyncio.TimeoutError: pass":                                                                    "",
 		"import asyncio\nawait asyncio.gather(*(mcp_my_files.read('a') for _ in range(9)))\n5":                                                                                           "",
@@ -151,13 +151,12 @@ func TestMeant(t *testing.T) {
 		"await mcp_my_files.put({'value': 1})":                                                          `{"value":{"value":1}}`, // it takes a dict
 		"await mcp_my_files.put(arguments={'value': 1})":                                                `{"value":1}`,
 		"from mcp import runtime\nruntime.call_tool_sync('my-files', 'put', value=1)":                   `{"value":1}`,
-		"from mcp import runtime\nawait runtime.call_tool('my-files', 'put', {'a': 2}, value=1)":        `{"a":2,"value":1}`,
 		"import mcp_my_files\nawait mcp_my_files.read('a')":                                             `"a text"`,
 		"from mcp_my_files import read\nawait read('a')":                                                `"a text"`,
 		"from mcp import mcp_my_files, mcp_servers, call_tool\nmcp_servers['my-files'] is mcp_my_files": `true`,
 		"import mcp\nawait mcp.my_files.read('a')":                                                      `"a text"`,
-		r + "[f\"{r['content']}\", len(r['content']), r['content'][:3], r['content'] == 'a text', r['content'][0]['text'], r['content'][0].text, r.content[0].text, r['content'].upper(), r['content'] + '!']": `["a text",6,"a t",true,"a text","a text","a text","A TEXT","a text!"]`,
-		r + "import json, copy, pickle\n[json.dumps(r['content']), type(copy.deepcopy(r['content'])).__name__, type(pickle.loads(pickle.dumps(r['content']))).__name__]":                                       `["\"a text\"","str","str"]`,
+		r + "[f\"{r['content']}\", len(r['content']), r['content'][:3], [b['text'] for b in r['content']], r['content'] == 'a text', r['content'][0]['text'], r['content'][0].text, r.content[0].text, r['content'].upper(), r['content'] + '!']": `["a text",6,"a t",["a text"],true,"a text","a text","a text","A TEXT","a text!"]`,
+		r + "import json, copy, pickle\n[json.dumps(r['content']), type(copy.deepcopy(r['content'])).__name__, type(pickle.loads(pickle.dumps(r['content']))).__name__]":                                                                          `["\"a text\"","str","str"]`,
 		"```python\n5\n```": `5`,
 		"\n```\n5\n```\n\n": `5`,
 		"```py\n6":          `6`,
@@ -179,6 +178,17 @@ func TestMeant(t *testing.T) {
 			return Return{Value: json.RawMessage("true")}
 		}); o.stdout != "b.png\ntext\n" || len(shown) != 2 || !strings.Contains(shown[1], "image/png") {
 			t.Errorf("pictures by their names: %s%q", o, shown)
+		}
+		if o := start.runScript(t, "```print(1)\n5\n```"); o.code != 1 { // code on the fence is not lost
+			t.Errorf("a fence with code on it: %s", o)
+		}
+		own := "open('mcp_my_files.py', 'w').write('X = 5')\nimport mcp_my_files\nmcp_my_files.X"
+		if o := start(t, t.TempDir()).run(t, Run{Code: own, Servers: []Server{files}}, fileTools); o.done == nil || string(o.done.Result) != "5" {
+			t.Errorf("a module of the script's own: %s", o)
+		}
+		odd := "from mcp import runtime\nruntime.call_tool_sync('my-files', 'read', {'path': 'a'}, timeout=5)"
+		if o := start(t, t.TempDir()).run(t, Run{Code: odd, Servers: []Server{files}}, fileTools); o.code != 1 || !strings.Contains(o.stderr, "takes no 'timeout'") {
+			t.Errorf("a keyword that no tool has: %s", o)
 		}
 		if o := start.runScript(t, "```\nx\n```"); o.done.Error == nil || o.done.Error.Line != 2 {
 			t.Errorf("the lines of a script in a fence are counted as they are: %s", o)

@@ -183,7 +183,7 @@ def remind(value):
             text = never_awaited(v)
             v.close()
         elif kind.__name__ in ("Task", "_GatheringFuture") and kind.__module__ in ("_asyncio", "asyncio.tasks"):
-            text = "a task was never awaited, and ended with the script: await it" if v.cancelled() else None
+            text = "a task was never awaited, and ended with the script: await it" if id(v) in abandoned else None
         if text and text not in told:
             told.add(text)
             complain("RuntimeWarning: %s\n" % text)

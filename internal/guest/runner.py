@@ -64,6 +64,7 @@ def spec_of(besides, name, path=None, target=None):
 
 OURS = "mcp", "user_tools"  # modules that are ours, whatever is installed
 modules = {}  # ours, once the script has MCP
+abandoned = set()  # ids of the tasks that the end of their loop has cancelled
 # Modules that run the main file again, so it must exist. The last is there since 3.14.
 AGAIN = "multiprocessing.popen_spawn_posix", "multiprocessing.popen_forkserver", "concurrent.interpreters"
 NOTED = "linecache", "site", "warnings", "asyncio.runners", *AGAIN
@@ -85,11 +86,12 @@ class Watch:
         spec = name in kept and find_kept(self, name)
         if spec:
             return spec
-        if name.partition(".")[0] in OURS or name[:4] == "mcp_":
+        if name.partition(".")[0] in OURS:
             use_library()
-            spec = find_module(name)
-            if spec or name[:4] != "mcp_":
-                return spec
+            return find_module(name)
+        if name[:4] == "mcp_" and "." not in name:
+            use_library()
+            return spec_of(self, name, path, target) or find_module(name)  # a file of the script's goes before
         if name in NOTED and sys._getframe(2).f_code.co_name == "_find_and_load_unlocked":  # else it is only asked for
             if name == "linecache":
                 return self.around(name, path, target, lambda module, run: (run(module), self.fill(module)))
@@ -668,6 +670,10 @@ def use_library():
         runtime.LOADED_MCP_SERVERS = loaded()
 
 
+def uses_mcp():
+    return "mcp" in source or "MCP" in source or "user_tools" in source
+
+
 def next_message():
     """The next message of the host's, before there may be calls."""
     messages = []
@@ -679,7 +685,7 @@ def next_message():
 
 
 def serve():
-    global source, script, servers_text
+    global source, script, servers_text, watch
     start()
     if sys.version_info < (3, 13):
         watch_threads()
@@ -704,7 +710,7 @@ def serve():
     watch = Watch(script, source)
     sys.meta_path.insert(0, watch)
     code, done, value = 0, [], None
-    if "mcp" in source or "MCP" in source or "user_tools" in source:
+    if uses_mcp():
         use_library()
         names.update(names_for_scripts())
         heed_coroutines(watch)

@@ -381,13 +381,24 @@ def signature_of(server, tool):
     return None
 
 
+def arguments_of(names, arguments, more):
+    """The arguments of a call by name, which may also be keywords, if the tool is known to have them."""
+    if not more:
+        return arguments
+    server = known().get(names[0])
+    tool = server and named(tools_of(server), names[1])
+    if arguments is not None or not tool:
+        raise TypeError('call_tool("server", "tool", {"argument": 1}) takes no %s' % some(more))
+    return bind(server, tool, (), more)
+
+
 async def call_tool(server, tool, arguments=None, **more):
     """Call a tool of an MCP server by its name, with a dict of arguments; many calls can be open at once."""
     names = names_of(server, tool)
-    return finish_call(await ask(*names, {**arguments, **more} if more and arguments else arguments or more), *names, signature_of(*names))
+    return finish_call(await ask(*names, arguments_of(names, arguments, more)), *names, signature_of(*names))
 
 
 def call_tool_sync(server, tool, arguments=None, **more):
     """call_tool without await, in any thread. It blocks its thread, also where an event loop runs in it."""
     names = names_of(server, tool)
-    return finish_call(ask_sync(*names, {**arguments, **more} if more and arguments else arguments or more), *names, signature_of(*names))
+    return finish_call(ask_sync(*names, arguments_of(names, arguments, more)), *names, signature_of(*names))

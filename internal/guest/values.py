@@ -164,6 +164,9 @@ class Opened(Result, str):
         item = self._item(key) if isinstance(key, str) else str.__getitem__(self, key)
         return wrap(item, envelope(self)) if type(key) is int and key == 0 else item
 
+    def __iter__(self):
+        return iter(Blocks(dict.get(envelope(self), "content") or ()))
+
 
 class Items(Result, list):
     def __getitem__(self, key):
