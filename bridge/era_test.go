@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"strings"
 	"testing"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
@@ -44,5 +45,23 @@ func TestEra(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// TestEraAgain: a client that insists on the newest version knows no other, and is served in it.
+func TestEraAgain(t *testing.T) {
+	c, _ := newRawClient(t)
+	defer c.end()
+	const meta = `"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"test","version":"1"},` +
+		`"io.modelcontextprotocol/clientCapabilities":{"elicitation":{}}}`
+	for n, want := range []string{`"code":-32022`, `"supportedVersions":["2026-07-28"`} {
+		c.say(`{"jsonrpc":"2.0","id":%d,"method":"server/discover","params":{%s}}`, n+1, meta)
+		if m := c.hear(); !strings.Contains(m.line, want) {
+			t.Errorf("%s; want %s", m.line, want)
+		}
+	}
+	c.say(`{"jsonrpc":"2.0","id":3,"method":"tools/list","params":{%s}}`, meta)
+	if m := c.hear(); !strings.Contains(m.line, toolName) {
+		t.Errorf("%s", m.line)
 	}
 }

@@ -154,6 +154,9 @@ func TestUnsearched(t *testing.T) {
 	if r := runCode(t, b, "mcp_known.find.sync"); r.Note() != "" {
 		t.Errorf("no search, and %q", r.Note())
 	}
+	if r := runCode(t, b, "find()"); r.Note() != "" || r.Error != "NameError: name 'find' is not defined; write mcp_known.find(...) (line 1)" {
+		t.Errorf("a search for a hint only, and %q: %s", r.Note(), r.Error)
+	}
 	f.infos[1].Tools = 1
 	if r := runCode(t, b, "from mcp import runtime\nawait runtime.search_tool_docs('find')"); r.Note() != "" {
 		t.Errorf("all are known, and %q", r.Note())

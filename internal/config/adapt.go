@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"path"
 	"slices"
 	"strings"
 )
@@ -240,7 +239,7 @@ func amp(i *importer, _ string, t object, x *extra) error {
 		for key, pattern := range matches {
 			have := map[string]string{"command": command, "args": strings.Join(args, " "), "url": address}[key]
 			glob, _ := pattern.(string)
-			ok, err := path.Match(strings.ReplaceAll(glob, "/", "\x00"), strings.ReplaceAll(have, "/", "\x00"))
+			ok, err := like(glob, have)
 			fits = fits && (ok || err != nil) && have != ""
 		}
 		if !fits {

@@ -76,8 +76,9 @@ func claudeApproval(i *importer, name string, t object, x *extra) error {
 
 // A claudeSetting is one of Claude Code's files of settings, which are none with servers.
 type claudeSetting struct {
-	file string
-	doc  any
+	file    string
+	doc     any
+	machine bool // it is the machine's, not the user's or the project's
 }
 
 // claudeSettings are those of the machine, the user's, and the project's.
@@ -92,30 +93,27 @@ func (i *importer) claudeSettings() []claudeSetting {
 		"${CLAUDE_CONFIG_DIR:-~/.claude}/settings.json",
 	}
 	for n, pattern := range patterns {
-		if n == len(patterns)-1 {
-			i.machines = len(i.settings)
-		}
 		for _, p := range i.h.place(pattern, i.project) {
 			names, _ := glob(i.h.Files, p) // what cannot be listed cannot be read either
 			for _, name := range names {
-				i.claudeSettingsAt(name)
+				i.claudeSettingsAt(name, n < len(patterns)-1)
 			}
 		}
 	}
 	for _, dir := range i.dirs {
-		i.claudeSettingsAt(path.Join(dir, ".claude/settings.json"))
-		i.claudeSettingsAt(path.Join(dir, ".claude/settings.local.json"))
+		i.claudeSettingsAt(path.Join(dir, ".claude/settings.json"), false)
+		i.claudeSettingsAt(path.Join(dir, ".claude/settings.local.json"), false)
 	}
 	return i.settings
 }
 
-func (i *importer) claudeSettingsAt(name string) {
+func (i *importer) claudeSettingsAt(name string, machine bool) {
 	b, _, err := readFile(i.h.Files, name, maxFile)
 	if err != nil {
 		return
 	}
 	if doc, _, _ := parse(name, b, strict, nil); doc != nil { // what is wrong with it is Claude Code's business
-		i.settings = append(i.settings, claudeSetting{name, doc})
+		i.settings = append(i.settings, claudeSetting{name, doc, machine})
 	}
 }
 
@@ -129,11 +127,11 @@ func claudePolicy(i *importer, name string, t object) error {
 	}
 	var allowed []object // of all files together, unless the machine's says that only its own count
 	var files []string
-	for n, s := range i.claudeSettings() {
+	for _, s := range i.claudeSettings() {
 		if rules, ok := claudeRules(s.doc, "allowedMcpServers"); ok {
 			allowed, files = append(allowed, rules...), append(files, s.file)
 		}
-		if only, _ := follow(s.doc, []string{"allowManagedMcpServersOnly"}); only == true && n < i.machines {
+		if only, _ := follow(s.doc, []string{"allowManagedMcpServersOnly"}); only == true && s.machine {
 			break
 		}
 	}
@@ -204,7 +202,9 @@ func (i *importer) claudeRuleFits(rule object, name string, t object) bool {
 	if pwhere == "" {
 		where = "" // any path
 	}
-	return like(pscheme+phost+pwhere, scheme+host+where)
+	only := strings.ReplaceAll(exactly(pscheme+phost+pwhere), `\*`, "*") // no other character has a meaning
+	ok, _ := like(only, scheme+host+where)
+	return ok
 }
 
 // urlParts are the scheme, the host as it is compared, and the rest of an address or of a pattern.
@@ -218,25 +218,4 @@ func urlParts(s string) (scheme, host, rest string) {
 		n = len(s)
 	}
 	return strings.ToLower(scheme) + "://", strings.TrimSuffix(strings.ToLower(s[:n]), "."), s[n:]
-}
-
-// like says that an address is as a pattern, in which * is any text.
-func like(pattern, address string) bool {
-	first, rest, star := strings.Cut(pattern, "*")
-	if !star {
-		return pattern == address
-	}
-	address, ok := strings.CutPrefix(address, first)
-	if !ok {
-		return false
-	}
-	parts := strings.Split(rest, "*")
-	for _, part := range parts[:len(parts)-1] {
-		n := strings.Index(address, part)
-		if n < 0 {
-			return false
-		}
-		address = address[n+len(part):]
-	}
-	return strings.HasSuffix(address, parts[len(parts)-1])
 }

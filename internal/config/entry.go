@@ -399,12 +399,16 @@ func exactly(name string) string {
 func (s *Server) Permits(tool string) bool {
 	fits := func(globs []string, byDefault bool) bool {
 		return slices.ContainsFunc(globs, func(g string) bool {
-			// A "/" in a name has no meaning here, but it has one to path.Match.
-			ok, err := path.Match(strings.ReplaceAll(g, "/", "\x00"), strings.ReplaceAll(tool, "/", "\x00"))
+			ok, err := like(g, tool)
 			return ok || err != nil && byDefault
 		})
 	}
 	return (s.Allow == nil || fits(s.Allow, false)) && !fits(s.Deny, true)
+}
+
+// like is path.Match for texts in which "/" has no meaning.
+func like(glob, text string) (bool, error) {
+	return path.Match(strings.ReplaceAll(glob, "/", "\x00"), strings.ReplaceAll(text, "/", "\x00"))
 }
 
 // first is the value of the first key that is there.

@@ -93,7 +93,6 @@ type importer struct {
 
 	claude   any             // what Claude Code's own file says
 	settings []claudeSetting // nil before they are read
-	machines int             // how many of them are the machine's
 	managed  string          // the file that forbids all other servers to Claude Code
 	mine     bool            // the file being read is the user's, not the project's
 	f        loaded          // the file being read

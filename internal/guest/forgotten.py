@@ -5,12 +5,9 @@
 
 def heed_coroutines(watch):
     """Let coroutines that were never awaited, and tasks that the end of their loop cancels, be told of as the script needs it."""
-    watch.heeds.update({"warnings": heed_warnings, "asyncio.runners": heed_runners})
     sys.set_coroutine_origin_tracking_depth(1)
-    for there in sys.modules, kept:
-        for name, heed in watch.heeds.items():
-            if name in there:
-                heed(there[name])
+    watch.change("warnings", heed_warnings)
+    watch.change("asyncio.runners", heed_runners)
 
 
 def heed_warnings(warnings):

@@ -3,6 +3,29 @@
 # is wrong but not what would be right.
 
 
+def explain(error):
+    """Note on the error what mends it, if that is known. Its whole message."""
+    try:
+        hint = hint_of(error)
+        if hint:
+            noted(error, hint)
+    except BaseException:
+        pass  # an attribute of the script's own error failed
+    return whole_message(error)
+
+
+def whole_message(error):
+    """The message with all that a traceback says besides: the first error of a group, and notes."""
+    parts = [message_of(error)]
+    try:
+        for e in members_of(error)[:1]:
+            parts.append("%s: %s" % (type_of(e), whole_message(e)))
+        parts += [n for n in getattr(error, "__notes__", ()) if isinstance(n, str)]
+    except BaseException:
+        pass
+    return "; ".join(p for p in parts if p)
+
+
 def hint_of(error):
     """What mends the error that the script ends with, in a few words; None if that is not known."""
     leaf = leaf_of(error)
@@ -26,9 +49,8 @@ def hint_of(error):
     if any(e for e in causes(leaf) if isinstance(e, OSError) and no_network(e)):
         return "there is no network here; only the tools of MCP servers reach it"
     if kind is FileNotFoundError and isinstance(leaf.filename, str) and leaf.filename[:1] == "/":
-        if leaf.filename.startswith(("/workspace/", "/tmp/", "/proc/", "/dev/", "/usr/", "/bin/")):
-            return None
-        if not exists(leaf.filename.rpartition("/")[0] or "/"):
+        own = leaf.filename.startswith(("/workspace/", "/tmp/", "/proc/", "/dev/", "/usr/", "/bin/"))
+        if not own and not exists(leaf.filename.rpartition("/")[0] or "/"):
             return "a script sees the files of its sandbox only; the host's are for the tools of MCP servers"
 
 
@@ -92,17 +114,16 @@ def instead_of(name):
     use_library()
     if name in modules["mcp.runtime"].__all__:
         return "write from mcp import runtime, and runtime.%s" % name
-    if name in ("runtime", "mcp"):
-        return "write from mcp import runtime" if name == "runtime" else "write import mcp"
+    if name == "runtime":
+        return "write from mcp import runtime"
+    servers = ["mcp_" + info_of(s)["alias"] for s in known().values()]
+    if name == "mcp" or name in servers:  # the latter by a script that does not say mcp
+        return "write import %s" % name
     if name[:4] == "mcp_":
-        rest = name[4:].lstrip("_")
-        for s in known().values():  # as some clients call tools, mcp__server__tool
-            alias = "mcp_" + info_of(s)["alias"]
-            if ("mcp_" + rest).startswith(alias + "_"):
-                return "write %s.%s(...)" % (alias, ("mcp_" + rest)[len(alias) :].lstrip("_"))
-        servers = ["mcp_" + info_of(s)["alias"] for s in known().values()]
-        if name in servers:  # by a script that does not say mcp
-            return "write import %s" % name
+        whole = "mcp_" + name[4:].lstrip("_")  # some clients call tools mcp__server__tool
+        for s in servers:
+            if whole.startswith(s + "_"):
+                return "write %s.%s(...)" % (s, whole[len(s) :].lstrip("_"))
         return "the MCP servers are %s" % some(servers) if servers else "no MCP server is configured"
     if known():
         try:

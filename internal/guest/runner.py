@@ -67,7 +67,7 @@ modules = {}  # ours, once the script has MCP
 abandoned = set()  # ids of the tasks that the end of their loop has cancelled
 # Modules that run the main file again, so it must exist. The last is there since 3.14.
 AGAIN = "multiprocessing.popen_spawn_posix", "multiprocessing.popen_forkserver", "concurrent.interpreters"
-NOTED = "linecache", "site", "warnings", "asyncio.runners", *AGAIN
+NOTED = "site", *AGAIN
 
 # A script with await at its top level, as a file that Python can run.
 AWAITS = "(lambda s: __import__('asyncio').run(eval(compile(s, __file__, 'exec', %d, True), globals())))(%r)\n"
@@ -77,10 +77,15 @@ class Watch:
     """First of the finders: knows our modules, and notices imports that have to do with the script's source."""
 
     def __init__(self, name, source):
-        self.name, self.source, self.awaits, self.heeds = name, source, False, {}
-        for modules in sys.modules, kept:
-            if "linecache" in modules:
-                self.fill(modules["linecache"])
+        self.name, self.source, self.awaits, self.changes = name, source, False, {}
+        self.change("linecache", self.fill)
+
+    def change(self, name, change):
+        """Have a module of the library changed, now if it is there, or else when it is imported."""
+        self.changes[name] = change
+        for there in sys.modules, kept:
+            if name in there:
+                change(there[name])
 
     def find_spec(self, name, path=None, target=None):
         spec = name in kept and find_kept(self, name)
@@ -92,12 +97,10 @@ class Watch:
         if name[:4] == "mcp_" and "." not in name:
             use_library()
             return spec_of(self, name, path, target) or find_module(name)  # a file of the script's goes before
-        if name in NOTED and sys._getframe(2).f_code.co_name == "_find_and_load_unlocked":  # else it is only asked for
-            if name == "linecache":
-                return self.around(name, path, target, lambda module, run: (run(module), self.fill(module)))
-            if name in ("warnings", "asyncio.runners"):
-                heed = self.heeds.get(name)
-                return heed and self.around(name, path, target, lambda module, run: (run(module), heed(module)))
+        change = self.changes.get(name)
+        if (change or name in NOTED) and sys._getframe(2).f_code.co_name == "_find_and_load_unlocked":  # else it is only asked for
+            if change:
+                return self.around(name, path, target, lambda module, run: (run(module), change(module)))
             if name != "site":
                 self.prepare(name)
             elif not sys.flags.no_site:
@@ -481,18 +484,6 @@ def noted(error, text):
     return error
 
 
-def whole_message(error):
-    """The message with all that a traceback says besides: the first error of a group, and notes."""
-    parts = [message_of(error)]
-    try:
-        for e in members_of(error)[:1]:
-            parts.append("%s: %s" % (type_of(e), whole_message(e)))
-        parts += [n for n in getattr(error, "__notes__", ()) if isinstance(n, str)]
-    except BaseException:
-        pass
-    return "; ".join(p for p in parts if p)
-
-
 def type_of(error):
     kind = type(error)
     if kind.__module__ in ("builtins", "__main__"):
@@ -747,14 +738,8 @@ def serve():
                 # The compiler's later passes look for the file and find none.
                 error.text = (source.split("\n") + [""] * error.lineno)[error.lineno - 1] or None
             show_source(script, source)
-            try:
-                load(HINTS)
-                hint = hint_of(error)
-                if hint:
-                    noted(error, hint)
-            except BaseException:
-                pass  # an attribute of the script's own error failed
-            message = whole_message(error)
+            load(HINTS)
+            message = explain(error)
             code, shown = report(error), True
         if shown:
             fields = '"type":%s,"message":%s' % (quote(type_of(error)), quote(message[:MAX_ERROR]))

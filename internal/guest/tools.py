@@ -185,10 +185,9 @@ def pick(server, tools, name):
     if tool is not None:
         return tool
     i = info_of(server)
-    if name in modules["mcp.runtime"].__all__:
-        near = "; from mcp import runtime, and runtime.%s(%r)" % (name, i["name"])
-    elif name == "tools":
-        near = "; from mcp import runtime, and runtime.list_tools_sync(%r)" % i["name"]
+    meant = "list_tools_sync" if name == "tools" else name
+    if meant in modules["mcp.runtime"].__all__:
+        near = "; from mcp import runtime, and runtime.%s(%r)" % (meant, i["name"])
     else:
         near = instead(str(name), [t["alias"] for t in tools])
     raise MissingError("the MCP server %r has no tool %r%s" % (i["name"], name, near), i["name"], name)
