@@ -20,7 +20,7 @@ const (
 	StatusSuccess         Status = "success"
 	StatusError           Status = "error"   // the script failed, or could not be run
 	StatusTimeout         Status = "timeout" // the host stopped it
-	StatusOOM             Status = "oom"     // the kernel killed it for its memory
+	StatusOOM             Status = "oom"     // the kernel killed it for want of memory
 	StatusCancelled       Status = "cancelled"
 	StatusValidationError Status = "validation_error" // the call itself was wrong; nothing ran
 )
@@ -92,7 +92,7 @@ func (r Result) Summarize() string {
 			s += fmt.Sprintf(" of %d s", r.TimeoutSeconds)
 		}
 	case StatusOOM:
-		s = "The script was killed because it used more memory than it may"
+		s = "The script was killed for want of memory"
 	case StatusCancelled:
 		s = "The run was cancelled"
 	case StatusValidationError:

@@ -112,7 +112,7 @@ func TestSummarize(t *testing.T) {
 		{"no sandbox", Result{Status: StatusError, Error: "cannot start a sandbox: no space"}, "The run failed: cannot start a sandbox: no space."},
 		{"timeout", Result{Status: StatusTimeout, TimeoutSeconds: 30}, "The script was stopped because it ran longer than its timeout of 30 s."},
 		{"timeout, unknown", Result{Status: StatusTimeout}, "The script was stopped because it ran longer than its timeout."},
-		{"oom", Result{Status: StatusOOM}, "The script was killed because it used more memory than it may."},
+		{"oom", Result{Status: StatusOOM}, "The script was killed for want of memory."},
 		{"cancelled", Result{Status: StatusCancelled}, "The run was cancelled."},
 		{"invalid", Result{Status: StatusValidationError, Error: `"timeout" must be an integer`}, `The call is not valid, and nothing was run: "timeout" must be an integer.`},
 		{"unknown status", Result{Status: "great"}, "The run failed."},

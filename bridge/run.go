@@ -331,6 +331,9 @@ func (r *run) result(exit oci.Exit, launchErr, cause error) (Result, error) {
 		// A script that outlives the death of one of its children by memory is not dead.
 		res.Status = StatusOOM
 		res.Error = fmt.Sprintf("the memory limit of %d MiB was reached", r.b.opts.Limits.Memory>>20)
+		if exit.Starved {
+			res.Error = "there was no memory left on the machine, or for the bridge and its sandboxes together; the script's own limit was not reached"
+		}
 		return res, nil
 	case !r.began:
 		return fail(fmt.Errorf("the image's Python ended, with exit code %d, before it had begun the script: what it printed may say why; is it Python 3.9 or later?", exit.Code))

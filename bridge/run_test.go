@@ -300,6 +300,7 @@ func TestRunSaysWhatTheHostSaw(t *testing.T) {
 		{"a value, but it failed", `{"type":"done","result":1}`, oci.Exit{Code: 3}, Result{Status: StatusError, ExitCode: exit(3), Result: []byte("1")}},
 		{"an error, but it succeeded", `{"type":"done","error":{"type":"E","message":"m"}}`, oci.Exit{}, Result{Status: StatusSuccess, ExitCode: exit(0)}},
 		{"a value, but it ran out of memory", `{"type":"done","result":1}`, oci.Exit{Code: 137, Signal: 9, OOM: true}, Result{Status: StatusOOM, ExitCode: exit(137), Error: "the memory limit of 512 MiB was reached"}},
+		{"a value, but the machine ran out of memory", `{"type":"done","result":1}`, oci.Exit{Code: 137, Signal: 9, OOM: true, Starved: true}, Result{Status: StatusOOM, ExitCode: exit(137), Error: "there was no memory left on the machine, or for the bridge and its sandboxes together; the script's own limit was not reached"}},
 		{"a child ran out of memory", `{"type":"done"}`, oci.Exit{OOM: true}, Result{Status: StatusSuccess, ExitCode: exit(0)}},
 		{"weak limits", `{"type":"done"}`, oci.Exit{Limits: oci.ByRlimits}, Result{Status: StatusSuccess, ExitCode: exit(0), Limits: "rlimit"}},
 		{"a long value", `{"type":"done","result":"x","truncated":true}`, oci.Exit{}, Result{Status: StatusSuccess, ExitCode: exit(0), Result: []byte(`"x"`), Truncated: true, cut: "result"}},

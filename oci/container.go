@@ -73,9 +73,12 @@ type Exit struct {
 	Code int
 	// Signal ended the command, if not 0.
 	Signal syscall.Signal
-	// OOM says that a process of the container was killed because the memory limit was reached, by the kernel or, where
-	// the limits are by rlimits, by the launcher.
+	// OOM says that a process of the container was killed for want of memory, by the kernel or, where the limits are by
+	// rlimits, by the launcher.
 	OOM bool
+	// Starved says of an OOM that it was not the container's own limit which was reached: a cgroup above it had no memory left,
+	// or the machine. An engine cannot tell.
+	Starved bool
 	// Limits names what enforced the limits of this container.
 	Limits Enforcement
 }

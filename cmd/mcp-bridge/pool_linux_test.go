@@ -329,3 +329,29 @@ os._exit(5)`})
 		}
 	}
 }
+
+// TestFewFiles: where there are not descriptors enough for as many runs at once as are allowed, they wait for each other.
+func TestFewFiles(t *testing.T) {
+	needSandbox(t)
+	s := &server{t: t, stderr: &buffer{}, state: filepath.Join(t.TempDir(), "state")}
+	cmd := bridgeCommand(t, environment(s.state, "MCP_BRIDGE_MAX_CONCURRENCY=64", "MCP_BRIDGE_LOG_LEVEL=warn"))
+	cmd.Path, cmd.Args = "/bin/sh", []string{"sh", "-c", `ulimit -n 256 && exec "$0"`, cmd.Path}
+	before := cgroups()
+	s.connect(cmd)
+	t.Cleanup(func() {
+		s.close()
+		checkNothingLeft(t, s.cmd.Process.Pid, s.state, before)
+	})
+	var all sync.WaitGroup
+	for range 48 {
+		all.Go(func() {
+			if r, err := s.tryCall(t.Context(), map[string]any{"code": "import time; time.sleep(0.2)"}); err != nil || r.Status != "success" {
+				t.Errorf("%+v, %v", r, err)
+			}
+		})
+	}
+	all.Wait()
+	if !strings.Contains(s.stderr.String(), "too few open files") {
+		t.Errorf("nobody is told of it: %s", s.stderr)
+	}
+}

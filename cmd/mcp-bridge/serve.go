@@ -10,6 +10,7 @@ import (
 	"github.com/mcp-bridge/mcp-bridge/internal/config"
 	"github.com/mcp-bridge/mcp-bridge/oci"
 	"github.com/mcp-bridge/mcp-bridge/oci/cli"
+	"github.com/mcp-bridge/mcp-bridge/oci/host"
 	"github.com/mcp-bridge/mcp-bridge/rootfs"
 )
 
@@ -44,6 +45,10 @@ func newBridge(cfg config.Config, log *slog.Logger, bar *bar) (b *bridge.Bridge,
 // newServer is newBridge for many runs: behind the first one an image's modules are compiled, until stop.
 func newServer(ctx context.Context, cfg config.Config, log *slog.Logger) (b *bridge.Bridge, stop func() error, err error) {
 	ctx, cancel := context.WithCancel(ctx)
+	if most := host.RunsAtOnce(host.HardLimits()); most > 0 && most < cfg.MaxConcurrency {
+		log.Warn("more runs than this wait for each other, because this process may have too few open files (ulimit -Hn)", "runs", most, config.EnvMaxConcurrency, cfg.MaxConcurrency)
+		cfg.MaxConcurrency = most
+	}
 	i := newImages(cfg, log)
 	i.compile = func(tree rootfs.Tree) {
 		l, err := newLauncher(cfg, log)

@@ -64,11 +64,15 @@ func place(test string) (launcher, property string, whole, ok bool) {
 	return strings.ToLower(parts[0]), parts[1], len(parts) == 2, true
 }
 
+// order of the columns: packages are tested in whatever order.
+var order = []string{"direct", "libcontainer", "crun", "runc", "podman", "docker"}
+
 func read(r io.Reader) (columns []string, cells map[[2]string]*cell, err error) {
 	cells = make(map[[2]string]*cell)
 	for d := json.NewDecoder(r); ; {
 		var e event
 		if err := d.Decode(&e); errors.Is(err, io.EOF) {
+			slices.SortFunc(columns, func(a, b string) int { return slices.Index(order, a) - slices.Index(order, b) })
 			return columns, cells, nil
 		} else if err != nil {
 			return nil, nil, fmt.Errorf("cannot read what go test says: %w", err)

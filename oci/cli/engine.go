@@ -179,7 +179,7 @@ func (e *Engine) Run(ctx context.Context, c oci.Container, s oci.Streams) (oci.E
 			}
 		}
 	}
-	if err := host.EnoughFiles(engineHardLimits()); e.local() && err != nil {
+	if err := host.EnoughFiles(host.HardLimits()); e.local() && err != nil {
 		return oci.Exit{}, err
 	}
 	if e.machine != nil {
@@ -236,7 +236,7 @@ func (e *Engine) try(ctx context.Context, c oci.Container, s oci.Streams, st *en
 		p.profile = st.profile()
 	}
 	if e.local() {
-		p.pidFile, p.hardLimits, p.runtime = st.pidFile(c.ID), engineHardLimits(), hybridRuntime()
+		p.pidFile, p.hardLimits, p.runtime = st.pidFile(c.ID), host.HardLimits(), hybridRuntime()
 	}
 	args, err := p.args(c)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/mcp-bridge/mcp-bridge/oci"
+	"github.com/mcp-bridge/mcp-bridge/oci/host"
 	"github.com/mcp-bridge/mcp-bridge/oci/ocitest"
 )
 
@@ -33,7 +34,7 @@ func BenchmarkPodman(b *testing.B) {
 		c.ID = fmt.Sprintf("alone-%d", i)
 		p := enginePlan{
 			kind: Podman, system: "linux", owner: e.state.Name(), limits: oci.ByCgroup, root: os.Geteuid() == 0, profile: e.state.profile(),
-			hardLimits: engineHardLimits(), runtime: hybridRuntime(),
+			hardLimits: host.HardLimits(), runtime: hybridRuntime(),
 		}
 		args, err := p.args(c)
 		if err != nil {

@@ -17,9 +17,6 @@ import (
 	"github.com/mcp-bridge/mcp-bridge/oci/host"
 )
 
-// engineHardLimits are this process's own, which a client may not be able to raise.
-func engineHardLimits() map[string]uint64 { return host.HardLimits() }
-
 // hybridRuntime is the runtime to name where podman's own choice, crun, refuses the host: with the controllers of cgroup v1
 // and a cgroup2 beside them. Empty is podman's own.
 func hybridRuntime() string {

@@ -8,10 +8,7 @@ import (
 	"github.com/mcp-bridge/mcp-bridge/oci"
 )
 
-// Where containers are in a virtual machine, what limits a process here says nothing of them, and what became of one is the
-// engine's to tell.
-
-func engineHardLimits() map[string]uint64 { return nil }
+// Where containers are in a virtual machine, what became of one is the engine's to tell.
 
 func hybridRuntime() string { return "" }
 

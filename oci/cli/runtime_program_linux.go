@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mcp-bridge/mcp-bridge/oci"
+	"github.com/mcp-bridge/mcp-bridge/oci/host"
 )
 
 // A program is an OCI runtime of this host.
@@ -51,6 +52,9 @@ func findProgram(ctx context.Context, name string, patience time.Duration) (prog
 	if err != nil {
 		if ctx.Err() != nil {
 			return program{}, context.Cause(ctx)
+		}
+		if host.Passing(err) {
+			return program{}, &oci.StartError{Step: filepath.Base(p.path) + " --version", Err: err}
 		}
 		return program{}, &oci.HostError{
 			Missing: fmt.Sprintf("cannot use the OCI runtime %s: asked for its --version: %v", p.path, said(err, text)),

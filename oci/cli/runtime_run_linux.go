@@ -146,7 +146,8 @@ func (x *run) begin(ctx context.Context, c oci.Container, d *descriptors) (pid i
 	d.keeper = cmd
 	d.closeChild()
 
-	_ = d.status.SetReadDeadline(time.Now().Add(x.runtime.patience))
+	deadline := time.Now().Add(x.runtime.patience)
+	_ = d.status.SetReadDeadline(deadline)
 	stop := context.AfterFunc(ctx, func() { _ = d.status.SetReadDeadline(time.Unix(1, 0)) })
 	ws, ended, running, err := stage0.ReadRuntime(d.status)
 	stop()
@@ -154,6 +155,8 @@ func (x *run) begin(ctx context.Context, c oci.Container, d *descriptors) (pid i
 	case ctx.Err() != nil:
 		return 0, context.Cause(ctx)
 	case err != nil:
+	case !ended && time.Now().Before(deadline):
+		err = errors.New("the process that was to start it has ended without a word") // for want of descriptors, say
 	case !ended:
 		err = errHangs
 	case ws.Signaled():

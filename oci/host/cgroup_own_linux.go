@@ -265,21 +265,28 @@ func (g Cgroup) Remove() error {
 	return nil
 }
 
-// oomKilled reads the kernel's own count in the memory cgroup among paths.
-func oomKilled(paths map[string]string) bool {
-	for controller, file := range map[string]string{"memory": "memory.oom_control", "": "memory.events"} {
-		dir, ok := paths[controller]
-		if !ok {
-			continue
-		}
-		b, err := readSmall(filepath.Join(dir, file))
-		if err != nil {
-			continue
-		}
-		for line := range strings.Lines(string(b)) {
-			if f := strings.Fields(line); len(f) == 2 && f[0] == "oom_kill" {
-				return f[1] != "0"
-			}
+// oomKilled reads the kernel's own counts in the memory cgroup among paths: killed says that a process was killed for want of
+// memory, starved that it was not because of this cgroup's limit.
+func oomKilled(paths map[string]string) (killed, starved bool) {
+	if dir, ok := paths["memory"]; ok { // of version 1, beside which there may be a tree of version 2, without controllers
+		killed = counted(dir, "memory.oom_control", "oom_kill")
+		// How often a limit was reached, also by what could be had after all.
+		return killed, killed && !counted(dir, "memory.failcnt", "") && !counted(dir, "memory.memsw.failcnt", "")
+	}
+	dir := paths[""]
+	killed = counted(dir, "memory.events", "oom_kill")
+	return killed, killed && !counted(dir, "memory.events", "oom")
+}
+
+// counted says whether a count in a file of a cgroup is more than 0: the one of this name, or the only one.
+func counted(dir, file, name string) bool {
+	b, err := readSmall(filepath.Join(dir, file))
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(string(b)) {
+		if n, ok := strings.CutPrefix(strings.TrimSpace(line), name); ok && (name == "" || strings.HasPrefix(n, " ")) {
+			return strings.TrimSpace(n) != "0"
 		}
 	}
 	return false

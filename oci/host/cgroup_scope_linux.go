@@ -24,9 +24,14 @@ const scopeTimeout = 5 * time.Second
 
 // askSystemd has containers where systemd lets them be: in the cgroup of the unit that we run in, if that is delegated,
 // else in a scope of our own, which makes limits possible in an ssh session, whose own cgroup is root's.
-func askSystemd(ctx context.Context, own string) (cgroupParent, error) {
+func askSystemd(ctx context.Context, own string) (_ cgroupParent, err error) {
 	ctx, cancel := context.WithTimeout(ctx, scopeTimeout)
 	defer cancel()
+	defer func() {
+		if late := ctx.Err(); err != nil && late != nil { // of which the error of a connection need not tell
+			err = fmt.Errorf("systemd did not answer within %v: %w: %w", scopeTimeout, late, err)
+		}
+	}()
 	conn, err := connect(ctx)
 	if err != nil {
 		return cgroupParent{}, err
@@ -168,6 +173,6 @@ func enterScope(ctx context.Context, conn *dbus.Conn, slice string) error {
 		}
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("cannot start the scope %s: systemd did not answer within %v", name, scopeTimeout)
+		return fmt.Errorf("cannot start the scope %s: %w", name, ctx.Err())
 	}
 }

@@ -18,6 +18,9 @@ import (
 // reconsider finds out what has changed on a host where a start failed that was to be expected to work. Nothing of the
 // container has run, so it may be tried again.
 func (h *Host) reconsider(ctx context.Context, failed *oci.StartError, used oci.Host) (oci.Host, cgroupParent, bool) {
+	if Passing(failed) {
+		return used, cgroupParent{}, false
+	}
 	step := stepOf(failed.Error())
 	// newuidmap may be there and refuse: a line in /etc/subuid may be for ids that this user namespace does not have. But all
 	// later scripts would have the user's own id then, so it has to say so itself: the same words come of a process that was

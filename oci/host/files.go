@@ -2,6 +2,7 @@ package host
 
 import (
 	"fmt"
+	"math"
 
 	"github.com/mcp-bridge/mcp-bridge/oci"
 )
@@ -20,4 +21,17 @@ func EnoughFiles(hard map[string]uint64) error {
 		}
 	}
 	return nil
+}
+
+// filesOfRun is what a container that runs and one that waits take of a bridge's descriptors together, and filesOfBridge what it
+// has beside them, for MCP servers above all; both with some to spare.
+const filesOfRun, filesOfBridge = 32, 128
+
+// RunsAtOnce is how many containers a bridge has descriptors for, at least 1; 0 if the limit is not known.
+func RunsAtOnce(hard map[string]uint64) int {
+	most, ok := hard["RLIMIT_NOFILE"]
+	if !ok {
+		return 0
+	}
+	return int(max(1, (min(most, math.MaxInt32)-min(most, filesOfBridge))/filesOfRun))
 }

@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"github.com/moby/sys/user"
 	"github.com/opencontainers/cgroups"
@@ -40,6 +39,8 @@ func probe(ctx context.Context, allowWeak bool) (host oci.Host, cg cgroupParent,
 			return oci.Host{}, cg, &oci.HostError{Missing: err.Error(), Fix: "start it where it has a cgroup (mcp-bridge doctor says how)"}
 		}
 		host.Limits = oci.ByRlimits
+	case Passing(err):
+		return oci.Host{}, cg, &oci.StartError{Step: "cgroup", Err: err}
 	default:
 		return oci.Host{}, cg, &oci.HostError{
 			Missing: "cannot enforce the limits of memory and processes: " + strings.ReplaceAll(err.Error(), "\n", "; "),
@@ -47,6 +48,17 @@ func probe(ctx context.Context, allowWeak bool) (host oci.Host, cg cgroupParent,
 		}
 	}
 	return host, cg, nil
+}
+
+// Passing says that an error can be one of this moment: something is short of something, or does not answer. It says nothing
+// of what the host can do.
+func Passing(err error) bool {
+	for _, e := range []error{unix.EMFILE, unix.ENFILE, unix.EAGAIN, unix.EINTR, unix.ENOMEM, context.DeadlineExceeded} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // Rlimits are the numbers of those that a container has, by the names of the OCI specification.
@@ -149,7 +161,7 @@ func userMaps() (uid, gid []oci.IDMap, nested bool, err error) {
 	line := func(own int, ids func() ([]user.SubID, error), helper string) ([]oci.IDMap, bool) {
 		m := []oci.IDMap{{Container: 0, Host: uint32(own), Size: 1}}
 		sub, serr := ids()
-		if errno := syscall.Errno(0); errors.As(serr, &errno) && (errno.Temporary() || errno == unix.ENOMEM) {
+		if Passing(serr) {
 			err = fmt.Errorf("cannot read a user's subordinate ids: %w", serr)
 		}
 		if program, herr := exec.LookPath(helper); serr != nil || herr != nil || len(sub) == 0 || !privileged(program) {

@@ -59,7 +59,7 @@ func (s *state) record(id string, cgroups map[string]string) error {
 		err = errors.Join(err, f.Close())
 	}
 	if err != nil {
-		return fmt.Errorf("cannot record container in the state directory: %w", err)
+		return fmt.Errorf("cannot record container in the state directory: %w; if it is full, set MCP_BRIDGE_STATE_DIR to a place that is not", err)
 	}
 	return nil
 }

@@ -16,5 +16,8 @@ func Diagnose(context.Context, func(Options) Launcher, string, oci.Limits) []Che
 	}}
 }
 
+// HardLimits are none that say anything of a container, which is in a virtual machine.
+func HardLimits() map[string]uint64 { return nil }
+
 // Shareable is always true here.
 func Shareable() bool { return true }

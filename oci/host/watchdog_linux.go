@@ -44,7 +44,10 @@ func (o Offer) Watch(pid int, c oci.Container, s oci.Streams, spec *specs.Spec, 
 		over = w.start(kill)
 	}
 	return func(exit *oci.Exit) {
-		exit.OOM, exit.Limits = over() || oomKilled(cgroups), o.enforced(cgroups, c.Limits)
+		if exit.OOM, exit.Starved = oomKilled(cgroups); over() {
+			exit.OOM, exit.Starved = true, false
+		}
+		exit.Limits = o.enforced(cgroups, c.Limits)
 	}
 }
 

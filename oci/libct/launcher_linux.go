@@ -154,12 +154,12 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 		p.Stderr = s.Stderr
 	}
 
-	// While libcontainer starts it, it holds its lock, and what it has started is killed without it.
+	// It is killed as a process: Container.Signal panics where init could not even be started, for want of descriptors, say.
 	started := make(chan struct{})
 	defer host.AtEnd(ctx, func() {
 		<-started
 		holdLifeline.Close()
-		_ = r.container.Signal(unix.SIGKILL)
+		_ = p.Signal(unix.SIGKILL)
 	})()
 
 	start := func(*os.File) error {
@@ -168,7 +168,7 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 		births.Stop()
 		if err != nil {
 			// When init is through but for the exec, or died in it, libcontainer leaves it to us.
-			_ = r.container.Signal(unix.SIGKILL)
+			_ = p.Signal(unix.SIGKILL)
 			_, _ = p.Wait()
 			births.Bury() // nor does it wait for all others that it has made
 		}
@@ -190,18 +190,18 @@ func (r run) run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exit,
 	close(started)
 	reportStatus.Close() // ours: so that the pipe ends with stage0
 	if err != nil {
-		_ = r.container.Signal(unix.SIGKILL)
+		_ = p.Signal(unix.SIGKILL)
 		_, _ = p.Wait()
 		return oci.Exit{}, &oci.StartError{Step: host.StepStart, Err: err}
 	}
 	pid, _ := p.Pid() // of a process that has started
 	defer host.HoldMounts(pid).Close()
-	verdict := r.offer.Watch(pid, c, s, r.spec, r.cgroups, func() { _ = r.container.Signal(unix.SIGKILL) })
+	verdict := r.offer.Watch(pid, c, s, r.spec, r.cgroups, func() { _ = p.Signal(unix.SIGKILL) })
 	exit, reported, err := stage0.ReadReport(statusPipe, c.Args[0])
 	verdict(&exit)
 	if reported {
 		if err != nil {
-			_ = r.container.Signal(unix.SIGKILL) // stage0 may wait for what will not come
+			_ = p.Signal(unix.SIGKILL) // stage0 may wait for what will not come
 		} else if s.Exited != nil {
 			s.Exited(exit)
 		}

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/opencontainers/cgroups"
+	"golang.org/x/sys/unix"
 
 	"github.com/mcp-bridge/mcp-bridge/oci"
 	"github.com/mcp-bridge/mcp-bridge/oci/host"
@@ -280,6 +281,49 @@ func (suite HostSuite) WeakLimitsMustBeAllowed(t *testing.T) {
 	var missing *oci.HostError
 	if !errors.As(o.err, &missing) || !strings.Contains(missing.Fix, "MCP_BRIDGE_ALLOW_WEAK_LIMITS") || !strings.Contains(missing.Missing, "memory") {
 		t.Errorf("%v\nwant a HostError about limits with its remedy", o)
+	}
+}
+
+// FewDescriptors: a shortage that passes is the error of a run, and not what is known of the host from then on.
+func (suite HostSuite) FewDescriptors(t *testing.T) {
+	suite.excepted(t)
+	mustRun(t, suite.launcher(t), "print(1)") // what is opened once has been opened
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	l := suite.launcher(t)
+	lowest, err := os.Open("/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	few := int(lowest.Fd())
+	lowest.Close()
+	failed := 0
+	for more := range 24 { // each of these is short at another place
+		now := limit
+		now.Cur = uint64(few + more)
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &now); err != nil {
+			t.Fatal(err)
+		}
+		// The streams would take descriptors too.
+		_, err := l.Run(t.Context(), python("print(1)"), oci.Streams{})
+		if rerr := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); rerr != nil {
+			t.Fatal(rerr)
+		}
+		var host *oci.HostError
+		if errors.As(err, &host) {
+			t.Errorf("with %d descriptors: %v, want no HostError", more, err)
+		}
+		if err != nil {
+			failed++
+		}
+	}
+	if failed == 0 {
+		t.Error("no run was short of descriptors, so this tests nothing")
+	}
+	if o := run(t, t.Context(), l, python("print(1)"), ""); o.err != nil || o.stdout != "1\n" || os.Geteuid() == 0 && o.Limits != oci.ByCgroup {
+		t.Errorf("afterwards: %v", o)
 	}
 }
 

@@ -140,6 +140,8 @@ func (suite Suite) Main(ctx context.Context, m *testing.M) int {
 	switch os.Getenv(roleEnv) {
 	case "denied":
 		return suite.denied(ctx)
+	case "starved":
+		return suite.starved(ctx)
 	case "victim":
 		return suite.victim(ctx)
 	default:

@@ -1,0 +1,157 @@
+//go:build linux
+
+package ocitest
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/opencontainers/cgroups"
+	"golang.org/x/sys/unix"
+
+	"github.com/mcp-bridge/mcp-bridge/oci"
+	"github.com/mcp-bridge/mcp-bridge/oci/host"
+)
+
+const aboveEnv = "OCITEST_ABOVE" // a cgroup, of memory where it is of version 1
+
+// The bridge is by far the largest process of its cgroup, whose limit is less than what it and its sandboxes take together.
+const (
+	starvedOnes     = 8
+	starvedTakes    = 24 << 20 // each
+	starvedBallast  = 96 << 20 // of the bridge
+	starvedLimit    = 256 << 20
+	starvedOfItself = 512 << 20 // the limit of a sandbox
+)
+
+// starved is a bridge in a cgroup that has not enough memory for its sandboxes. It says how they have ended.
+func (suite Suite) starved(ctx context.Context) int {
+	fail := func(err error) int {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	above := os.Getenv(aboveEnv)
+	if err := os.WriteFile(filepath.Join(above, "cgroup.procs"), []byte("0"), 0); err != nil {
+		return fail(err)
+	}
+	ballast := bytes.Repeat([]byte{1}, starvedBallast)
+	defer runtime.KeepAlive(ballast)
+	l := suite.New(host.Options{StateDir: os.Getenv(stateEnv)})
+	exits := make([]oci.Exit, starvedOnes)
+	errs, up := make(chan error), make(chan struct{}, starvedOnes)
+	inR, inW, err := os.Pipe() // whose end is that of those that are not killed
+	if err != nil {
+		return fail(err)
+	}
+	for i := range exits {
+		c := python(fmt.Sprintf("kept = bytes([1]) * %d", starvedTakes) + untilEOF)
+		c.ID, c.Limits.Memory = os.Getenv(idEnv)+strconv.Itoa(i), starvedOfItself
+		r, w, err := os.Pipe()
+		if err != nil {
+			return fail(err)
+		}
+		go func() {
+			_, _ = bufio.NewReader(r).ReadString('\n')
+			up <- struct{}{}
+		}()
+		go func() {
+			var err error
+			exits[i], err = l.Run(ctx, c, oci.Streams{Stdin: inR, Stdout: w})
+			w.Close()
+			errs <- err
+		}()
+	}
+	for range exits {
+		<-up // or it was killed before
+	}
+	inW.Close()
+	for range exits {
+		if err := <-errs; err != nil {
+			return fail(err)
+		}
+	}
+	if err := l.Close(); err != nil {
+		return fail(err)
+	}
+	if err := json.NewEncoder(os.Stdout).Encode(exits); err != nil {
+		return fail(err)
+	}
+	return 0
+}
+
+// MemoryAround: where not a sandbox's own limit is reached but that of a cgroup above, which is the bridge's too, it is a
+// sandbox that goes, and what is said of it is true.
+func (suite HostSuite) MemoryAround(t *testing.T) {
+	suite.excepted(t)
+	mustRun(t, suite.launcher(t), "print(1)") // after which the cgroups are prepared
+	own, limits, err := "", map[string]string{}, error(nil)
+	if cgroups.IsCgroup2UnifiedMode() {
+		var paths map[string]string
+		if paths, err = cgroups.ParseCgroupFile("/proc/self/cgroup"); err == nil {
+			own = filepath.Dir(filepath.Join("/sys/fs/cgroup", paths[""])) // this process is in a leaf
+			limits["memory.max"], limits["memory.swap.max"] = strconv.Itoa(starvedLimit), "0"
+		}
+	} else {
+		own, err = cgroups.GetOwnCgroupPath("memory")
+		limits["memory.limit_in_bytes"] = strconv.Itoa(starvedLimit)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := newID()
+	above := filepath.Join(own, "mcp-bridge-"+id+"-above")
+	if err := os.Mkdir(above, 0o755); err != nil {
+		skip(t, fmt.Sprintf("no cgroup can be made: %v", err))
+	}
+	t.Cleanup(func() {
+		if err := cgroups.RemovePath(above); err != nil {
+			t.Errorf("cannot remove %s: %v", above, err)
+		}
+	})
+	for file, value := range limits {
+		if err := os.WriteFile(filepath.Join(above, file), []byte(value), 0); err != nil {
+			skip(t, fmt.Sprintf("no limit can be set: %v", err))
+		}
+	}
+	if cgroups.IsCgroup2UnifiedMode() { // as systemd would
+		if err := unix.Setxattr(above, "user.delegate", []byte("1"), 0); err != nil {
+			skip(t, fmt.Sprintf("the cgroup cannot be marked as delegated: %v", err))
+		}
+	}
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = suite.selfEnv("starved", stateEnv+"="+filepath.Join(t.TempDir(), "state"), idEnv+"="+id+"-", aboveEnv+"="+above)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("the bridge did not live: %v\n%s", err, stderr.String())
+	}
+	var exits []oci.Exit
+	if err := json.Unmarshal(out, &exits); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	killed := 0
+	for _, e := range exits {
+		switch {
+		case e.Code == 0 && !e.OOM:
+		case e.Signal == syscall.SIGKILL && e.OOM && e.Starved && e.Limits == oci.ByCgroup:
+			killed++
+		default:
+			t.Errorf("%+v, want one that has succeeded, or was killed for what was not its own limit", e)
+		}
+	}
+	if killed == 0 || killed == len(exits) {
+		t.Errorf("%d of %d were killed", killed, len(exits))
+	}
+}
