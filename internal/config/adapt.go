@@ -71,7 +71,7 @@ func codex(i *importer, _ string, t object, _ *extra) error {
 	return nil
 }
 
-func gemini(i *importer, name string, t object, x *extra) error {
+func geminiEntry(i *importer, name string, t object, x *extra) error {
 	switch {
 	case t["httpUrl"] != nil:
 		t["url"], t["type"] = t["httpUrl"], "http"
@@ -82,10 +82,10 @@ func gemini(i *importer, name string, t object, x *extra) error {
 		t["type"], t["url"] = "tcp", t["tcp"]
 	}
 	if _, ok := follow(i.f.doc, []string{"mcp", "allowed"}); ok && !has(i.f.doc, name, "mcp", "allowed") {
-		x.off = `it is not among the "mcp.allowed" of Gemini CLI`
+		x.off = `it is not among the "mcp.allowed" of ` + i.f.host
 	}
 	if has(i.f.doc, name, "mcp", "excluded") {
-		x.off = `it is among the "mcp.excluded" of Gemini CLI`
+		x.off = `it is among the "mcp.excluded" of ` + i.f.host
 	}
 	return googleLogin(t)
 }
@@ -127,7 +127,7 @@ func openCode(i *importer, name string, _ object, x *extra) error {
 		}
 	}
 	if all && allow == nil {
-		x.off = `its tools are switched off ("tools") in OpenCode`
+		x.off = `its tools are switched off ("tools") in ` + i.f.host
 	} else if all {
 		x.allow = allow
 	}

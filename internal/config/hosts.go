@@ -53,6 +53,9 @@ func sources() []source {
 		claude  = shape{roots: roots("mcpServers"), syntax: braced, times: millis}
 		cursor  = shape{roots: roots("mcpServers"), syntax: envColon | folders}
 		vscode  = shape{roots: roots("servers", "mcp/servers", "mcp.servers"), syntax: envColon | folders | inputs, adapt: vscodeEntry}
+		gemini  = shape{roots: roots("mcpServers"), syntax: braced | bare, times: millis, adapt: geminiEntry, keys: []string{"mcp"}}
+		code    = shape{roots: roots("mcp/servers", "mcp"), syntax: curly, adapt: openCode, keys: []string{"tools"}, times: []timeKey{{"timeout", time.Millisecond, true}}}
+		roo     = shape{roots: roots("mcpServers"), syntax: envColon, times: seconds}
 		cline   = shape{roots: roots("mcpServers"), syntax: envColon, untyped: SSE, times: seconds}
 	)
 	user := claude
@@ -103,7 +106,7 @@ func sources() []source {
 			user: []string{"${CODEX_HOME:-~/.codex}/config.toml"}, project: []string{"./.codex/config.toml"},
 		},
 		{
-			host: "Gemini CLI", format: lenient, shape: shape{roots: roots("mcpServers"), syntax: braced | bare, times: millis, adapt: gemini, keys: []string{"mcp"}},
+			host: "Gemini CLI", format: lenient, shape: gemini,
 			user: []string{
 				"linux:/etc/gemini-cli/settings.json", "mac:/Library/Application Support/GeminiCli/settings.json", "~/.gemini/settings.json",
 				"linux:/etc/gemini-cli/system-defaults.json", "mac:/Library/Application Support/GeminiCli/system-defaults.json",
@@ -111,8 +114,7 @@ func sources() []source {
 			project: []string{"./.gemini/settings.json"},
 		},
 		{
-			host: "OpenCode", format: lenient,
-			shape: shape{roots: roots("mcp/servers", "mcp"), syntax: curly, adapt: openCode, keys: []string{"tools"}, times: []timeKey{{"timeout", time.Millisecond, true}}},
+			host: "OpenCode", format: lenient, shape: code,
 			user: []string{
 				"${OPENCODE_CONFIG:-}", "${OPENCODE_CONFIG_DIR:-}/opencode.json", "${OPENCODE_CONFIG_DIR:-}/opencode.jsonc",
 				"${XDG_CONFIG_HOME:-~/.config}/opencode/opencode.json", "${XDG_CONFIG_HOME:-~/.config}/opencode/opencode.jsonc",
@@ -129,7 +131,7 @@ func sources() []source {
 			"${CLINE_DIR:-~/.cline}/data/settings/cline_mcp_settings.json", "~/.cline/mcp.json",
 		}},
 		{
-			host: "Roo Code", shape: shape{roots: roots("mcpServers"), syntax: envColon, times: seconds},
+			host: "Roo Code", shape: roo,
 			user: []string{
 				"code:globalStorage/rooveterinaryinc.roo-cline/settings/mcp_settings.json",
 				"code:globalStorage/rooveterinaryinc.roo-cline/settings/cline_mcp_settings.json",
@@ -167,6 +169,31 @@ func sources() []source {
 		{
 			host: "Copilot CLI", shape: shape{roots: roots("mcpServers"), syntax: braced, adapt: copilot},
 			user: []string{"${COPILOT_HOME:-~/.copilot}/mcp-config.json"}, project: []string{"./.github/mcp.json"},
+		},
+		{
+			host: "Qwen Code", format: lenient, shape: gemini,
+			user: []string{
+				"${QWEN_CODE_SYSTEM_SETTINGS_PATH:-}", "linux:/etc/qwen-code/settings.json", "mac:/Library/Application Support/QwenCode/settings.json",
+				"${QWEN_HOME:-~/.qwen}/settings.json",
+				"linux:/etc/qwen-code/system-defaults.json", "mac:/Library/Application Support/QwenCode/system-defaults.json",
+			},
+			project: []string{"./.qwen/settings.json"},
+		},
+		{
+			host: "Kiro", shape: shape{roots: roots("mcpServers"), syntax: braced},
+			user: []string{"~/.kiro/settings/mcp.json"}, project: []string{"./.kiro/settings/mcp.json"},
+		},
+		{
+			host: "Kilo Code", format: lenient, shape: code,
+			user: []string{
+				"${XDG_CONFIG_HOME:-~/.config}/kilo/kilo.json", "${XDG_CONFIG_HOME:-~/.config}/kilo/kilo.jsonc",
+			},
+			project: []string{"./kilo.json", "./kilo.jsonc", "./.kilo/kilo.json", "./.kilo/kilo.jsonc"},
+		},
+		{
+			host: "Kilo Code", shape: roo,
+			user:    []string{"code:globalStorage/kilocode.kilo-code/settings/mcp_settings.json", "~/.kilocode/cli/global/settings/mcp_settings.json"},
+			project: []string{"./.kilocode/mcp.json"},
 		},
 	}
 }
