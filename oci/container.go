@@ -77,7 +77,7 @@ type Exit struct {
 	// rlimits, by the launcher.
 	OOM bool
 	// Starved says of an OOM that it was not the container's own limit which was reached: a cgroup above it had no memory left,
-	// or the machine. An engine cannot tell.
+	// or the machine. An engine that is not on this machine cannot tell.
 	Starved bool
 	// Limits names what enforced the limits of this container.
 	Limits Enforcement

@@ -75,7 +75,8 @@ var readonly = []string{
 
 // oomScore is the highest (proc_pid_oom_score_adj(5)): where a cgroup above or the machine runs out of memory, it is a sandbox
 // that goes, and not the bridge or what is its user's, however small a sandbox is beside them. A script can take its own score
-// back to what the bridge has, but not that of pid 1, whose end is the sandbox's (unless there is but one id for both).
+// back, to the least that a privileged process has set for those before it, but not that of pid 1, whose end is the sandbox's
+// (unless there is but one id for both).
 const oomScore = 1000
 
 // Spec makes the OCI runtime specification of a container on a host. It is pure: the same arguments give the same

@@ -229,7 +229,7 @@ func (a *auto) Run(ctx context.Context, c oci.Container, s oci.Streams) (oci.Exi
 func unusable(err error, another bool) bool {
 	var missing *oci.HostError
 	var start *oci.StartError
-	return errors.As(err, &missing) || another && errors.As(err, &start) && start.Step == host.StepStart
+	return errors.As(err, &missing) || another && errors.As(err, &start) && start.Step == host.StepStart && !host.Passing(err)
 }
 
 // next gives up a launcher that this host cannot use, if there is another one.

@@ -3,11 +3,14 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os/exec"
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/mcp-bridge/mcp-bridge/internal/config"
 	"github.com/mcp-bridge/mcp-bridge/oci"
@@ -115,6 +118,17 @@ func TestAuto(t *testing.T) {
 		a, stubs = newStubs(start, nil)
 		if err := run(a); !errors.Is(err, start) || stubs[1].runs != 0 {
 			t.Errorf("%v, %d runs of the second", err, stubs[1].runs)
+		}
+	})
+	t.Run("one that is short of something for a moment", func(t *testing.T) {
+		short := &oci.StartError{Step: host.StepStart, Err: fmt.Errorf("clone: %w", unix.EMFILE)}
+		a, stubs := newStubs(cannot, short, nil)
+		if err := run(a); !errors.Is(err, short) && !strings.Contains(fmt.Sprint(err), short.Error()) || stubs[2].runs != 0 {
+			t.Errorf("%v, %d runs of the third", err, stubs[2].runs)
+		}
+		stubs[1].err = nil
+		if err := run(a); err != nil || stubs[2].runs != 0 || a.other() != "podman" {
+			t.Errorf("afterwards: %v, %d runs of the third", err, stubs[2].runs)
 		}
 	})
 	t.Run("another reason", func(t *testing.T) {

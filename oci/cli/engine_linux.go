@@ -45,7 +45,9 @@ type firstWatch struct {
 	events, pid1 *os.File
 	cgroups      map[string]string // directories by controller, memory and pids
 	pid          int
-	most         atomic.Int64
+	err          error // why not all of it could be found
+	killed       atomic.Bool
+	reached      atomic.Bool // the limit, where cgroup v2 tells
 	watcher      sync.WaitGroup
 	dead         chan struct{} // closed when pid 1 is: then no process of the container is left
 }
@@ -56,6 +58,7 @@ func watchFirst(pidFile string) *firstWatch {
 	w := &firstWatch{dead: make(chan struct{})}
 	text, err := os.ReadFile(pidFile)
 	if err != nil {
+		w.err = err
 		return w
 	}
 	pid, err := strconv.Atoi(string(bytes.TrimSpace(text)))
@@ -65,11 +68,13 @@ func watchFirst(pidFile string) *firstWatch {
 	w.pid = pid
 	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
 	if err != nil {
+		w.err = err
 		return w
 	}
 	w.pid1 = os.NewFile(uintptr(fd), "pidfd")
 	text, err = os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
 	if err != nil {
+		w.err = err
 		return w
 	}
 	w.cgroups = make(map[string]string)
@@ -88,7 +93,7 @@ func watchFirst(pidFile string) *firstWatch {
 		if unifiedCgroups() {
 			name = "memory.events"
 		}
-		w.events, _ = os.Open(filepath.Join(dir, name))
+		w.events, w.err = os.Open(filepath.Join(dir, name))
 	}
 	raw, err := w.pid1.SyscallConn()
 	if err != nil {
@@ -113,6 +118,9 @@ func watchFirst(pidFile string) *firstWatch {
 // no cgroup, or not the controllers in it, only prints that it leaves them out. Of a container that has ended already there is
 // nothing to be seen, and nothing to be feared.
 func (w *firstWatch) enforced(limits oci.Limits) error {
+	if host.Passing(w.err) {
+		return w.err
+	}
 	err := w.limited(limits)
 	if err != nil && w.ended() {
 		return nil
@@ -157,6 +165,9 @@ func (w *firstWatch) limited(limits oci.Limits) error {
 		found := false
 		for ; !found && strings.HasPrefix(dir, "/sys/fs/cgroup/"); dir = filepath.Dir(dir) {
 			text, err := os.ReadFile(filepath.Join(dir, l.file))
+			if host.Passing(err) {
+				return err
+			}
 			if err != nil {
 				continue // the root has none
 			}
@@ -181,29 +192,37 @@ func (w *firstWatch) look() {
 		return
 	}
 	for line := range strings.Lines(string(b[:n])) {
-		if count, ok := strings.CutPrefix(line, "oom_kill "); ok {
-			if kills, err := strconv.ParseInt(strings.TrimSpace(count), 10, 64); err == nil && kills > w.most.Load() {
-				w.most.Store(kills)
-			}
+		switch name, count, _ := strings.Cut(strings.TrimSpace(line), " "); {
+		case name == "oom_kill" && count != "0":
+			w.killed.Store(true)
+		case name == "oom" && count != "0":
+			w.reached.Store(true)
 		}
 	}
 }
 
-// died waits until pid 1 has; false if alive ends before, or if there was nothing to watch. killed says whether there was a
-// kill.
-func (w *firstWatch) died(alive context.Context) (killed, ok bool) {
+// died waits until pid 1 has; false if alive ends before, or if there was nothing to watch.
+func (w *firstWatch) died(alive context.Context) bool {
 	select {
 	case <-w.dead:
-		return w.most.Load() > 0, true
+		return true
 	case <-alive.Done():
-		return false, false
+		return false
 	}
 }
 
-// close ends the watch and says whether there was a kill.
-func (w *firstWatch) close() bool {
+// oom says whether there was a kill, and whether it was not for the container's own limit.
+func (w *firstWatch) oom() (killed, starved bool) {
 	if w == nil {
-		return false
+		return false, false
+	}
+	return w.killed.Load(), w.killed.Load() && unifiedCgroups() && !w.reached.Load()
+}
+
+// close ends the watch.
+func (w *firstWatch) close() {
+	if w == nil {
+		return
 	}
 	if w.pid1 != nil {
 		w.pid1.Close()
@@ -212,5 +231,4 @@ func (w *firstWatch) close() bool {
 	if w.events != nil {
 		w.events.Close()
 	}
-	return w.most.Load() > 0
 }

@@ -21,10 +21,12 @@ type firstWatch struct{}
 
 func watchFirst(string) *firstWatch { return nil }
 
-func (*firstWatch) died(context.Context) (killed, ok bool) { return false, false }
+func (*firstWatch) died(context.Context) bool { return false }
+
+func (*firstWatch) oom() (killed, starved bool) { return false, false }
 
 func (*firstWatch) enforced(oci.Limits) error { return nil }
 
 func (*firstWatch) look() {}
 
-func (*firstWatch) close() bool { return false }
+func (*firstWatch) close() {}

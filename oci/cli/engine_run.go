@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/mcp-bridge/mcp-bridge/oci"
+	"github.com/mcp-bridge/mcp-bridge/oci/host"
 )
 
 // engineRun is one container.
@@ -30,7 +31,6 @@ type engineRun struct {
 	settled bool          // the multiplexer has said how the command ended,
 	status  uint32        // namely so
 	first   *firstWatch   // of the container's pid 1
-	killed  bool          // by the kernel, for want of memory
 	told    *oci.Exit     // to Exited, before the client has ended
 	dead    chan struct{} // closed when that is known
 }
@@ -96,7 +96,9 @@ func (r *engineRun) run(ctx context.Context, args []string) (oci.Exit, error) {
 		slow.Stop()
 		r.first = watchFirst(r.plan.pidFile)
 		if r.e.local() && r.limits == oci.ByCgroup { // before it gets to read anything
-			if err := r.first.enforced(r.c.Limits); err != nil {
+			if err := r.first.enforced(r.c.Limits); host.Passing(err) {
+				return err
+			} else if err != nil {
 				return fmt.Errorf("%w: %w", errUnenforced, err)
 			}
 		}
@@ -135,7 +137,7 @@ func (r *engineRun) run(ctx context.Context, args []string) (oci.Exit, error) {
 	ended()
 	killer.Wait()
 	teller.Wait()
-	r.killed = r.first.close()
+	r.first.close()
 	_ = os.Remove(r.plan.pidFile)
 	return r.end(ctx, cmd.ProcessState, werr, frames, words.String())
 }
@@ -164,9 +166,10 @@ func (r *engineRun) tell(alive context.Context) {
 	if !ok {
 		return
 	}
-	if exit.OOM, ok = r.first.died(alive); !ok {
+	if !r.first.died(alive) {
 		return
 	}
+	exit.OOM, exit.Starved = r.first.oom()
 	r.told = &exit
 	close(r.dead)
 	if r.s.Exited != nil {
@@ -227,10 +230,11 @@ func (r *engineRun) end(ctx context.Context, ps *os.ProcessState, werr, frames e
 // observed is how a container has ended that nothing was told of yet. What the client says is the host's observation; what
 // the multiplexer says tells a signal from an exit code, if both fit.
 func (r *engineRun) observed(ctx, cleanup context.Context, code int, werr, frames error, words string) (oci.Exit, error) {
-	exit := oci.Exit{Code: code, Limits: r.limits, OOM: r.killed}
+	exit := oci.Exit{Code: code, Limits: r.limits}
+	exit.OOM, exit.Starved = r.first.oom()
 	if !r.plan.local() && r.greeted {
 		if code, oom, err := r.e.inspect(cleanup, r.name); err == nil {
-			exit.Code, exit.OOM = code, oom
+			exit.Code, exit.OOM, exit.Starved = code, oom, false
 		}
 	}
 	reported, ok := r.reported()

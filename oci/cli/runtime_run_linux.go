@@ -182,6 +182,9 @@ func (x *run) begin(ctx context.Context, c oci.Container, d *descriptors) (pid i
 // failed is the error of a start, in the words of a runtime that cannot be trusted to have any.
 func (x *run) failed(err error, text string) error {
 	err = fmt.Errorf("%s: %w", x.program, said(err, text))
+	if host.Passing(err) {
+		return &oci.StartError{Step: host.StepStart, Err: err}
+	}
 	if strings.Contains(text, "hybrid mode") {
 		// Root has a mount namespace where it is none.
 		return &oci.HostError{

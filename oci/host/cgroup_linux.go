@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/moby/sys/mountinfo"
 	"github.com/opencontainers/cgroups"
 	"golang.org/x/sys/unix"
 )
@@ -87,19 +88,53 @@ func findCgroupV1() (cgroupParent, error) {
 	if os.Geteuid() != 0 {
 		return cgroupParent{}, errors.New("cgroup v1 is for root only")
 	}
+	all, err := ownV1()
+	if err != nil {
+		return cgroupParent{}, err
+	}
 	own := make(map[string]string)
 	for _, c := range []string{"memory", "pids", "devices", "cpu"} {
-		dir, err := cgroups.GetOwnCgroupPath(c)
-		if err == nil {
-			err = unix.Access(dir, unix.W_OK)
+		dir, ok := all[c]
+		if !ok {
+			return cgroupParent{}, fmt.Errorf("cgroup v1 controller %s: it is mounted nowhere", c)
 		}
-		if err != nil {
+		if err := unix.Access(dir, unix.W_OK); err != nil {
 			return cgroupParent{}, fmt.Errorf("cgroup v1 controller %s: %w", c, err)
 		}
 		own[c] = dir
 	}
 	swap := cgroups.PathExists(filepath.Join(own["memory"], "memory.memsw.limit_in_bytes"))
 	return cgroupParent{v1: own, swap: swap, cpu: true}, nil
+}
+
+// ownV1 are the directories of the own cgroups of version 1, by controller. [cgroups.GetOwnCgroupPath] would tell them too, but
+// keeps for good that it could not read where they are mounted.
+func ownV1() (map[string]string, error) {
+	paths, err := cgroups.ParseCgroupFile("/proc/self/cgroup")
+	if err != nil {
+		return nil, fmt.Errorf("cannot find own cgroup: %w", err)
+	}
+	mounts, err := mountinfo.GetMounts(mountinfo.FSTypeFilter("cgroup"))
+	if err != nil {
+		return nil, fmt.Errorf("cannot find where cgroups are mounted: %w", err)
+	}
+	own := make(map[string]string)
+	if _, ok := paths[""]; ok { // a tree of version 2 beside them, where it is usual
+		own[""] = filepath.Join(unifiedRoot, "unified")
+	}
+	for _, m := range mounts {
+		for c := range strings.SplitSeq(m.VFSOptions, ",") {
+			path, ok := paths[c]
+			if _, seen := own[c]; !ok || seen {
+				continue
+			}
+			// In a container the path can be that of the host, of which the root of the mount is a part.
+			if below, err := filepath.Rel(m.Root, path); err == nil {
+				own[c] = filepath.Join(m.Mountpoint, below)
+			}
+		}
+	}
+	return own, nil
 }
 
 func ownUnified() (string, error) {

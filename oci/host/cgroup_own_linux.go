@@ -68,16 +68,13 @@ func (o Offer) OthersCgroup() (Cgroup, error) {
 	case o.cg.v1 == nil:
 		return o.NewCgroup(&specs.LinuxResources{}), nil
 	}
-	hierarchies, err := cgroups.ParseCgroupFile("/proc/self/cgroup")
+	own, err := ownV1()
 	if err != nil {
-		return Cgroup{}, fmt.Errorf("cannot find own cgroup: %w", err)
+		return Cgroup{}, err
 	}
 	g := Cgroup{paths: make(map[string]string)}
-	for c := range hierarchies {
-		dir, err := cgroups.GetOwnCgroupPath(c)
-		if err == nil {
-			g.paths[c] = filepath.Join(dir, cgroupPrefix+o.id)
-		}
+	for c, dir := range own {
+		g.paths[c] = filepath.Join(dir, cgroupPrefix+o.id)
 	}
 	return g, nil
 }
@@ -269,27 +266,37 @@ func (g Cgroup) Remove() error {
 // memory, starved that it was not because of this cgroup's limit.
 func oomKilled(paths map[string]string) (killed, starved bool) {
 	if dir, ok := paths["memory"]; ok { // of version 1, beside which there may be a tree of version 2, without controllers
-		killed = counted(dir, "memory.oom_control", "oom_kill")
-		// How often a limit was reached, also by what could be had after all.
-		return killed, killed && !counted(dir, "memory.failcnt", "") && !counted(dir, "memory.memsw.failcnt", "")
+		killed = numbersIn(dir, "memory.oom_control")["oom_kill"] > 0
+		// Not memory.failcnt, which newer kernels leave at 0. Memory is charged in small steps, the last of which failed.
+		most, ok := numbersIn(dir, "memory.max_usage_in_bytes")[""]
+		limit := numbersIn(dir, "memory.limit_in_bytes")[""]
+		return killed, killed && ok && most < limit-lastStep
 	}
-	dir := paths[""]
-	killed = counted(dir, "memory.events", "oom_kill")
-	return killed, killed && !counted(dir, "memory.events", "oom")
+	dir, ok := paths[""]
+	if !ok {
+		return false, false
+	}
+	events := numbersIn(dir, "memory.events")
+	return events["oom_kill"] > 0, events["oom_kill"] > 0 && events["oom"] == 0
 }
 
-// counted says whether a count in a file of a cgroup is more than 0: the one of this name, or the only one.
-func counted(dir, file, name string) bool {
+const lastStep = 1 << 20 // bytes
+
+// numbersIn are those in a file of a cgroup, by name; one that stands there alone has none.
+func numbersIn(dir, file string) map[string]int64 {
 	b, err := readSmall(filepath.Join(dir, file))
 	if err != nil {
-		return false
+		return nil
 	}
+	numbers := make(map[string]int64)
 	for line := range strings.Lines(string(b)) {
-		if n, ok := strings.CutPrefix(strings.TrimSpace(line), name); ok && (name == "" || strings.HasPrefix(n, " ")) {
-			return strings.TrimSpace(n) != "0"
+		line = strings.TrimSpace(line)
+		i := strings.LastIndexByte(line, ' ')
+		if n, err := strconv.ParseInt(line[i+1:], 10, 64); err == nil {
+			numbers[line[:max(i, 0)]] = n
 		}
 	}
-	return false
+	return numbers
 }
 
 // enforced says what has enforced the limits of a container at its end, while its cgroups, of these paths, are there. On

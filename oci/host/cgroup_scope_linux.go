@@ -25,11 +25,12 @@ const scopeTimeout = 5 * time.Second
 // askSystemd has containers where systemd lets them be: in the cgroup of the unit that we run in, if that is delegated,
 // else in a scope of our own, which makes limits possible in an ssh session, whose own cgroup is root's.
 func askSystemd(ctx context.Context, own string) (_ cgroupParent, err error) {
-	ctx, cancel := context.WithTimeout(ctx, scopeTimeout)
+	late := fmt.Errorf("systemd did not answer within %v: %w", scopeTimeout, context.DeadlineExceeded)
+	ctx, cancel := context.WithTimeoutCause(ctx, scopeTimeout, late)
 	defer cancel()
 	defer func() {
-		if late := ctx.Err(); err != nil && late != nil { // of which the error of a connection need not tell
-			err = fmt.Errorf("systemd did not answer within %v: %w: %w", scopeTimeout, late, err)
+		if err != nil && ctx.Err() != nil { // of which the error of a connection need not tell
+			err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
 		}
 	}()
 	conn, err := connect(ctx)

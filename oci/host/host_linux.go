@@ -4,7 +4,6 @@ package host
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -32,15 +31,17 @@ func probe(ctx context.Context, allowWeak bool) (host oci.Host, cg cgroupParent,
 	host.HardLimits = HardLimits()
 	cg, err = findCgroup(ctx)
 	switch {
+	case ctx.Err() != nil:
+		return oci.Host{}, cg, context.Cause(ctx)
 	case err == nil:
 		host.Limits, host.Cgroup, host.SwapAccounting, host.Unified = oci.ByCgroup, cg.parent+cgroupPrefix, cg.swap, cg.v1 == nil
+	case Passing(err): // also where weak limits are allowed: they would be for as long as this process lives
+		return oci.Host{}, cg, &oci.StartError{Step: "cgroup", Err: err}
 	case allowWeak:
 		if err := watchable(); err != nil {
 			return oci.Host{}, cg, &oci.HostError{Missing: err.Error(), Fix: "start it where it has a cgroup (mcp-bridge doctor says how)"}
 		}
 		host.Limits = oci.ByRlimits
-	case Passing(err):
-		return oci.Host{}, cg, &oci.StartError{Step: "cgroup", Err: err}
 	default:
 		return oci.Host{}, cg, &oci.HostError{
 			Missing: "cannot enforce the limits of memory and processes: " + strings.ReplaceAll(err.Error(), "\n", "; "),
@@ -48,17 +49,6 @@ func probe(ctx context.Context, allowWeak bool) (host oci.Host, cg cgroupParent,
 		}
 	}
 	return host, cg, nil
-}
-
-// Passing says that an error can be one of this moment: something is short of something, or does not answer. It says nothing
-// of what the host can do.
-func Passing(err error) bool {
-	for _, e := range []error{unix.EMFILE, unix.ENFILE, unix.EAGAIN, unix.EINTR, unix.ENOMEM, context.DeadlineExceeded} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
 }
 
 // Rlimits are the numbers of those that a container has, by the names of the OCI specification.
@@ -115,7 +105,11 @@ func rootMaps() (uid, gid []oci.IDMap, err error) {
 
 func rootMap(subids, current string) ([]oci.IDMap, error) {
 	base := uint32(rootBase)
-	if ranges, err := user.ParseSubIDFileFilter(subids, func(s user.SubID) bool { return s.Name == "root" && s.Count >= rangeSize }); err == nil && len(ranges) > 0 {
+	ranges, err := user.ParseSubIDFileFilter(subids, func(s user.SubID) bool { return s.Name == "root" && s.Count >= rangeSize })
+	switch {
+	case Passing(err):
+		return nil, fmt.Errorf("cannot read %s: %w", subids, err)
+	case err == nil && len(ranges) > 0:
 		base = uint32(ranges[0].SubID)
 	}
 	own, err := user.ParseIDMapFile(current)

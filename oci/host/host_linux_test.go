@@ -121,3 +121,39 @@ func TestIsCgroup(t *testing.T) {
 }
 
 var discard = slog.New(slog.DiscardHandler)
+
+// TestOOMKilled: what a cgroup says of kills, and of none where there is no cgroup, whatever lies in the working directory.
+func TestOOMKilled(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := os.WriteFile("memory.events", []byte("oom 0\noom_kill 1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if killed, starved := oomKilled(nil); killed || starved {
+		t.Errorf("without a cgroup: %v, %v", killed, starved)
+	}
+	for _, tt := range []struct {
+		name            string
+		version         string
+		files           map[string]string
+		killed, starved bool
+	}{
+		{"2, none", "", map[string]string{"memory.events": "low 0\nhigh 0\nmax 9\noom 0\noom_kill 0\noom_group_kill 0\n"}, false, false},
+		{"2, own limit", "", map[string]string{"memory.events": "max 9\noom 1\noom_kill 3\noom_group_kill 1\n"}, true, false},
+		{"2, a limit above", "", map[string]string{"memory.events": "max 9\noom 0\noom_kill 3\n"}, true, true},
+		{"2, gone", "", nil, false, false},
+		{"1, own limit", "memory", map[string]string{"memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n", "memory.max_usage_in_bytes": "67108864\n", "memory.limit_in_bytes": "67108864\n"}, true, false},
+		{"1, a limit above", "memory", map[string]string{"memory.oom_control": "oom_kill 1\n", "memory.max_usage_in_bytes": "60000000\n", "memory.limit_in_bytes": "67108864\n"}, true, true},
+		{"1, unreadable", "memory", map[string]string{"memory.oom_control": "oom_kill 1\n"}, true, false},
+		{"1, none", "memory", map[string]string{"memory.oom_control": "oom_kill 0\n", "memory.max_usage_in_bytes": "67108864\n", "memory.limit_in_bytes": "67108864\n"}, false, false},
+	} {
+		dir := t.TempDir()
+		for name, text := range tt.files {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if killed, starved := oomKilled(map[string]string{tt.version: dir}); killed != tt.killed || starved != tt.starved {
+			t.Errorf("%s: killed %v, starved %v", tt.name, killed, starved)
+		}
+	}
+}
