@@ -73,12 +73,6 @@ var readonly = []string{
 	"/proc/sys", "/proc/sysrq-trigger", "/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty",
 }
 
-// oomScore is the highest (proc_pid_oom_score_adj(5)): where a cgroup above or the machine runs out of memory, it is a sandbox
-// that goes, and not the bridge or what is its user's, however small a sandbox is beside them. A script can take its own score
-// back, to the least that a privileged process has set for those before it, but not that of pid 1, whose end is the sandbox's
-// (unless there is but one id for both).
-const oomScore = 1000
-
 // Spec makes the OCI runtime specification of a container on a host. It is pure: the same arguments give the same
 // specification, and nothing is looked up. An error means that c or host is inconsistent, which is a bug of the caller.
 func Spec(c Container, host Host) (*specs.Spec, error) {
@@ -95,7 +89,6 @@ func Spec(c Container, host Host) (*specs.Spec, error) {
 		caps := []string{"CAP_SETFCAP", "CAP_SETPCAP"}
 		capabilities = &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps}
 	}
-	score := oomScore
 	s := &specs.Spec{
 		Version:  specs.Version,
 		Hostname: "sandbox",
@@ -108,7 +101,6 @@ func Spec(c Container, host Host) (*specs.Spec, error) {
 			NoNewPrivileges: true,
 			Capabilities:    capabilities,
 			Rlimits:         rlimits(c.Limits, host),
-			OOMScoreAdj:     &score,
 		},
 		Mounts: mounts(user),
 		Linux: &specs.Linux{

@@ -53,7 +53,6 @@ func (p enginePlan) args(c oci.Container) ([]string, error) {
 		args, "run", "--interactive", "--name", p.name(c), "--label", engineLabel+"="+p.owner, "--log-driver", "none", "--pull", "never", "--no-healthcheck",
 		"--network", "none", "--ipc", "private", "--cgroupns", "private", "--hostname", spec.Hostname, "--read-only",
 		"--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--user", fmt.Sprintf("%d:%d", c.User.UID, c.User.GID), "--workdir", spec.Process.Cwd,
-		"--oom-score-adj", strconv.Itoa(*spec.Process.OOMScoreAdj),
 	)
 	if p.local() {
 		args = append(args, "--rm")

@@ -45,9 +45,8 @@ func TestDocker(t *testing.T) {
 func dockerExceptions(t *testing.T) map[string]string {
 	t.Helper()
 	except := map[string]string{
-		"AsUser":                           "who may talk to the daemon is as good as root",
-		"Exited":                           "docker names cgroups in its own way",
-		"Effects/processes/score_of_pid_1": "docker's pid 1 is the multiplexer, which is of the script's user",
+		"AsUser": "who may talk to the daemon is as good as root",
+		"Exited": "docker names cgroups in its own way",
 		"Effects/who/no_id_is_its_own_on_the_host":                        "ids are mapped if the daemon is configured so",
 		"Effects/who/host_paths_in_mountinfo":                             "docker's overlay names its directories: the guest can read where the daemon keeps images",
 		"Effects/who/environment_of_the_process":                          "docker adds HOSTNAME, and the image its own; os.environ has neither",

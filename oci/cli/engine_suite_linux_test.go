@@ -19,7 +19,6 @@ import (
 func podmanExceptions() map[string]string {
 	except := map[string]string{
 		"Effects/who/host_paths_in_mountinfo":                             "podman sees to the overlay, whose options name its directories: the guest can read where the image is",
-		"Effects/processes/score_of_pid_1":                                "podman's pid 1 is the multiplexer, which is of the script's user",
 		"EffectsOnFiles/writable_mounts":                                  "podman mounts a /dev and a /sys/fs/cgroup that are not read-only; the one is root's, the other lies below an empty directory",
 		"EffectsOnFiles/writable_mounts_without_nosuid,_nodev_and_noexec": "podman's /dev has devices; it is root's",
 		"EffectsOnFiles/size_of_/tmp":                                     "podman has no words for a number of inodes; the memory limit counts what they take",

@@ -63,9 +63,6 @@ func planFor(s *specs.Spec, w way) (*plan, error) {
 		return nil, errors.New("internal error: a command that runs as root")
 	}
 	p := &plan{}
-	if score := s.Process.OOMScoreAdj; score != nil {
-		p.do('O', strconv.Itoa(*score))
-	}
 	if w.enter != "" {
 		p.do('C', w.enter)
 	}
@@ -184,7 +181,7 @@ func refuse(s *specs.Spec) error {
 	rest, process, linux := *s, *s.Process, *s.Linux
 	rest.Version, rest.Hostname, rest.Mounts, rest.Root, rest.Process, rest.Linux = "", "", nil, nil, nil, nil
 	process.User.UID, process.User.GID, process.Args, process.Env, process.Cwd, process.Rlimits = 0, 0, nil, nil, "", nil
-	process.NoNewPrivileges, process.Capabilities, process.OOMScoreAdj = false, nil, nil
+	process.NoNewPrivileges, process.Capabilities = false, nil
 	linux.UIDMappings, linux.GIDMappings, linux.Namespaces, linux.MaskedPaths, linux.ReadonlyPaths = nil, nil, nil, nil, nil
 	linux.Sysctl, linux.CgroupsPath, linux.Resources, linux.RootfsPropagation = nil, "", nil, ""
 	for what, left := range map[string]any{"": rest, "process": process, "linux": linux} {

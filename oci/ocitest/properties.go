@@ -18,7 +18,7 @@ var Properties = []Property{
 	{"MemoryLimit", "the memory limit ends a script, and is said to have"},
 	{"MemoryIsOfTheWholeContainer", "it is of all processes, files in tmpfs and shared memory together"},
 	{"SharedMemoryCountsOnce", "shared memory counts once"},
-	{"MemoryAround", "where a cgroup around the bridge runs out of memory, a sandbox is killed and not the bridge, and is said not to have reached its limit"},
+	{"MemoryAround", "a script that is killed because a cgroup around the bridge has no memory left is not said to have reached its own limit"},
 	{"ChildOutOfMemory", "a child that runs out of memory is told"},
 	{"PidsLimit", "the limit of processes"},
 	{"ForkBomb", "a fork bomb ends"},

@@ -4,7 +4,6 @@ package ocitest
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -27,12 +25,11 @@ import (
 
 const aboveEnv = "OCITEST_ABOVE" // a cgroup, of memory where it is of version 1
 
-// The bridge is by far the largest process of its cgroup, whose limit is less than what it and its sandboxes take together.
+// The scripts are larger than the bridge, so that it is one of them that the kernel kills, and together than the cgroup.
 const (
 	starvedOnes     = 8
-	starvedTakes    = 24 << 20 // each
-	starvedBallast  = 96 << 20 // of the bridge
-	starvedLimit    = 256 << 20
+	starvedTakes    = 96 << 20 // each
+	starvedLimit    = 384 << 20
 	starvedOfItself = 512 << 20 // the limit of a sandbox
 )
 
@@ -46,8 +43,6 @@ func (suite Suite) starved(ctx context.Context) int {
 	if err := os.WriteFile(filepath.Join(above, "cgroup.procs"), []byte("0"), 0); err != nil {
 		return fail(err)
 	}
-	ballast := bytes.Repeat([]byte{1}, starvedBallast)
-	defer runtime.KeepAlive(ballast)
 	l := suite.New(host.Options{StateDir: os.Getenv(stateEnv)})
 	exits := make([]oci.Exit, starvedOnes)
 	errs, up := make(chan error), make(chan struct{}, starvedOnes)
@@ -91,8 +86,8 @@ func (suite Suite) starved(ctx context.Context) int {
 	return 0
 }
 
-// MemoryAround: where not a sandbox's own limit is reached but that of a cgroup above, which is the bridge's too, it is a
-// sandbox that goes, and what is said of it is true.
+// MemoryAround: where not a sandbox's own limit is reached but that of a cgroup above, which is the bridge's too, what is said of
+// the one that is killed is true.
 func (suite HostSuite) MemoryAround(t *testing.T) {
 	suite.excepted(t)
 	mustRun(t, suite.launcher(t), "print(1)") // after which the cgroups are prepared

@@ -9,7 +9,6 @@
 //
 // each ended by NUL, an operation being one letter; those up to "r" come first, in this order. Numbers are decimal.
 //
-//	O SCORE            for the OOM killer; not there if that of the bridge will do
 //	C PATH             enter a cgroup: a cgroup.procs; not there if this process was born in it
 //	N                  enter the user namespace of descriptor 6; not there if the ids can be mapped without
 //	M UIDS GIDS GROUPS maps of ids, for /proc/PID/uid_map and gid_map, and what to write to setgroups if it is not empty
@@ -132,11 +131,6 @@ static void enter_namespaces(void)
 {
 	int mapped[2];
 	char *uids, *gids, *groups, *op = operation();
-	if (*op == 'O') {
-		at = AT_OOM_SCORE; // while this is still dumpable: else the file is the host's root's
-		write_file("/proc/self/oom_score_adj", next());
-		op = operation();
-	}
 	if (*op == 'C') {
 		at = AT_ENTER_CGROUP;
 		write_file(next(), "0");

@@ -97,7 +97,6 @@ var stage0Steps = [...]string{
 	C.AT_BASE:         "enter the user namespace of the subordinate ids (setns)",
 	C.AT_ENTER_CGROUP: "enter the cgroup",
 	C.AT_RUNTIME:      "execute the runtime",
-	C.AT_OOM_SCORE:    "set the score of the OOM killer (oom_score_adj)",
 }
 
 // A Failure is a step that stage0 did not get through.
