@@ -258,7 +258,7 @@ func (s *server) idleFiles() (files []string) {
 		files = openFiles(s.pid())
 		for _, f := range files {
 			// The pool may fill itself between an answer and this.
-			if strings.HasSuffix(f, ".json") || strings.HasSuffix(f, "[pidfd]") {
+			if strings.HasSuffix(f, ".json") || strings.Contains(f, "pidfd") || strings.HasSuffix(f, "/stat") {
 				return fmt.Errorf("a container is there: %s is open", f)
 			}
 		}
