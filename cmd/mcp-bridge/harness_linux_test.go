@@ -241,9 +241,17 @@ type server struct {
 // startServer starts a bridge, which ends with the test, and then has left nothing.
 func startServer(t testing.TB, env ...string) *server {
 	t.Helper()
+	return startServerBy(t, func(*exec.Cmd) {}, env...)
+}
+
+// startServerBy is startServer with a command that change has changed.
+func startServerBy(t testing.TB, change func(*exec.Cmd), env ...string) *server {
+	t.Helper()
 	s := &server{t: t, stderr: &buffer{}, state: filepath.Join(t.TempDir(), "state")}
 	before := cgroups()
-	s.connect(bridgeCommand(t, environment(s.state, env...)))
+	cmd := bridgeCommand(t, environment(s.state, env...))
+	change(cmd)
+	s.connect(cmd)
 	t.Cleanup(func() {
 		s.close()
 		checkNothingLeft(t, s.cmd.Process.Pid, s.state, before)

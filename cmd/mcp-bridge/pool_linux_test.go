@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -333,15 +334,9 @@ os._exit(5)`})
 // TestFewFiles: where there are not descriptors enough for as many runs at once as are allowed, they wait for each other.
 func TestFewFiles(t *testing.T) {
 	needSandbox(t)
-	s := &server{t: t, stderr: &buffer{}, state: filepath.Join(t.TempDir(), "state")}
-	cmd := bridgeCommand(t, environment(s.state, "MCP_BRIDGE_MAX_CONCURRENCY=64", "MCP_BRIDGE_LOG_LEVEL=warn"))
-	cmd.Path, cmd.Args = "/bin/sh", []string{"sh", "-c", `ulimit -n 256 && exec "$0"`, cmd.Path}
-	before := cgroups()
-	s.connect(cmd)
-	t.Cleanup(func() {
-		s.close()
-		checkNothingLeft(t, s.cmd.Process.Pid, s.state, before)
-	})
+	s := startServerBy(t, func(cmd *exec.Cmd) {
+		cmd.Path, cmd.Args = "/bin/sh", []string{"sh", "-c", `ulimit -n 256 && exec "$0"`, cmd.Path}
+	}, "MCP_BRIDGE_MAX_CONCURRENCY=64", "MCP_BRIDGE_LOG_LEVEL=warn")
 	var all sync.WaitGroup
 	for range 48 {
 		all.Go(func() {

@@ -1,26 +1,11 @@
 package host
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"math"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/mcp-bridge/mcp-bridge/oci"
 )
-
-// Passing says that an error can be one of this moment: something is short of something, or does not answer. It says nothing
-// of what the host can do.
-func Passing(err error) bool {
-	for _, e := range []error{unix.EMFILE, unix.ENFILE, unix.EAGAIN, unix.EINTR, unix.ENOMEM, context.DeadlineExceeded} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
-}
 
 // minFiles is what a container needs of RLIMIT_NOFILE: bridges speak with what runs in it over descriptors with high numbers,
 // where a script's own do not meet them.
